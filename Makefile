@@ -1,0 +1,28 @@
+# make demo       train, evaluate and draw the main job on data that the project draws itself
+# make test       compile mmcv's operators (once a machine), lint, run the whole test suite
+# make install    the environment of make demo, in .venv;  make install-det: that of make test
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: demo test install install-det lint clean
+
+demo: install
+	$(PY) tools/train.py configs/upernet_gfnet_ade20k.py --demo
+
+test: install-det lint
+	$(PY) -m pytest
+
+install:
+	@$(PYTHON) tools/install.py
+
+install-det:
+	@$(PYTHON) tools/install.py --det
+
+lint: install-det
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+# The trainings under work_dirs stay, but for the demo's.
+clean:
+	rm -rf .venv data/demo work_dirs/demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,256 @@
+"""Where ImageNet weights come from, safe reading, key names, and the load report.
+
+This module knows files and key names. Resizing what was stored for another image size is done by
+the backbone's own load hook (:mod:`gfnet_dense.models.loading`).
+"""
+
+import argparse
+import http.client
+import os
+import pickle
+import re
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_local_rank
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from .errors import InputError
+
+# https://github.com/raoyongming/GFNet#model-zoo. The addresses carry no file name.
+OFFICIAL_FILES = {
+    "h-tiny": ("gfnet-h-ti.pth", "https://cloud.tsinghua.edu.cn/f/b22dd45eccbe462cbbfb/?dl=1"),
+    "h-small": ("gfnet-h-s.pth", "https://cloud.tsinghua.edu.cn/f/5229cb4d1daf48e69675/?dl=1"),
+    "h-base": ("gfnet-h-b.pth", "https://cloud.tsinghua.edu.cn/f/954c5af21e824ba6b40c/?dl=1"),
+}
+
+DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+
+
+def load_pretrained(module: nn.Module, checkpoint: str) -> None:
+    """Load ImageNet weights, or a backbone of ours, into a backbone and log one line of report.
+
+    Args:
+        module: The backbone; its load hook resizes filters and position embedding to its grid.
+        checkpoint: A file, an http(s) address, or ``gfnet://ARCH`` for the official release.
+            Accepted contents: the official ``{'model': ...}``, mmengine's ``{'state_dict': ...}``
+            of a backbone or of a whole segmentor or detector, or a bare state dict.
+
+    Raises:
+        InputError: If the file cannot be had, is no checkpoint, or is one of another arch.
+    """
+    path = fetch(checkpoint)
+    state_dict = unwrap(read_checkpoint(path))
+    expected, found = describe_arch(module.state_dict()), describe_arch(state_dict)
+    if found is None:
+        raise InputError(
+            f"{path} holds no GFNet weights: expected keys like 'patch_embed.0.proj.weight', found "
+            f"{', '.join(map(repr, list(state_dict)[:3])) or 'no tensors'}"
+        )
+    if not _same_arch(expected, found):
+        raise InputError(
+            f"{path} is a checkpoint of another arch: expected {_format_arch(expected)}, found "
+            f"{_format_arch(found)}; set the backbone's arch to the one of the file, or take the "
+            "file that belongs to the arch"
+        )
+
+    shapes = {name: tensor.shape for name, tensor in state_dict.items()}
+    result = module.load_state_dict(state_dict, strict=False)
+    # The final norm of the official model has another name here, see the load hook.
+    is_norm = re.compile(r"norm\d*\.(weight|bias)$").match
+    lost = [name for name in result.missing_keys if not is_norm(name)]
+    if lost:
+        raise InputError(
+            f"{path} is incomplete: {len(lost)} of {len(module.state_dict())} tensors are missing, "
+            f"first {lost[0]!r}"
+        )
+    parameters = module.state_dict()
+    resized = [n for n, s in shapes.items() if n in parameters and parameters[n].shape != s]
+    grid = "x".join(map(str, getattr(module, "grids", [()])[0]))
+    report = f"{path.name}: loaded {len(parameters) - len(result.missing_keys)} of "
+    report += f"{len(parameters)} tensors; resized {len(resized)}"
+    report += f" (filters and position embedding, to the grid {grid})" if resized else ""
+    for title, names in (("new", result.missing_keys), ("not used", result.unexpected_keys)):
+        modules = sorted({name.rpartition(".")[0] or name for name in names})
+        report += f"; {title}: {', '.join(modules[:8]) or 'nothing'}"
+        report += f" and {len(modules) - 8} more" if len(modules) > 8 else ""
+    print_log(report, logger="current")
+
+
+def fetch(checkpoint: str) -> Path:
+    """Return the local file of a checkpoint; an address is downloaded once, whole or not at all.
+
+    Args:
+        checkpoint: A path, an http(s) address, or ``gfnet://ARCH``. Downloads are kept in torch
+            hub's folder (``TORCH_HOME``).
+
+    Raises:
+        InputError: If there is no such file, or it cannot be downloaded.
+    """
+    if checkpoint.startswith("gfnet://"):
+        arch = checkpoint.removeprefix("gfnet://")
+        if arch not in OFFICIAL_FILES:
+            raise InputError(
+                f"{checkpoint} is not an official checkpoint, these are: "
+                f"{', '.join('gfnet://' + name for name in OFFICIAL_FILES)}"
+            )
+        name, url = OFFICIAL_FILES[arch]
+    elif checkpoint.startswith(("http://", "https://")):
+        url = checkpoint
+        name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+    else:
+        path = Path(checkpoint).expanduser()
+        if not path.is_file():
+            raise InputError(f"the checkpoint {checkpoint} does not exist or is not a file")
+        return path
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    error = None
+    if get_local_rank() == 0 and not path.exists():
+        try:
+            _download(url, path)
+        except InputError as e:  # told after the barrier, at which the other ranks wait
+            error = e
+    barrier()
+    if error is not None:
+        raise error
+    if not path.exists():
+        raise InputError(f"{path} is missing: its download failed in another process")
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a checkpoint to ``path``, which appears only once the file was read as one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    print_log(f"downloading {url} to {path}", logger="current")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _socket_timeout(DOWNLOAD_TIMEOUT):
+            torch.hub.download_url_to_file(url, str(part))
+        read_checkpoint(part)
+        os.replace(part, path)
+    except (OSError, http.client.HTTPException, InputError) as e:
+        reason = "what came is no checkpoint" if isinstance(e, InputError) else e
+        raise InputError(
+            f"could not download {url} ({reason}); fetch it in another way and save it as {path}"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _socket_timeout(seconds: float):
+    """torch.hub sets no time limit: a stalled connection would hang for ever."""
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(previous)
+
+
+def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
+    """Read a checkpoint file as data: nothing in it can run code.
+
+    Beside tensors and plain containers it may hold ``argparse.Namespace`` (the official training
+    script stores its arguments) and what mmengine keeps to resume (numbers, NumPy arrays, log
+    histories).
+
+    Raises:
+        InputError: If the file is refused, truncated, or no checkpoint.
+    """
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as e:
+        culprit = re.search(
+            r"Unsupported (?:global|class|operand).*?([\w.]+)(?= was| which|$)", f"{e}"
+        )
+        if culprit is None:
+            raise InputError(f"{path} is not a PyTorch checkpoint, or a damaged one") from None
+        raise InputError(
+            f"{path} was refused: it holds the object {culprit[1]}, which is not data; "
+            "a checkpoint with tensors and plain values is accepted"
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as e:  # a broken archive fails in many ways: RuntimeError, EOFError, KeyError
+        if isinstance(e, OSError) and e.errno is not None:
+            raise InputError(f"{path} cannot be read: {e.strerror}") from None
+        raise InputError(f"{path} is not a PyTorch checkpoint, or is truncated") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}, expected a dict of tensors (a state dict)"
+        )
+    return content
+
+
+def use_safe_loading() -> None:
+    """Make mmengine read every checkpoint (``load_from``, ``resume``) with this module.
+
+    Its own loader falls back to executing the pickle when the safe one refuses it.
+    """
+
+    def load_from_file(filename, map_location=None):
+        return read_checkpoint(fetch(filename), map_location)
+
+    CheckpointLoader.register_scheme(
+        ["", "http://", "https://", "gfnet://"], load_from_file, force=True
+    )
+
+
+def _safe_globals() -> list:
+    numpy_core = getattr(np, "_core", None) or np.core  # renamed by NumPy 2
+    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "uint32", "bool")]
+    return [
+        argparse.Namespace,
+        HistoryBuffer,
+        numpy_core.multiarray._reconstruct,
+        numpy_core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *dtypes,
+    ]
+
+
+def unwrap(checkpoint: dict) -> dict[str, Tensor]:
+    """Return the backbone's state dict of a checkpoint: wrappers and prefixes taken off."""
+    for key in ("state_dict", "model"):
+        if isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+    state_dict = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+    for prefix in ("module.", "backbone."):
+        inside = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        state_dict = inside or state_dict
+    return state_dict
+
+
+def describe_arch(state_dict: dict[str, Tensor]) -> tuple[tuple, tuple] | None:
+    """Return (dims, depths) of a GFNet from its keys, one number per stage, None if it is none."""
+    dims, blocks = {}, {}
+    for name, tensor in state_dict.items():
+        if match := re.fullmatch(r"patch_embed\.(?:(\d+)\.)?proj\.weight", name):
+            dims[int(match[1] or 0)] = tensor.shape[0]
+        elif match := re.fullmatch(r"blocks\.(?:(\d+)\.)?(\d+)\.filter\.complex_weight", name):
+            blocks.setdefault(int(match[1] or 0), set()).add(match[2])
+    if not dims or not blocks:
+        return None
+    return (
+        tuple(dims[i] for i in sorted(dims)),
+        tuple(len(blocks[i]) for i in sorted(blocks)),
+    )
+
+
+def _same_arch(expected: tuple[tuple, tuple], found: tuple[tuple, tuple]) -> bool:
+    """Compare the stages that the model has: it may have been built without the last ones."""
+    return all(f[: len(e)] == e for e, f in zip(expected, found, strict=True))
+
+
+def _format_arch(arch: tuple[tuple, tuple]) -> str:
+    dims, depths = arch
+    return f"dims {'/'.join(map(str, dims))} and depths {'/'.join(map(str, depths))}"

@@ -1,0 +1,141 @@
+"""What the command lines in tools/ share."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextmanager
+def plain_errors(on_interrupt: str = "") -> Iterator[None]:
+    """Print a user's mistake as one sentence, without traceback, and exit with a non-zero code."""
+    try:
+        yield
+    except InputError as e:
+        sys.exit(f"error: {sentence(e)}")
+    except KeyboardInterrupt:
+        print(f"\ninterrupted{on_interrupt}", file=sys.stderr)
+        sys.exit(130)
+
+
+def sentence(error: InputError) -> str:
+    """Return the message alone: mmengine and DataLoader workers wrap it in others' text."""
+    return str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]
+
+
+def quiet_third_party() -> None:
+    """Keep warnings away that a user of this project can do nothing about."""
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that runs a config."""
+    from mmengine.config import DictAction
+
+    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--work-dir", help="where results go (default: work_dirs/CONFIG, work_dirs/demo/CONFIG)"
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="run a shrunken copy of the config on drawn data"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config, after --demo: optim_wrapper.optimizer.lr=1e-4",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace):
+    """Return the mmengine Config for the common arguments.
+
+    Raises:
+        InputError: If the config file is missing or broken.
+    """
+    from mmengine.config import Config
+
+    path = Path(args.config)
+    if not path.is_file():
+        raise InputError(f"the config {path} does not exist; the project's own are in configs/")
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as e:  # whatever a Python file can raise
+        reason = str(e).strip().splitlines()
+        raise InputError(
+            f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
+        ) from None
+    cfg.work_dir = os.path.join("work_dirs", path.stem)
+    if args.demo:
+        from .demo import shrink
+
+        shrink(cfg)
+        cfg.work_dir = os.path.join("work_dirs", "demo", path.stem)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    cfg.launcher = args.launcher
+    if args.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return cfg
+
+
+def prepare_training(cfg, resume: bool, amp: bool) -> None:
+    """Check what training needs and set what the command line asks for, in place.
+
+    Raises:
+        InputError: If data is missing, or mixed precision is asked for without a GPU.
+    """
+    from .data_check import check_dataset_folders
+
+    check_dataset_folders(cfg, ("train", "val"))
+    cfg.resume = resume
+    if amp:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--amp needs a GPU, none was found: leave it out to train in float32")
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+
+
+def prepare_testing(cfg, checkpoint: str, out: str | None, show_dir: str | None, tta: bool) -> None:
+    """Check what testing needs and set what the command line asks for, in place.
+
+    Raises:
+        InputError: If data or checkpoint are missing.
+    """
+    from .checkpoints import fetch
+    from .data_check import check_dataset_folders
+
+    check_dataset_folders(cfg, ("test",))
+    cfg.load_from = str(fetch(checkpoint))
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    if out is not None:
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+    if show_dir is not None:
+        cfg.default_hooks.visualization.draw = True
+        cfg.visualizer.save_dir = show_dir
+    if tta:
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def build_runner(cfg):
+    """Return the runner of a config; checkpoints that it reads are data, never code."""
+    from . import checkpoints
+    from .runner import ConsoleRunner
+
+    checkpoints.use_safe_loading()
+    return ConsoleRunner.from_cfg(cfg)

@@ -1,0 +1,66 @@
+"""Hooks of mmengine's runner."""
+
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from .data_check import guard_pipeline
+from .pictures import draw_contact_sheet, draw_curves
+from .registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Say in one sentence which image or label map is broken, when it is met."""
+
+    def before_train(self, runner: Runner) -> None:
+        guard_pipeline(runner.train_dataloader.dataset)
+        if runner.val_loop is not None:
+            guard_pipeline(runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        guard_pipeline(runner.test_dataloader.dataset)
+
+
+@HOOKS.register_module()
+class ContactSheetHook(Hook):
+    """Save a picture of image, truth and prediction for some samples of every validation.
+
+    Args:
+        num_samples: Number of samples shown, spread evenly over the validation set.
+    """
+
+    def __init__(self, num_samples: int = 6):
+        self.num_samples = num_samples
+        self._samples = []
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._samples = []
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        stride = max(1, len(runner.val_dataloader) // self.num_samples)
+        if batch_idx % stride == 0 and len(self._samples) < self.num_samples:
+            self._samples.append(outputs[0].cpu())
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        path = Path(runner.work_dir) / "contact_sheets" / f"iter_{runner.iter}.png"
+        draw_contact_sheet(self._samples, runner.val_dataloader.dataset.metainfo, path)
+        print_log(f"contact sheet: {path}", logger="current")
+
+
+@HOOKS.register_module()
+class CurvesHook(Hook):
+    """At the end of training, draw its curves and say where its results are."""
+
+    priority = "LOWEST"  # after the last checkpoint was saved
+
+    def after_train(self, runner: Runner) -> None:
+        scalars = {name: buffer.data[0] for name, buffer in runner.message_hub.log_scalars.items()}
+        path = Path(runner.work_dir) / "curves.png"
+        draw_curves(scalars, runner.train_loop.val_interval, path)
+        print_log(f"curves: {path}", logger="current")
+        last = Path(runner.work_dir) / "last_checkpoint"
+        if last.is_file():
+            print_log(f"checkpoint: {last.read_text().strip()}", logger="current")

@@ -1,0 +1,61 @@
+"""Bringing a state dict to the names and the grids of the model that loads it."""
+
+import re
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .resample import Size, resize_filter, resize_position_embedding
+
+
+def adapt_state_dict(
+    state_dict: dict[str, Tensor],
+    prefix: str,
+    grids: Sequence[Size],
+    last_norm: str,
+    filter_resize: str,
+) -> None:
+    """Adapt official or own weights of a GFNet in place; does nothing to what already fits.
+
+    The classification head goes, the final ``norm`` becomes the norm of the last output, and
+    filters and position embedding are resized to the model's grids.
+
+    Args:
+        state_dict: Weights whose keys begin with ``prefix``; others are left alone.
+        prefix: Where the model sits, such as ``'backbone.'``.
+        grids: Map size (h, w) of each stage of the model.
+        last_norm: Name of the norm of the last output.
+        filter_resize: See :func:`.resample.resize_filter`.
+    """
+    for name in ("weight", "bias"):
+        state_dict.pop(f"{prefix}head.{name}", None)
+        norm = state_dict.pop(f"{prefix}norm.{name}", None)
+        if norm is not None:
+            state_dict[f"{prefix}{last_norm}.{name}"] = norm
+
+    source = _stored_grid(state_dict, prefix)
+    if source is None:
+        return
+    key = prefix + "pos_embed"
+    state_dict[key] = resize_position_embedding(state_dict[key], source, grids[0])
+    pattern = re.compile(re.escape(prefix) + r"blocks\.(?:(\d+)\.)?\d+\.filter\.complex_weight")
+    for key, weight in state_dict.items():
+        match = pattern.fullmatch(key)
+        stage = int(match[1] or 0) if match else len(grids)
+        if stage < len(grids):
+            size = tuple(-(-n // 2**stage) for n in source)
+            state_dict[key] = resize_filter(weight, size, grids[stage], filter_resize)
+
+
+def _stored_grid(state_dict: dict[str, Tensor], prefix: str) -> Size | None:
+    """Return the grid (h, w) of the first stage's filters.
+
+    The half spectrum leaves the parity of w open; the position embedding has h * w entries.
+    """
+    pos_embed = state_dict.get(prefix + "pos_embed")
+    for name in ("blocks.0.0.filter.complex_weight", "blocks.0.filter.complex_weight"):
+        weight = state_dict.get(prefix + name)
+        if pos_embed is not None and weight is not None:
+            h = weight.shape[0]
+            return h, pos_embed.shape[1] // h
+    return None

@@ -1,0 +1,19 @@
+"""Child registries of mmengine's, scope ``gfnet_dense``.
+
+mmengine imports ``<scope>.registry`` when it meets ``type='<scope>.Name'``, and the registry found
+there imports its ``locations``. So ``type='gfnet_dense.GFNet'`` builds under the stock tools of
+mmsegmentation and mmdetection, without ``custom_imports``.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+SCOPE = "gfnet_dense"
+
+MODELS = Registry("model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["gfnet_dense.models"])
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope=SCOPE, locations=["gfnet_dense.hooks"])
+TRANSFORMS = Registry(
+    "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.transforms"]
+)

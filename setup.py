@@ -1,0 +1,29 @@
+"""The package gfnet-dense; the exact versions that are tested together are in requirements/."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gfnet_dense/__init__.py").read_text())[1]
+
+SEG = ["onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"]
+DET = ["onedl-mmcv>=2.3.6", "onedl-mmdetection>=3.5.1"]
+
+setup(
+    name="gfnet-dense",
+    version=VERSION,
+    description="Global Filter Networks for dense prediction, on OpenMMLab",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["gfnet_dense", "gfnet_dense.*"]),
+    python_requires=">=3.10",
+    install_requires=["torch>=2.4", "numpy", "onedl-mmengine>=0.10.12"],
+    extras_require={
+        "seg": SEG,
+        "det": DET,
+        "test": [*SEG, *DET, "hypothesis", "pytest", "ruff"],
+    },
+)

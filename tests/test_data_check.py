@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
+from PIL import Image
+
+from gfnet_dense.data_check import check_dataset_folders, guard_pipeline
+from gfnet_dense.errors import InputError
+
+CLASSES = ("wall", "floor", "sky")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One image of 8x6 pixels with its label map, classes 0..2 and 255."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    image = rng.integers(0, 255, (6, 8, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "images" / "a.jpg")
+    labels = np.array([[0, 1, 2, 255] * 2] * 6, np.uint8)
+    Image.fromarray(labels).save(tmp_path / "labels" / "a.png")
+    return tmp_path
+
+
+def dataset(folder, reduce_zero_label=False):
+    DefaultScope.get_instance("data_check", scope_name="mmseg")
+    built = DATASETS.build(
+        dict(
+            type="RepeatDataset",
+            times=2,
+            dataset=dict(
+                type="BaseSegDataset",
+                metainfo=dict(classes=CLASSES),
+                data_root=str(folder),
+                data_prefix=dict(img_path="images", seg_map_path="labels"),
+                reduce_zero_label=reduce_zero_label,
+                pipeline=[
+                    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
+                    dict(type="LoadAnnotations"),
+                ],
+            ),
+            _scope_="mmseg",
+        )
+    )
+    guard_pipeline(built)
+    return built
+
+
+def test_good_data_passes_unchanged(folder):
+    sample = dataset(folder)[1]
+    np.testing.assert_array_equal(sample["gt_seg_map"][0, :4], [0, 1, 2, 255])
+    np.testing.assert_array_equal(dataset(folder, True)[0]["gt_seg_map"][0, :4], [255, 0, 1, 255])
+
+
+def save_map(folder, array, mode=None):
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(folder / "labels" / "a.png")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda f: truncate(f / "images/a.jpg"), "images/a.jpg cannot be read as image: .*trunc"),
+        (lambda f: (f / "images/a.jpg").write_bytes(b"?"), "a.jpg cannot be read as image: it is"),
+        (lambda f: (f / "images/a.jpg").write_bytes(b""), "a.jpg cannot be read as image"),
+        (lambda f: truncate(f / "labels/a.png"), "labels/a.png cannot be read as label map"),
+        (lambda f: (f / "labels/a.png").unlink(), "the label map .*a.png does not exist"),
+        (
+            lambda f: save_map(f, np.full((6, 8), 3, np.uint8)),
+            "a.png holds the index 3, accepted are 0..2 .3 classes. and 255",
+        ),
+        (lambda f: save_map(f, np.zeros((8, 6), np.uint8)), "has 6x8 pixels, its image 8x6"),
+        (lambda f: save_map(f, np.zeros((6, 8, 3), np.uint8)), "is a RGB image, expected one"),
+        (lambda f: save_map(f, np.full((6, 8), 256, np.uint16)), "is a I;16 image, expected one"),
+    ],
+)
+def test_bad_data_is_named(folder, spoil, message):
+    built = dataset(folder)
+    spoil(folder)
+    with pytest.raises(InputError, match=message) as error:
+        built[0]
+    assert "\n" not in str(error.value)
+
+
+def test_index_is_told_as_in_the_file(folder):
+    save_map(folder, np.full((6, 8), 4, np.uint8))
+    with pytest.raises(InputError, match=r"index 4, accepted are 1..3 \(3 classes\), 0 and 255"):
+        dataset(folder, reduce_zero_label=True)[0]
+
+
+def test_missing_dataset_says_where_to_get_it(tmp_path):
+    cfg = ConfigDict(
+        train_dataloader=dict(
+            dataset=dict(
+                type="ConcatDataset",
+                datasets=[
+                    dict(
+                        type="ADE20KDataset",
+                        data_root=str(tmp_path / "ade"),
+                        data_prefix=dict(img_path="images", seg_map_path="labels"),
+                    )
+                ],
+            )
+        )
+    )
+    with pytest.raises(InputError, match="ADE20K was not found: .*/ade/images .* does not exist"):
+        check_dataset_folders(cfg, ("train", "val"))
+    (tmp_path / "ade" / "images").mkdir(parents=True)
+    with pytest.raises(InputError, match="/ade/images .* is empty; get it from http.*zip .*--demo"):
+        check_dataset_folders(cfg, ("train",))
+    check_dataset_folders(cfg, ("test",))

@@ -1,0 +1,190 @@
+"""The command lines, run as a user runs them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gfnet_dense.demo.dataset import write_ade20k
+from tests.conftest import ROOT, TINY
+
+CONFIG = ROOT / "configs" / "upernet_gfnet_ade20k.py"
+SHORT = "train_cfg.max_iters=4 train_cfg.val_interval=4 default_hooks.checkpoint.interval=2 "
+SHORT += "train_dataloader.batch_size=2 default_hooks.logger.interval=1 "
+# A validation of a few images: indices of the dataset.
+SHORT += "val_dataloader.dataset.indices=3 test_dataloader.dataset.indices=3"
+
+
+def tool(name, *arguments):
+    return [sys.executable, str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)]
+
+
+def run(command, cwd):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def error_of(result):
+    """Return the one sentence of a command that failed as it should."""
+    assert result.returncode not in (0, None), result.stdout[-2000:]
+    assert "Traceback" not in result.stdout + result.stderr, result.stderr[-3000:]
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    return line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working directory with the demo data."""
+    path = tmp_path_factory.mktemp("run")
+    write_ade20k(path / "data" / "demo")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """The demo trained for a few iterations."""
+    result = run(tool("train", CONFIG, "--demo", "--cfg-options", *SHORT.split()), folder)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder / "work_dirs" / "demo" / "upernet_gfnet_ade20k", result
+
+
+def test_demo_trains_evaluates_and_says_where_things_are(trained):
+    work_dir, result = trained
+    for pattern, kind in (
+        (r"contact sheet: (\S+)", "PNG"),
+        (r"curves: (\S+)", "PNG"),
+    ):
+        with Image.open(re.search(pattern, result.stdout)[1]) as picture:
+            assert picture.format == kind and min(picture.size) > 200
+            assert np.array(picture.convert("L")).std() > 10
+    checkpoint = re.search(r"checkpoint: (\S+)", result.stdout)[1]
+    assert checkpoint == str(work_dir / "iter_4.pth")
+    assert re.search(r"Iter\(train\) \[4/4\].*eta", result.stdout)
+    assert re.search(r"mIoU: \d", result.stdout)
+    assert "Warning" not in result.stderr + result.stdout, result.stderr
+
+
+def test_evaluation_of_the_checkpoint_gives_the_metric_of_the_training(trained, folder):
+    work_dir, result = trained
+    command = tool("test", CONFIG, work_dir / "iter_4.pth", "--demo", "--out", "maps")
+    command += ["--show-dir", "shown", "--cfg-options", *SHORT.split()]
+    tested = run(command, folder)
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    metric = re.compile(r"mIoU: ([\d.]+)")
+    assert metric.findall(tested.stdout)[-1] == metric.findall(result.stdout)[-1]
+    maps = sorted((folder / "maps").glob("*.png"))
+    assert [p.stem for p in maps] == [f"ADE_val_{i:08d}" for i in (1, 2, 3)]
+    assert np.array(Image.open(maps[0])).shape == (192, 256)
+    assert len(list((folder / "shown").rglob("test_ADE_val_*.png"))) == 3
+
+
+def test_test_time_augmentation(trained, folder):
+    work_dir, _ = trained
+    command = tool("test", CONFIG, work_dir / "iter_4.pth", "--demo", "--tta", "--cfg-options")
+    tested = run([*command, *SHORT.split(), "test_dataloader.dataset.indices=1"], folder)
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    assert "mIoU" in tested.stdout
+
+
+def test_interrupted_training_resumes(folder):
+    options = [*SHORT.split(), "train_cfg.max_iters=400", "train_cfg.val_interval=400"]
+    command = tool("train", CONFIG, "--demo", "--work-dir", "stopped", "--cfg-options", *options)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    last = folder / "stopped" / "last_checkpoint"
+    deadline = time.time() + 300
+    while not last.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume goes on" in stderr and "Traceback" not in stderr, stderr[-2000:]
+
+    saved = int(re.search(r"iter_(\d+).pth", last.read_text())[1])
+    options = [*SHORT.split(), f"train_cfg.max_iters={saved + 2}"]
+    command = tool("train", CONFIG, "--demo", "--work-dir", "stopped", "--resume")
+    resumed = run([*command, "--cfg-options", *options], folder)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert f"iter: {saved}" in resumed.stdout
+    iterations = [int(i) for i in re.findall(r"Iter\(train\) \[(\d+)/", resumed.stdout)]
+    assert iterations == [saved + 1, saved + 2]
+
+
+def test_full_size_config_needs_its_data(tmp_path):
+    error = error_of(run(tool("train", CONFIG), tmp_path))
+    assert "ADE20K was not found: data/ade/ADEChallengeData2016/images/training" in error
+    assert str(tmp_path) in error and "http" in error and "--demo" in error
+
+
+def test_missing_and_broken_configs(tmp_path):
+    error = error_of(run(tool("train", "configs/none.py"), tmp_path))
+    assert error == (
+        "error: the config configs/none.py does not exist; the project's own are in configs/"
+    )
+    (tmp_path / "broken.py").write_text("model = dict(\n")
+    error = error_of(run(tool("train", "broken.py"), tmp_path))
+    assert "broken.py cannot be read as a config: SyntaxError" in error
+
+
+def test_amp_without_a_gpu(folder):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    error = error_of(run(tool("train", CONFIG, "--demo", "--amp"), folder))
+    assert "--amp needs a GPU" in error
+
+
+def test_checkpoint_of_another_arch(trained, folder):
+    work_dir, _ = trained
+    other = f"model.backbone.arch={json.dumps('h-small')}"
+    heads = ["model.decode_head.in_channels=[96,192,384,768]"]
+    heads += ["model.auxiliary_head.in_channels=384"]
+    command = tool("test", CONFIG, work_dir / "iter_4.pth", "--demo", "--cfg-options", other)
+    error = error_of(run([*command, *heads], folder))
+    assert "iter_4.pth does not fit the model of the config" in error
+    pretrained = "model.backbone.init_cfg.checkpoint=" + str(work_dir / "iter_4.pth")
+    command = tool("train", CONFIG, "--demo", "--work-dir", "other", "--cfg-options", other)
+    command += [*heads, pretrained, "model.backbone.init_cfg.type=Pretrained"]
+    error = error_of(run(command, folder))
+    assert "checkpoint of another arch: expected dims 96/192/384/768" in error
+
+
+def test_pretrained_weights_that_cannot_be_fetched(folder):
+    """The full-size config names the address and where to put the file by hand."""
+    command = tool("train", CONFIG, "--work-dir", "fetch", "--cfg-options")
+    command += [f"{s}_dataloader.dataset.data_root={folder}/data/demo/ADEChallengeData2016"
+                for s in ("train", "val", "test")]  # fmt: skip
+    environment = dict(os.environ, TORCH_HOME=str(folder / "home"), https_proxy="127.0.0.1:9")
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    error = error_of(result)
+    assert "cloud.tsinghua.edu.cn" in error
+    assert str(folder / "home/hub/checkpoints/gfnet-h-ti.pth") in error
+    assert not list((folder / "home").rglob("*.*"))
+
+
+@pytest.mark.parametrize("kind", ["image", "label map"])
+def test_broken_data(tmp_path, kind):
+    root = write_ade20k(tmp_path / "data" / "demo")
+    if kind == "image":
+        victim, message = root / "images/training/ADE_train_00000005.jpg", "cannot be read as image"
+        victim.write_bytes(victim.read_bytes()[:3000])
+    else:
+        victim = root / "annotations/training/ADE_train_00000005.png"
+        message = "holds the index 200, accepted are 1..150"
+        Image.fromarray(np.full((192, 256), 200, np.uint8)).save(victim)
+    command = tool("train", CONFIG, "--demo", "--cfg-options", f"model.backbone.arch={TINY!r}")
+    command += ["model.decode_head.in_channels=[8,16,24,32]"]
+    command += ["model.auxiliary_head.in_channels=24", "train_dataloader.dataset.indices=6"]
+    error = error_of(run([*command, *SHORT.split(), "train_cfg.max_iters=20"], tmp_path))
+    assert victim.name in error and message in error
+    assert not list(tmp_path.rglob("*.part"))

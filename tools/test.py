@@ -1,0 +1,31 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT [--demo] [--show-dir DIR]"""
+
+import argparse
+
+from gfnet_dense import cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_common_arguments(parser)
+    parser.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
+    parser.add_argument("--out", metavar="DIR", help="save the predicted label maps there (PNG)")
+    parser.add_argument("--show-dir", metavar="DIR", help="save images with overlays there")
+    parser.add_argument("--tta", action="store_true", help="several scales and flips, averaged")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        cfg = cli.load_config(args)
+        cli.prepare_testing(
+            cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, tta=args.tta
+        )
+        cli.build_runner(cfg).test()
+
+
+if __name__ == "__main__":
+    main()
