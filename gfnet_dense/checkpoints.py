@@ -32,7 +32,7 @@ OFFICIAL_FILES = {
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
 
 
-def load_pretrained(module: nn.Module, checkpoint: str) -> None:
+def load_pretrained(module: nn.Module, checkpoint: str) -> str:
     """Load ImageNet weights, or a backbone of ours, into a backbone and log one line of report.
 
     Args:
@@ -41,18 +41,21 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> None:
             Accepted contents: the official ``{'model': ...}``, mmengine's ``{'state_dict': ...}``
             of a backbone or of a whole segmentor or detector, or a bare state dict.
 
+    Returns:
+        The report, which is logged as well: how many tensors were loaded, resized, new, not used.
+
     Raises:
         InputError: If the file cannot be had, is no checkpoint, or is one of another arch.
     """
     path = fetch(checkpoint)
     state_dict = unwrap(read_checkpoint(path))
-    expected, found = describe_arch(module.state_dict()), describe_arch(state_dict)
+    expected, found = module.arch_shape, describe_arch(state_dict)
     if found is None:
         raise InputError(
             f"{path} holds no GFNet weights: expected keys like 'patch_embed.0.proj.weight', found "
             f"{', '.join(map(repr, list(state_dict)[:3])) or 'no tensors'}"
         )
-    if not _same_arch(expected, found):
+    if found not in (expected, describe_arch(module.state_dict())):  # or saved without last stages
         raise InputError(
             f"{path} is a checkpoint of another arch: expected {_format_arch(expected)}, found "
             f"{_format_arch(found)}; set the backbone's arch to the one of the file, or take the "
@@ -76,10 +79,11 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> None:
     report += f"{len(parameters)} tensors; resized {len(resized)}"
     report += f" (filters and position embedding, to the grid {grid})" if resized else ""
     for title, names in (("new", result.missing_keys), ("not used", result.unexpected_keys)):
-        modules = sorted({name.rpartition(".")[0] or name for name in names})
-        report += f"; {title}: {', '.join(modules[:8]) or 'nothing'}"
-        report += f" and {len(modules) - 8} more" if len(modules) > 8 else ""
+        # blocks.3, patch_embed.3, norm0: the stages tell enough
+        modules = sorted({re.match(r"[a-z_]+(\.\d+|\d+)?", name)[0] for name in names})
+        report += f"; {title}: {', '.join(modules) or 'nothing'}"
     print_log(report, logger="current")
+    return report
 
 
 def fetch(checkpoint: str) -> Path:
@@ -168,9 +172,7 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
         with torch.serialization.safe_globals(_safe_globals()):
             content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as e:
-        culprit = re.search(
-            r"Unsupported (?:global|class|operand).*?([\w.]+)(?= was| which|$)", f"{e}"
-        )
+        culprit = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(e))
         if culprit is None:
             raise InputError(f"{path} is not a PyTorch checkpoint, or a damaged one") from None
         raise InputError(
@@ -215,7 +217,15 @@ def _safe_globals() -> list:
         np.ndarray,
         np.dtype,
         *dtypes,
+        (_statistic_of_history, "builtins.getattr"),
     ]
+
+
+def _statistic_of_history(owner: type, name: str):
+    """Stand in for ``getattr``, with which a HistoryBuffer stores its methods."""
+    if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
 
 
 def unwrap(checkpoint: dict) -> dict[str, Tensor]:
@@ -244,11 +254,6 @@ def describe_arch(state_dict: dict[str, Tensor]) -> tuple[tuple, tuple] | None:
         tuple(dims[i] for i in sorted(dims)),
         tuple(len(blocks[i]) for i in sorted(blocks)),
     )
-
-
-def _same_arch(expected: tuple[tuple, tuple], found: tuple[tuple, tuple]) -> bool:
-    """Compare the stages that the model has: it may have been built without the last ones."""
-    return all(f[: len(e)] == e for e, f in zip(expected, found, strict=True))
 
 
 def _format_arch(arch: tuple[tuple, tuple]) -> str:

@@ -1,11 +1,13 @@
 """What the command lines in tools/ share."""
 
 import argparse
+import io
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 from .errors import InputError
@@ -75,6 +77,8 @@ def load_config(args: argparse.Namespace):
         raise InputError(
             f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
         ) from None
+    with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
+        import_module(f"{cfg.default_scope}.datasets")
     cfg.work_dir = os.path.join("work_dirs", path.stem)
     if args.demo:
         from .demo import shrink

@@ -10,9 +10,9 @@ from .scenes import ADE_INDEX
 
 DATA_ROOT = Path("data/demo")
 CROP = 128  # of the shorter side
-BATCH_SIZE = 8
-MAX_ITERS = 600
-LEARNING_RATE = 1e-3  # from scratch
+BATCH_SIZE = 4
+MAX_ITERS = 750
+LEARNING_RATE = 2e-3  # from scratch
 DECODER_DIM = 64
 
 

@@ -17,14 +17,14 @@ def adapt_state_dict(
 ) -> None:
     """Adapt official or own weights of a GFNet in place; does nothing to what already fits.
 
-    The classification head goes, the final ``norm`` becomes the norm of the last output, and
-    filters and position embedding are resized to the model's grids.
+    The classification head goes, the final ``norm`` becomes that of the last output, filters and
+    position embedding are resized to the model's grids.
 
     Args:
         state_dict: Weights whose keys begin with ``prefix``; others are left alone.
         prefix: Where the model sits, such as ``'backbone.'``.
         grids: Map size (h, w) of each stage of the model.
-        last_norm: Name of the norm of the last output.
+        last_norm: Name of the norm of the arch's last output, whether the model has it or not.
         filter_resize: See :func:`.resample.resize_filter`.
     """
     for name in ("weight", "bias"):

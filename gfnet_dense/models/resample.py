@@ -7,6 +7,7 @@ imaginary part of the half spectrum that ``torch.fft.rfft2`` returns for an (h, 
 spectrum does not tell an even from an odd w, so every function takes the full size as well.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor
 from ..errors import InputError
 
 Size = tuple[int, int]
+
+FILTER_RESIZE_MODES = ("trigonometric", "bilinear", "bicubic", "spectral_pad")
 
 
 def check_filter(weight: Tensor, size: Size) -> None:
@@ -51,8 +54,7 @@ def symmetrize_filter(weight: Tensor, size: Size) -> Tensor:
     """
     check_filter(weight, size)
     h, w = size
-    columns = [0, w // 2] if w % 2 == 0 else [0]
-    selected = weight[:, columns]
+    selected = weight[:, _self_mirrored_columns(w)]
     symmetric = (selected + _mirror_rows(selected)) / 2
     inner = weight[:, 1 : (w + 1) // 2]
     return torch.cat([symmetric[:, :1], inner, symmetric[:, 1:]], dim=1)
@@ -61,18 +63,24 @@ def symmetrize_filter(weight: Tensor, size: Size) -> Tensor:
 def resize_filter(
     weight: Tensor, size: Size, new_size: Size, mode: str = "trigonometric"
 ) -> Tensor:
-    """Resize a global filter from maps of one size to maps of another.
+    """Resize a global filter from maps of one size to maps of another; gains are never rescaled.
 
-    ``trigonometric`` keeps the convolution kernel in pixels: the centred kernel is padded with
-    zeros along an axis that grows and folded (tap n to n mod H) along one that shrinks; the tap at
-    h / 2 of an even axis is split between both ends. In frequency this is interpolation with the
-    Dirichlet kernel, a real matrix for each axis (see :func:`trigonometric_matrix`).
+    - ``trigonometric`` keeps the convolution kernel in pixels: the centred kernel is padded with
+      zeros along an axis that grows and folded (tap n to n mod H) along one that shrinks; the tap
+      at h / 2 of an even axis is split between both ends. In frequency this is interpolation with
+      the Dirichlet kernel.
+    - ``spectral_pad`` keeps the kernel relative to the image: frequencies that the new map adds
+      get the gain 0, those that it lacks are dropped; the Nyquist bin of an even axis is split
+      between both signs, or averaged over them. Right where the image is an upsampling.
+    - ``bilinear`` and ``bicubic`` interpolate the raw half spectrum with aligned corners, bit for
+      bit as published (GFNet, HorNet, mmpretrain): to reproduce results and checkpoints that were
+      fine-tuned so. The grids are misaligned and the result is not exactly that of a real kernel.
 
     Args:
         weight: Filter, (h, w // 2 + 1, dim, 2), float32 or float64.
         size: Map size (h, w) of the filter.
         new_size: Map size (H, W) wanted.
-        mode: ``trigonometric``.
+        mode: One of the above.
 
     Returns:
         Filter, (H, W // 2 + 1, dim, 2), same dtype; ``weight`` itself if the size is the same.
@@ -85,11 +93,24 @@ def resize_filter(
     check_filter(weight, size)
     if tuple(size) == tuple(new_size):
         return weight
-    return FILTER_RESIZE_MODES[mode](weight, size, new_size)
+    if mode in ("bilinear", "bicubic"):
+        return _interpolate_half_spectrum(weight, new_size, mode)
+    matrix = trigonometric_matrix if mode == "trigonometric" else spectral_pad_matrix
+    return _resize_separably(weight, size, new_size, matrix)
 
 
-def _resize_trigonometric(weight: Tensor, size: Size, new_size: Size) -> Tensor:
-    """Trigonometric interpolation K' = A_h (K B1 + M B2), M[r, j] = conj K[-r, j].
+def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Tensor:
+    """Interpolate the stored grid as an image, as published."""
+    H, W = new_size
+    grid = weight.flatten(2).permute(2, 0, 1)[None]  # (1, dim * 2, h, w // 2 + 1)
+    grid = F.interpolate(grid, size=(H, W // 2 + 1), mode=mode, align_corners=True)
+    return grid[0].permute(1, 2, 0).reshape(H, W // 2 + 1, -1, 2)
+
+
+def _resize_separably(
+    weight: Tensor, size: Size, new_size: Size, matrix: Callable[[int, int], np.ndarray]
+) -> Tensor:
+    """Apply one real matrix to each axis: K' = A_h (K B1 + M B2), M[r, j] = conj K[-r, j].
 
     K B1 + M B2 is A_w applied to the two-sided columns, of which only half is stored: column
     w - j is the mirror of column j. The self-mirrored columns enter with one half from each side,
@@ -98,24 +119,27 @@ def _resize_trigonometric(weight: Tensor, size: Size, new_size: Size) -> Tensor:
     (h, w), (H, W) = size, new_size
     half, new_half, dim = w // 2 + 1, W // 2 + 1, weight.shape[2]
 
-    def constant(matrix: np.ndarray) -> Tensor:
-        return torch.tensor(matrix, dtype=weight.dtype, device=weight.device)
+    def constant(array: np.ndarray) -> Tensor:
+        return torch.tensor(array, dtype=weight.dtype, device=weight.device)
 
-    matrix = trigonometric_matrix(w, W)[:new_half]  # (W', w)
-    direct = matrix[:, :half].copy()
+    two_sided = matrix(w, W)[:new_half]  # (W', w)
+    direct = two_sided[:, :half].copy()
     mirrored = np.zeros_like(direct)
-    mirrored[:, 1 : w - half + 1] = matrix[:, : half - 1 : -1]
-    direct[:, 0] /= 2
-    mirrored[:, 0] = direct[:, 0]
-    if w % 2 == 0:
-        direct[:, -1] /= 2
-        mirrored[:, -1] = direct[:, -1]
+    mirrored[:, 1 : w - half + 1] = two_sided[:, : half - 1 : -1]
+    for column in _self_mirrored_columns(w):
+        direct[:, column] /= 2
+        mirrored[:, column] = direct[:, column]
 
     flat = weight.reshape(h, half, dim * 2)
     mirror = _mirror_rows(weight).reshape(h, half, dim * 2)
     columns = constant(direct) @ flat + constant(mirrored) @ mirror  # (h, W', dim * 2)
-    rows = constant(trigonometric_matrix(h, H)) @ columns.reshape(h, new_half * dim * 2)
+    rows = constant(matrix(h, H)) @ columns.reshape(h, new_half * dim * 2)
     return rows.reshape(H, new_half, dim, 2)
+
+
+def _self_mirrored_columns(w: int) -> list[int]:
+    """Return the stored columns c with c = -c modulo w: DC and, for even w, Nyquist."""
+    return [0, w // 2] if w % 2 == 0 else [0]
 
 
 def _mirror_rows(weight: Tensor) -> Tensor:
@@ -136,14 +160,35 @@ def trigonometric_matrix(n: int, m: int) -> np.ndarray:
         Read-only float64 array, (m, n). NumPy's, since a tensor first made in inference mode could
         not be used in training.
     """
-    # t / 2 = pi * j / (n * m)
+    # t / 2 = pi * j / (n * m). D_n has the period n * m in j, the numerator 2 * m: both are taken
+    # around 0, where a sine is as exact as its argument.
     j = np.arange(n)[None, :] * m - np.arange(m)[:, None] * n
-    numerator = np.sin(np.pi * (j % (2 * m)) / m)
+    j = (j + n * m // 2) % (n * m) - n * m // 2
+    numerator = np.sin(np.pi * ((j + m) % (2 * m) - m) / m)
     numerator[j % m == 0] = 0.0
-    angle = np.pi * (j % (2 * n * m)) / (n * m)
-    peak = j % (n * m) == 0
+    angle = np.pi * j / (n * m)
+    peak = j == 0
     denominator = np.sin(angle) if n % 2 else np.tan(angle)
     matrix = np.where(peak, 1.0, numerator / np.where(peak, 1.0, denominator * n))
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=256)
+def spectral_pad_matrix(n: int, m: int) -> np.ndarray:
+    """Return the (m, n) matrix that keeps the bins both grids have and fills others with 0.
+
+    Returns:
+        Read-only float64 array, (m, n).
+    """
+    matrix = np.zeros((m, n))
+    limit = (min(n, m) - 1) // 2
+    for k in range(-limit, limit + 1):
+        matrix[k % m, k % n] = 1.0
+    nyquist = min(n, m) // 2
+    if min(n, m) % 2 == 0:  # at +nyquist and -nyquist, which are one bin of the smaller grid
+        for k in (nyquist, -nyquist):
+            matrix[k % m, k % n] = 1.0 if n == m else 0.5
     matrix.flags.writeable = False
     return matrix
 
@@ -164,6 +209,3 @@ def resize_position_embedding(embedding: Tensor, size: Size, new_size: Size) -> 
     grid = embedding.reshape(1, *size, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=tuple(new_size), mode="bicubic", align_corners=False)
     return grid.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-FILTER_RESIZE_MODES = {"trigonometric": _resize_trigonometric}

@@ -1,11 +1,16 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gfnet_dense.errors import InputError
 from gfnet_dense.models.resample import (
+    FILTER_RESIZE_MODES,
     resize_filter,
     resize_position_embedding,
+    spectral_pad_matrix,
     symmetrize_filter,
     trigonometric_matrix,
 )
@@ -99,9 +104,166 @@ def test_same_size_is_exact():
     np.testing.assert_array_equal(trigonometric_matrix(14, 14), np.eye(14))
 
 
-def test_resizing_is_differentiable():
-    weight = random_filter((4, 5), dim=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda w: resize_filter(w, (4, 5), (7, 6)), weight)
+# ---- what must hold for the trigonometric mode, for any size -----------------------------------
+
+STORED = st.sampled_from([7, 14, 28, 56]) | st.integers(1, 20)
+SIZE = st.tuples(STORED, STORED)
+NEW_SIZE = st.tuples(st.integers(8, 84), st.integers(8, 84))
+
+
+def structured_filter(size):
+    """A radial low-pass with noise and a DC spike, as learned filters look."""
+    h, w = size
+    radius = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None])
+    weight = torch.zeros(h, w // 2 + 1, 2, 2, dtype=torch.float64)
+    weight[..., 0] = torch.from_numpy(np.exp(-8 * radius))[..., None]
+    weight[0, 0, :, 0] += 5
+    return weight + 0.1 * random_filter(size)
+
+
+FILTER = st.sampled_from([random_filter, structured_filter])
+
+
+def apply(weight, size, x):
+    """The layer on maps (..., dim, H, W), by the definition."""
+    spectrum = torch.view_as_complex(weight.permute(2, 0, 1, 3).contiguous())
+    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=size)
+
+
+def assert_equal(a, b, atol=1e-12):
+    torch.testing.assert_close(a, b, rtol=0, atol=atol)
+
+
+@settings(max_examples=40, deadline=None)
+@given(FILTER, SIZE, NEW_SIZE)
+def test_dc_gain_is_kept_and_symmetry_too(make, size, new_size):
+    weight = make(size)
+    resized = resize_filter(weight, size, new_size)
+    assert_equal(resized[0, 0], weight[0, 0])
+    assert_equal(symmetrize_filter(resized, new_size), resized)
+
+
+@settings(max_examples=40, deadline=None)
+@given(FILTER, SIZE, st.tuples(st.integers(0, 60), st.integers(0, 60)))
+def test_up_and_down_is_the_identity(make, size, more):
+    up = (size[0] + more[0], size[1] + more[1])
+    weight = make(size)
+    assert_equal(resize_filter(resize_filter(weight, size, up), up, size), weight)
+
+
+@settings(max_examples=40, deadline=None)
+@given(FILTER, SIZE, st.tuples(st.integers(0, 30), st.integers(0, 30)), NEW_SIZE)
+def test_twice_is_once(make, size, more, new_size):
+    """The kernel grows to any size on the way; what it grew by is zeros, which fold to nothing."""
+    middle = (size[0] + more[0], size[1] + more[1])
+    weight = make(size)
+    assert_equal(
+        resize_filter(resize_filter(weight, size, middle), middle, new_size),
+        resize_filter(weight, size, new_size),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(FILTER, SIZE, st.integers(1, 3), st.integers(1, 3))
+def test_tiling_of_the_image_is_tiling_of_the_output(make, size, rows, columns):
+    weight = make(size)
+    x = torch.randn(2, *size, dtype=torch.float64)
+    tiled = (rows * size[0], columns * size[1])
+    assert_equal(
+        apply(resize_filter(weight, size, tiled), tiled, x.repeat(1, rows, columns)),
+        apply(weight, size, x).repeat(1, rows, columns),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(FILTER, SIZE, NEW_SIZE)
+def test_vertical_symmetry_is_kept(make, size, new_size):
+    weight = make(size)
+    weight = (weight + weight.flip(0).roll(1, 0)) / 2  # the same for a map upside down
+    resized = resize_filter(weight, size, new_size)
+    assert_equal(resized, resized.flip(0).roll(1, 0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(FILTER, st.sampled_from([(7, 7), (7, 13), (27, 9)]), NEW_SIZE)
+def test_large_map_sees_the_window_of_training(make, size, new_size):
+    """Odd grids: the output at p is the layer's on the window around p."""
+    (h, w), (H, W) = size, (new_size[0] + 20, new_size[1] + 20)
+    weight = make(size)
+    x = torch.randn(2, H, W, dtype=torch.float64)
+    y = apply(resize_filter(weight, size, (H, W)), (H, W), x)
+    row, column = H // 2, W // 2
+    top, left = row - h // 2, column - w // 2
+    window = apply(weight, size, x[:, top : top + h, left : left + w])
+    assert_equal(y[:, row, column], window[:, h // 2, w // 2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(st.integers(4, 56), st.integers(4, 56)), NEW_SIZE)
+def test_small_convolution_stays_that_convolution(size, new_size):
+    taps = torch.randn(2, 3, 3, dtype=torch.float64)
+
+    def filter_of(size):
+        kernel = torch.zeros(2, *size, dtype=torch.float64)
+        kernel[:, :3, :3] = taps
+        kernel = kernel.roll((-1, -1), dims=(1, 2))
+        return torch.view_as_real(torch.fft.rfft2(kernel).permute(1, 2, 0))
+
+    assert_equal(resize_filter(filter_of(size), size, new_size), filter_of(new_size))
+
+
+# ---- the other modes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size, new_size", [((14, 14), (25, 42)), ((56, 56), (128, 128)),
+                                            ((7, 9), (4, 3)), ((8, 5), (8, 6))])  # fmt: skip
+def test_published_modes_bit_for_bit(mode, dtype, size, new_size):
+    """The release's own finetuning code, restated: the raw half spectrum as an image."""
+    h, w = size[0], size[1] // 2 + 1
+    new_h, new_w = new_size[0], new_size[1] // 2 + 1
+    weight = torch.randn(h, w, 6, 2, dtype=dtype)
+    image = weight.reshape(1, h, w, 12).permute(0, 3, 1, 2)
+    image = F.interpolate(image, size=(new_h, new_w), mode=mode, align_corners=True)
+    expected = image.permute(0, 2, 3, 1).reshape(new_h, new_w, 6, 2)
+    assert torch.equal(resize_filter(weight, size, new_size, mode), expected)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (8, 8), (6, 9), (14, 5)])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_spectral_pad_on_an_upsampled_image(size, factor):
+    """Trigonometric upsampling of the image, then the filter = the filter, then upsampling."""
+    new_size = (factor * size[0], factor * size[1])
+    weight = random_filter(size)
+    matrices = [torch.tensor(spectral_pad_matrix(n, factor * n)) for n in size]
+
+    def upsample(x):
+        spectrum = matrices[0].cfloat().to(torch.cdouble) @ torch.fft.fft2(x)
+        spectrum = spectrum @ matrices[1].to(torch.cdouble).T
+        return torch.fft.ifft2(spectrum).real
+
+    # An image without Nyquist content: at that bin, split in two, a filter has two gains.
+    x = torch.fft.fft2(torch.randn(2, *size, dtype=torch.float64))
+    for axis, n in ((1, size[0]), (2, size[1])):
+        if n % 2 == 0:
+            x.index_fill_(axis, torch.tensor(n // 2), 0)
+    x = torch.fft.ifft2(x).real
+    resized = resize_filter(weight, size, new_size, "spectral_pad")
+    assert_equal(apply(resized, new_size, upsample(x)), upsample(apply(weight, size, x)))
+
+
+@pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
+@pytest.mark.parametrize("new_size", [(3, 9), (11, 4), (7, 6)])
+def test_every_mode_is_differentiable_and_keeps_the_dtype(mode, new_size):
+    weight = random_filter((7, 6), dim=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: resize_filter(w, (7, 6), new_size, mode), weight)
+    resized = resize_filter(weight.float(), (7, 6), new_size, mode)
+    assert resized.dtype == torch.float32
+    assert resized.shape == (new_size[0], new_size[1] // 2 + 1, 1, 2)
+    constant = torch.zeros(7, 4, 1, 2, dtype=torch.float64)
+    constant[..., 0] = 3.0
+    assert resize_filter(constant, (7, 6), new_size, mode)[0, 0, 0, 0] == pytest.approx(3)
 
 
 def test_wrong_arguments_are_named():

@@ -1,0 +1,290 @@
+"""What scenes are painted with: shapes, noise, palettes, and a canvas behind a pinhole camera."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+
+Parts = list[tuple[str, float, list[np.ndarray]]]  # colour name, shade and polygons of a figure
+
+# Neighbouring classes share colours on purpose.
+_PALETTE: dict[str, str] = {
+    "sky": "6fa8dc 9fc5e8 b0b8c0 d0d4d8 8a94a6 e0b890 4f86c6 a8a4b8",
+    "building": "a9a6a0 8c4f3f c8b08a 7a6250 d8d4cc 6f8296 8a9870 b98a5e",
+    "roof": "7a3b2e 5a5a60 6b4a38 8a8f96 4f5d48 3f4c5e",
+    "tree": "3f6b35 56803c 2f5138 6a7a38 8a6234 5f7a5a 4a6a48",
+    "grass": "5f8a45 7a9a4a 4a7040 9a9a58 7c8a4c 6f9468",
+    "road": "6a6c70 8a8882 55585f 7c756c 98999c",
+    "sidewalk": "a8a49c b8a088 8c8c90 c4bca8 a08070 94a0a4",
+    "earth": "8a6a4a a88a5c 74583f 96826a 9c6a4c 98643c c0a880",
+    "mountain": "7c8490 6a7a94 6f7f5e 86786a 94989c 56684f",
+    "water": "4a7898 5f8f9c 6f8494 4f7a74 3f6488 6a8a94 84a4b8",
+    "car": "b03a34 34589a d8d8d6 74787c 2f3236 4a7048 c8a040 7a98b4",
+    "cloth": "b0433c 3a5a94 d0ccc0 3a3a40 c8a848 5a8050 8a6a4c 8a8e94",
+    "skin": "e4bc9c c89470 96643f 6a4630",
+    "hair": "2c2420 5a4030 a07c48 80807e",
+    "bright": "d04838 e0b840 3c6cb8 e8e4dc a05098",
+}
+DARK = np.float32([0.13, 0.14, 0.16])
+WHITE = np.float32([0.93, 0.92, 0.88])
+RED = np.float32([0.8, 0.12, 0.1])
+
+
+class Canvas:
+    """A camera and its picture: colour, label and instance go through one mask, so they agree.
+
+    Places are (x, z) in metres: x to the right of the camera, z ahead of it.
+
+    Args:
+        rng: Source of every random choice, the painters' as well.
+        height: Rows.
+        width: Columns.
+        index: Label of every class name.
+
+    Attributes:
+        image: (3, H, W) float32 in 0..1, RGB.
+        labels: (H, W) uint8.
+        owner: (H, W) int32, 0 or the number of a countable thing, counted from 1.
+        countables: Labels of the countable things.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, height: int, width: int, index: Mapping[str, int]
+    ) -> None:
+        self.rng = rng
+        self.size = height, width
+        self.index = index
+        self.unit = min(height / 192, width / 256)
+        self.image = np.zeros((3, height, width), np.float32)  # planes blend faster than pixels
+        self.labels = np.zeros((height, width), np.uint8)
+        self.owner = np.zeros((height, width), np.int32)
+        self.countables: list[int] = []
+        self._queue: list[tuple[float, Callable[[], None]]] = []
+        self.horizon = height * self.between(0.36, 0.5)
+        self.vanish = width * self.between(0.35, 0.65)
+        self.focal = 240 * self.unit
+        self.eye = 6 * (height - self.horizon) / self.focal  # the bottom row lies 6 m ahead
+        self.sun = self.side()
+        self.visibility = self.between(100, 500)
+        self.haze = self.colour("sky") * 0.5 + 0.4
+        self._lay_textures()
+
+    def _lay_textures(self) -> None:
+        """Draw the relative changes of brightness, some of them laid out on the ground."""
+        height, width = self.size
+        rows = np.arange(height, dtype=np.float32)[:, None]
+        scale = np.maximum((rows - self.horizon) / self.eye, 0.2)  # pixels per metre
+        near = np.clip(scale / (15 * self.unit), 0.25, 1)
+        x = (np.arange(width, dtype=np.float32) - self.vanish) / scale
+        z = self.focal / scale
+        slab = np.floor(x) + np.floor(z)
+        joint = (x % 1 < 1.5 / scale) | (z % 1 < 1.5 * z / scale / self.eye)
+        self.fine = 0.035 * self.noise(1.6, 1.6)
+        self.clumps = 0.1 * self.noise(14, 14, 3)
+        self.leaves = 0.17 * self.noise(3.5, 3.5, 2)
+        self.tiles = self.fine + near * (0.08 * np.sin(7 * slab) - np.float32(0.3) * joint)
+        self.blades = 0.11 * near * self.noise(7, 1.5, 2) + self.clumps
+        self.furrows = 0.2 * near * np.sin(5 * x) + self.clumps + self.fine
+        self.pebbles = 0.7 * self.clumps - 0.3 * near * (self.noise(2, 3) > 1.2) + self.fine
+        waves = self.noise(2.5, 18, 2)
+        self.ripples = 0.12 * waves + 0.35 * (waves > 1.5)
+
+    def between(self, low: float, high: float) -> float:
+        """Pick a number between two."""
+        return self.rng.uniform(low, high)
+
+    def chance(self, probability: float) -> bool:
+        """Be true with a probability."""
+        return self.rng.random() < probability
+
+    def side(self) -> int:
+        """Pick -1 (left) or 1 (right)."""
+        return self.rng.choice([-1, 1])
+
+    def noise(self, cell_y: float, cell_x: float, octaves: int = 1) -> np.ndarray:
+        """Return noise over the picture; cells are in pixels of a 192 x 256 picture."""
+        return noise(self.rng, self.size, cell_y * self.unit, cell_x * self.unit, octaves)
+
+    def colour(self, palette: str) -> np.ndarray:
+        """Pick a colour of a palette and vary it a little: (3,) float32 in 0..1."""
+        codes = _PALETTE[palette].split()
+        code = codes[self.rng.integers(len(codes))]
+        base = np.frombuffer(bytes.fromhex(code), np.uint8) / 255
+        return np.float32(base * self.between(0.85, 1.12) + self.rng.normal(0, 0.025, 3))
+
+    def project(self, x, z, up=0.0) -> np.ndarray:
+        """Map places in metres to pixels: broadcastable arrays to (..., 2) float."""
+        scale = self.focal / np.asarray(z, float)
+        across, down = self.vanish + x * scale, self.horizon + (self.eye - up) * scale
+        return np.stack(np.broadcast_arrays(across, down), -1)
+
+    def cutout(self, points: np.ndarray, x: float, z: float) -> np.ndarray:
+        """Stand a flat figure at a place: (N, 2) metres right and up to pixels."""
+        return self.project(x + points[:, 0], z, points[:, 1])
+
+    def reach(self, z: float) -> float:
+        """Return the width of the view at a distance, in metres: x beyond it is out of sight."""
+        return self.size[1] / self.focal * z
+
+    def later(self, z: float, draw: Callable, *args) -> None:
+        """Keep draw(canvas, *args) until finish, which paints from far to near."""
+        self._queue.append((z, partial(draw, self, *args)))
+
+    def finish(self) -> None:
+        """Paint what was kept for later."""
+        for _, draw in sorted(self._queue, key=lambda item: -item[0]):
+            draw()
+        self._queue.clear()
+
+    def brush(self, name: str, z: float = 0.0, countable: bool = False) -> None:
+        """Set the class, the distance (for the haze) and the instance of what comes next."""
+        self._label = self.index[name]
+        self._fog = 0.85 * (1 - np.exp(-z / self.visibility))
+        if countable:
+            self.countables.append(self._label)
+        self._number = len(self.countables) if countable else 0
+
+    def fill(self, shapes: Sequence[np.ndarray], colour: np.ndarray, texture=None) -> None:
+        """Paint the union of pixel polygons with a colour, (3,) or (3, H, W), and the brush."""
+        window, mask = self._blend(shapes, mix(colour, self.haze, self._fog), texture)
+        inside = mask > 127
+        self.labels[window][inside] = self._label
+        self.owner[window][inside] = self._number
+
+    def tint(self, shapes: Sequence[np.ndarray], colour, opacity: float, blur: float = 0) -> None:
+        """Wash a colour over pixel polygons and leave the labels as they are."""
+        self._blend(shapes, colour, None, opacity, blur)
+
+    def figure(
+        self, x: float, z: float, parts: Parts, size=(1.0, 1.0), texture=None, **colours
+    ) -> None:
+        """Paint the parts of a flat figure one over the other.
+
+        Args:
+            x: Metres to the right.
+            z: Metres ahead.
+            parts: As art returns them.
+            size: Factors of its width, negative to mirror it, and of its height.
+            texture: (H, W) relative brightness, by default fine grain.
+            colours: (3,) for every colour name of the parts; dark, white and red are known.
+        """
+        colours = {"dark": DARK, "white": WHITE, "red": RED} | colours
+        texture = self.fine if texture is None else texture
+        for name, shade, shapes in parts:
+            polygons = [self.cutout(shape * size, x, z) for shape in shapes]
+            self.fill(polygons, colours[name] * shade, texture)
+
+    def develop(self) -> np.ndarray:
+        """Add time of day, exposure and sensor to the picture: (H, W, 3) uint8."""
+        rng, grey = self.rng, self.image.mean(0)
+        image = mix(grey, self.image, np.float32(rng.uniform(0.65, 1.2)))
+        warm, green = rng.normal(0, 0.07), rng.normal(0, 0.02)
+        cast = np.float32([1 + warm, 1 + green, 1 - warm]) * np.float32(rng.uniform(0.72, 1.15))
+        image = np.clip(image * planes(cast), 0, 1) ** np.float32(rng.uniform(0.8, 1.25))
+        grain = rng.standard_normal(image.shape, np.float32)
+        image += grain * np.float32(rng.uniform(0.006, 0.016))
+        pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+    def _blend(self, shapes, colour, texture, opacity: float = 1.0, blur: float = 0):
+        """Blend a colour into the picture; return the window and, inside it, the uint8 mask."""
+        points, pad = np.concatenate(shapes), 2 + 2 * blur
+        limit = self.size[::-1]
+        x0, y0 = np.clip(points.min(0) - pad, 0, limit).astype(int)
+        x1, y1 = np.clip(points.max(0) + pad + 1, 0, limit).astype(int)
+        window, mask = np.s_[..., y0:y1, x0:x1], np.zeros((y1 - y0, x1 - x0), np.uint8)
+        if mask.size:
+            for shape in shapes:
+                corners = np.rint((shape - (x0, y0)) * 16).astype(np.int32)
+                cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
+            mask = cv2.GaussianBlur(mask, (0, 0), blur) if blur else mask
+            colour = planes(colour) if colour.size == 3 else colour[window]
+            if texture is not None:
+                colour = colour * (1 + texture[window])
+            below = self.image[window]
+            below += (mask * np.float32(opacity / 255)) * (colour - below)
+        return window, mask
+
+
+def planes(colour: np.ndarray) -> np.ndarray:
+    """Shape a colour, (3,), to be used with a picture, (3, H, W); leave a picture as it is."""
+    return colour[:, None, None] if colour.ndim == 1 else colour
+
+
+def mix(one: np.ndarray, other: np.ndarray, share) -> np.ndarray:
+    """Go from one colour or picture to another by a share, which may be a picture as well."""
+    one, other = planes(one), planes(other)
+    return one + share * (other - one)
+
+
+def noise(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    cell_y: float,
+    cell_x: float,
+    octaves: int = 1,
+) -> np.ndarray:
+    """Draw smooth noise of about unit variance.
+
+    Args:
+        rng: Source of randomness.
+        size: Rows and columns.
+        cell_y: Rows of a cell, within which the noise hardly changes.
+        cell_x: Columns of a cell.
+        octaves: Layers; each has cells half as large and half as strong as the one before.
+
+    Returns:
+        (rows, columns) float32.
+    """
+    (height, width), total = size, np.zeros(size, np.float32)
+    for fine in 2.0 ** np.arange(octaves):
+        cells = [
+            max(1, round(n / max(c / fine, 1))) for n, c in zip(size, (cell_y, cell_x), strict=True)
+        ]
+        grid = rng.standard_normal(cells, np.float32) / np.float32(fine)
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC).reshape(size)
+    return total
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """Return the corners of an upright rectangle."""
+    return area(x0, y0, x1, y0, x1, y1, x0, y1)
+
+
+def disc(x: float, y: float, rx: float, ry: float, steps: int = 16) -> np.ndarray:
+    """Return points on an ellipse around (x, y)."""
+    turn = np.exp(2j * np.pi / steps * np.arange(steps))
+    return np.stack([x + rx * turn.real, y + ry * turn.imag], -1)
+
+
+def bar(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
+    """Return the outline of a bar between two points, with bevelled ends."""
+    a, b = np.array([x0, y0]), np.array([x1, y1])
+    along = (b - a) / np.hypot(*(b - a)) * width / 2
+    side = along[::-1] * (-1, 1)
+    return np.stack([a + side, a - along, a - side, b - side, b + along, b + side])
+
+
+def area(*numbers: float) -> np.ndarray:
+    """Return the polygon x0, y0, x1, y1, ... as (N, 2)."""
+    return np.reshape(numbers, (-1, 2))
+
+
+def art(drawing: str) -> Parts:
+    """Parse the drawing of a figure.
+
+    Args:
+        drawing: Lines of "colour shade shape numbers", in metres, the first part lowest. A shape
+            is box, disc, bar or area; an "s" at its end adds its mirror image: discs.
+
+    Returns:
+        The parts, for Canvas.figure.
+    """
+    shapes, parts = {"box": box, "disc": disc, "bar": bar, "area": area}, []
+    for line in drawing.strip().splitlines():
+        colour, shade, kind, *numbers = line.replace(",", " ").split()
+        shape = shapes[kind.rstrip("s")](*map(float, numbers))
+        pair = [shape, shape * (-1, 1)] if kind.endswith("s") else [shape]
+        parts.append((colour, float(shade), pair))
+    return parts

@@ -1,0 +1,145 @@
+"""What the hierarchical and the isotropic backbone share: weights, freezing, checkpointing."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..checkpoints import load_pretrained
+from ..errors import InputError
+from .layers import Block
+from .loading import adapt_state_dict
+from .resample import Size, resize_position_embedding
+
+
+class GFNetBackbone(BaseModule):
+    """Base of the backbones.
+
+    A subclass sets the attributes below, builds ``patch_embed``, ``pos_embed`` and ``blocks``, and
+    calls :meth:`_add_norms` and :meth:`_finish` at the end of its constructor.
+
+    Attributes:
+        arch_shape: dims and depths of the whole arch, one number for each stage.
+        num_outputs: How many outputs the whole arch has; the last one has the official norm.
+        out_indices: Which of them are returned.
+        grids: Map size (h, w) of each stage for which filters are stored.
+    """
+
+    arch_shape: tuple[tuple[int, ...], tuple[int, ...]]
+    num_outputs: int
+    out_indices: tuple[int, ...]
+    grids: list[Size]
+    frozen_stages: int
+    with_cp: bool
+    filter_resize: str
+    pos_embed: nn.Parameter
+
+    def _add_norms(self, dims: Sequence[int]) -> None:
+        """Add a norm for each output; more would be parameters without gradient, at which
+        DistributedDataParallel stops."""
+        for i in self.out_indices:
+            self.add_module(f"norm{i}", nn.LayerNorm(dims[i], eps=1e-6))
+
+    def _finish(self) -> None:
+        """Initialise as the official release does, freeze, and accept official state dicts."""
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        frozen = self._frozen_modules()
+        if frozen:
+            self.pos_embed.requires_grad_(False)
+        for module in frozen:
+            module.eval().requires_grad_(False)
+        self.register_load_state_dict_pre_hook(_adapt_before_loading)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        """Return the modules that ``frozen_stages`` freezes; ``pos_embed`` comes with the first."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> "GFNetBackbone":
+        """Set training mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Load the checkpoint of ``init_cfg``; without one the constructor's values stay."""
+        if isinstance(self.init_cfg, dict) and self.init_cfg["type"] == "Pretrained":
+            load_pretrained(self, self.init_cfg["checkpoint"])
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def _add_position(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+        size = x.shape[1:3]
+        pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], size)
+        return x + pos_embed.reshape(1, *size, -1)
+
+    def _run(self, block: Block, x: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
+
+    def _output(self, i: int, x: Tensor) -> Tensor:
+        """Return the normalised map of output ``i``, (B, dim, H, W)."""
+        return getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2).contiguous()
+
+
+def _adapt_before_loading(module: GFNetBackbone, state_dict: dict, prefix: str, *_) -> None:
+    """Bring official keys and other grids to the module's, whoever loads the state dict."""
+    last_norm = f"norm{module.num_outputs - 1}"
+    adapt_state_dict(state_dict, prefix, module.grids, last_norm, module.filter_resize)
+
+
+def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[str]) -> dict:
+    """Return the settings of ``arch``, the name of a preset or a dict.
+
+    Raises:
+        InputError: For an unknown name, or a dict with missing or unknown keys.
+    """
+    if isinstance(arch, str):
+        if arch not in presets:
+            raise InputError(f"arch is one of {', '.join(presets)}, or a dict, got {arch!r}")
+        return presets[arch]
+    optional = ("drop_path_rate", "layer_scale_init_value")
+    if not set(required) <= set(arch) <= {*required, *optional}:
+        raise InputError(
+            f"an arch dict has {' and '.join(required)} and, optionally, {' and '.join(optional)}, "
+            f"got {', '.join(arch) or 'nothing'}"
+        )
+    return arch
+
+
+def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return ``out_indices`` as a tuple; they are distinct, ascending and below ``count``."""
+    indices = tuple(out_indices)
+    if not indices or list(indices) != sorted(set(indices) & set(range(count))):
+        raise InputError(
+            f"out_indices are distinct, ascending and within 0..{count - 1}, got {indices}"
+        )
+    return indices
+
+
+def check_frozen_stages(frozen_stages: int, count: int) -> int:
+    """Return ``frozen_stages`` if it is between -1 (none) and ``count``."""
+    if not -1 <= frozen_stages <= count:
+        raise InputError(f"frozen_stages is between -1 and {count}, got {frozen_stages}")
+    return frozen_stages
+
+
+def stage_grids(img_size: int | Size, strides: Sequence[int]) -> list[Size]:
+    """Return the map sizes at ``strides`` for an image of ``img_size``, an int or (H, W)."""
+    h, w = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if min(h, w) < 32:
+        raise InputError(f"img_size is 32 pixels or more on both sides, got {img_size}")
+    return [(-(-h // stride), -(-w // stride)) for stride in strides]
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Return the stochastic depth of each block, growing linearly from 0 to ``rate``."""
+    return torch.linspace(0, rate, depth).tolist()
