@@ -41,6 +41,16 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every command that runs a config."""
     from mmengine.config import DictAction
 
+    class Overrides(DictAction):
+        def __call__(self, parser, namespace, values, option_string=None):
+            try:
+                super().__call__(parser, namespace, values, option_string)
+            except (AssertionError, RecursionError, ValueError):  # mmengine's, for "a", "a={}"
+                parser.error(
+                    f"--cfg-options takes KEY=VALUE, values being numbers, strings and lists of "
+                    f"them ([1,2]), got {' '.join(values)}"
+                )
+
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "--work-dir", help="where results go (default: work_dirs/CONFIG, work_dirs/demo/CONFIG)"
@@ -51,7 +61,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=Overrides,
         metavar="KEY=VALUE",
         help="override settings of the config, after --demo: optim_wrapper.optimizer.lr=1e-4",
     )
@@ -86,7 +96,10 @@ def load_config(args: argparse.Namespace):
         shrink(cfg)
         cfg.work_dir = os.path.join("work_dirs", "demo", path.stem)
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (TypeError, KeyError, IndexError) as e:
+            raise InputError(f"--cfg-options do not fit the config: {e}") from None
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     cfg.launcher = args.launcher

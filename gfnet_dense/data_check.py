@@ -78,7 +78,7 @@ def guard_pipeline(dataset) -> None:
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = _GuardedImage(transform)
         elif isinstance(transform, LoadAnnotations) and transform.with_seg:
-            transforms[i] = _GuardedSegMap(transform, dataset.metainfo["classes"])
+            transforms[i] = _GuardedSegMap(transform, dataset.metainfo)
 
 
 class _GuardedImage:
@@ -95,9 +95,11 @@ class _GuardedImage:
 class _GuardedSegMap:
     """LoadAnnotations that refuses what is no index map of the classes."""
 
-    def __init__(self, transform: Callable, classes: tuple[str, ...]):
+    def __init__(self, transform: Callable, metainfo: dict):
         self.transform = transform
-        self.num_classes = len(classes)
+        self.num_classes = len(metainfo["classes"])
+        # A subset of the classes: the file has more than the loaded map.
+        self.num_classes_in_file = len(metainfo.get("label_map") or metainfo["classes"])
 
     def __call__(self, results: dict) -> dict:
         path = results["seg_map_path"]
@@ -106,6 +108,7 @@ class _GuardedSegMap:
         check_seg_map(
             results["gt_seg_map"],
             num_classes=self.num_classes,
+            num_classes_in_file=self.num_classes_in_file,
             image_size=results["ori_shape"],
             reduce_zero_label=results.get("reduce_zero_label", False),
             path=path,
@@ -142,6 +145,7 @@ def check_seg_map_format(path: str) -> None:
 def check_seg_map(
     seg_map: np.ndarray,
     num_classes: int,
+    num_classes_in_file: int,
     image_size: tuple[int, int],
     reduce_zero_label: bool,
     path: str,
@@ -150,7 +154,8 @@ def check_seg_map(
 
     Args:
         seg_map: (H, W) uint8, as loaded: 255 is ignored, ``reduce_zero_label`` already applied.
-        num_classes: Number of classes of the dataset.
+        num_classes: Number of classes of the loaded map.
+        num_classes_in_file: Number of classes of the file, of which the dataset may take some.
         image_size: (H, W) of the image file.
         reduce_zero_label: Whether index 0 of the file means "ignored" and class 0 is stored as 1.
         path: The file, for the message.
@@ -165,6 +170,6 @@ def check_seg_map(
         first = int(reduce_zero_label)
         raise InputError(
             f"the label map {path} holds the index {wrong[0] + first}, accepted are "
-            f"{first}..{num_classes - 1 + first} ({num_classes} classes)"
+            f"{first}..{num_classes_in_file - 1 + first} ({num_classes_in_file} classes)"
             f"{', 0' if reduce_zero_label else ''} and 255 for what is not labelled"
         )

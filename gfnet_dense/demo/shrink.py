@@ -89,7 +89,7 @@ def _scale_size(size: int | tuple, factor: float) -> int | tuple:
 def _shrink_model(model: ConfigDict, factor: float) -> None:
     model.data_preprocessor.size = _scale_size(model.data_preprocessor.size, factor)
     model.backbone.img_size = _scale_size(model.backbone.img_size, factor)
-    model.backbone.init_cfg = None
+    model.backbone.pop("init_cfg", None)
     for key in ("decode_head", "auxiliary_head"):
         head = model.get(key)
         if head is not None:

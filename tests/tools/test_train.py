@@ -133,6 +133,10 @@ def test_missing_and_broken_configs(tmp_path):
     (tmp_path / "broken.py").write_text("model = dict(\n")
     error = error_of(run(tool("train", "broken.py"), tmp_path))
     assert "broken.py cannot be read as a config: SyntaxError" in error
+    command = tool("train", CONFIG, "--cfg-options", "train_cfg.max_iters.x=3")
+    assert "--cfg-options do not fit the config" in error_of(run(command, tmp_path))
+    result = run(tool("train", CONFIG, "--cfg-options", "max_iters"), tmp_path)
+    assert result.returncode == 2 and "takes KEY=VALUE" in result.stderr
 
 
 def test_amp_without_a_gpu(folder):
@@ -182,9 +186,15 @@ def test_broken_data(tmp_path, kind):
         victim = root / "annotations/training/ADE_train_00000005.png"
         message = "holds the index 200, accepted are 1..150"
         Image.fromarray(np.full((192, 256), 200, np.uint8)).save(victim)
-    command = tool("train", CONFIG, "--demo", "--cfg-options", f"model.backbone.arch={TINY!r}")
-    command += ["model.decode_head.in_channels=[8,16,24,32]"]
-    command += ["model.auxiliary_head.in_channels=24", "train_dataloader.dataset.indices=6"]
-    error = error_of(run([*command, *SHORT.split(), "train_cfg.max_iters=20"], tmp_path))
+    (tmp_path / "tiny.py").write_text(
+        f"_base_ = [{str(CONFIG)!r}]\n"
+        f"arch = dict(_delete_=True, **{TINY!r})\n"
+        "model = dict(\n"
+        "    backbone=dict(arch=arch), decode_head=dict(in_channels=arch['dims']),\n"
+        "    auxiliary_head=dict(in_channels=arch['dims'][2]))\n"
+    )
+    command = tool("train", "tiny.py", "--demo", "--cfg-options", *SHORT.split())
+    command += ["train_dataloader.dataset.indices=6", "train_cfg.max_iters=20"]
+    error = error_of(run(command, tmp_path))
     assert victim.name in error and message in error
     assert not list(tmp_path.rglob("*.part"))
