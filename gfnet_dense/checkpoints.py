@@ -27,6 +27,10 @@ OFFICIAL_FILES = {
     "h-tiny": ("gfnet-h-ti.pth", "https://cloud.tsinghua.edu.cn/f/b22dd45eccbe462cbbfb/?dl=1"),
     "h-small": ("gfnet-h-s.pth", "https://cloud.tsinghua.edu.cn/f/5229cb4d1daf48e69675/?dl=1"),
     "h-base": ("gfnet-h-b.pth", "https://cloud.tsinghua.edu.cn/f/954c5af21e824ba6b40c/?dl=1"),
+    "tiny": ("gfnet-ti.pth", "https://cloud.tsinghua.edu.cn/f/3d0c1579aa524a0a99dd/?dl=1"),
+    "xsmall": ("gfnet-xs.pth", "https://cloud.tsinghua.edu.cn/f/e0ab5b1583954a1fa9b2/?dl=1"),
+    "small": ("gfnet-s.pth", "https://cloud.tsinghua.edu.cn/f/e5561fa070c44d9399bf/?dl=1"),
+    "base": ("gfnet-b.pth", "https://cloud.tsinghua.edu.cn/f/2fbf264597af4d72afb3/?dl=1"),
 }
 
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte

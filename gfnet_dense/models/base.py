@@ -1,6 +1,7 @@
 """What the hierarchical and the isotropic backbone share: weights, freezing, checkpointing."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from mmengine.model import BaseModule
@@ -134,7 +135,10 @@ def check_frozen_stages(frozen_stages: int, count: int) -> int:
 
 def stage_grids(img_size: int | Size, strides: Sequence[int]) -> list[Size]:
     """Return the map sizes at ``strides`` for an image of ``img_size``, an int or (H, W)."""
-    h, w = (img_size, img_size) if isinstance(img_size, int) else img_size
+    sides = img_size if isinstance(img_size, Sequence) else (img_size, img_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+        raise InputError(f"img_size is an integer or (H, W), got {img_size}")
+    h, w = map(int, sides)
     if min(h, w) < 32:
         raise InputError(f"img_size is 32 pixels or more on both sides, got {img_size}")
     return [(-(-h // stride), -(-w // stride)) for stride in strides]
@@ -142,4 +146,4 @@ def stage_grids(img_size: int | Size, strides: Sequence[int]) -> list[Size]:
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Return the stochastic depth of each block, growing linearly from 0 to ``rate``."""
-    return torch.linspace(0, rate, depth).tolist()
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]

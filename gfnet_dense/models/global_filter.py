@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import InputError
-from .resample import Size, check_resize_mode, resize_filter, symmetrize_filter
+from .resample import (
+    Size,
+    check_resize_mode,
+    full_precision,
+    resize_filter,
+    symmetrize_filter,
+)
 
 BORDERS = ("circular", "zeros", "reflect")
 
@@ -23,9 +29,9 @@ class GlobalFilter(nn.Module):
     precision FFT on CPU, none for bfloat16 anywhere, and cuFFT's takes powers of two only.
 
     In evaluation without gradients the filters of the last map sizes are kept. They are forgotten
-    when ``train()`` or ``eval()`` is called, weights are loaded, or the module is moved, and on
-    every forward with gradients. Weights changed in another way (``weight.data.copy_``) while the
-    module stays in evaluation mode want a call of ``eval()``.
+    when ``train()`` or ``eval()`` is called, weights are loaded, replaced or changed in place, the
+    module is moved, and on every forward with gradients. PyTorch does not tell of changes through
+    ``weight.data``: call ``eval()`` after them.
 
     Args:
         dim: Number of channels.
@@ -33,14 +39,17 @@ class GlobalFilter(nn.Module):
         resize: How the filter is resized to other maps, see :func:`.resample.resize_filter`.
         border: What the kernel sees beyond the map. ``circular``, as published: the opposite
             side. ``zeros``: nothing, which makes the layer a true convolution, the same on a crop
-            and on the whole image. ``reflect``: the mirrored map.
+            and on the whole image. ``reflect``: the mirrored map. The last two need the
+            ``trigonometric`` mode, which alone keeps the kernel when it is padded.
 
     Attributes:
         complex_weight: K, real and imaginary part of the half spectrum, (h, w // 2 + 1, dim, 2).
             Real, since complex parameters break under NCCL and gradient scaling.
     """
 
+    _DERIVED = ("_cache", "_cache_source", "_lock")
     CACHE_SIZE = 4
+    CACHE_BYTES = 64 * 2**20
 
     def __init__(
         self, dim: int, size: Size, resize: str = "trigonometric", border: str = "circular"
@@ -49,6 +58,11 @@ class GlobalFilter(nn.Module):
         check_resize_mode(resize)
         if border not in BORDERS:
             raise InputError(f"border is one of {', '.join(BORDERS)}, got {border!r}")
+        if border != "circular" and resize != "trigonometric":
+            raise InputError(
+                f"border={border!r} needs filter_resize='trigonometric', got {resize!r}: the other "
+                "modes do not keep the kernel when it is padded"
+            )
         h, w = size
         self.dim, self.size, self.resize, self.border = dim, (h, w), resize, border
         self.complex_weight = nn.Parameter(torch.randn(h, w // 2 + 1, dim, 2) * 0.02)
@@ -63,8 +77,10 @@ class GlobalFilter(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"the filter has {self.dim} channels, got a map {tuple(x.shape)}")
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             # Channels first: torch's FFT would copy a channels-last map to that layout anyway.
             y = self._filter(x.permute(0, 3, 1, 2).to(dtype))
         return y.permute(0, 2, 3, 1).to(x.dtype)
@@ -85,9 +101,14 @@ class GlobalFilter(nn.Module):
         return y[..., h : h + H, w : w + W]
 
     def response(self, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the filter for maps of ``size`` (H, W), complex, (dim, H, W // 2 + 1)."""
+        """Return the filter for maps of ``size`` (H, W), complex, (dim, H, W // 2 + 1).
+
+        It is that of a real kernel, which cuFFT's complex-to-real transform requires.
+        """
+        size = tuple(size)
         weight = resize_filter(self.complex_weight.to(dtype), self.size, size, self.resize)
-        weight = symmetrize_filter(weight, size)
+        if size == self.size or self.resize in ("bilinear", "bicubic"):
+            weight = symmetrize_filter(weight, size)
         return torch.view_as_complex(weight.permute(2, 0, 1, 3).contiguous())
 
     def _response_for(self, size: Size, dtype: torch.dtype) -> Tensor:
@@ -95,40 +116,54 @@ class GlobalFilter(nn.Module):
         if self.training or torch.is_grad_enabled():
             self._clear_cache()
             return self.response(size, dtype)
-        key = (*size, dtype, self.complex_weight.device)
+        weight = self.complex_weight
+        version = None if weight.is_inference() else weight._version
+        key = (*size, dtype, weight.device)
         with self._lock:
+            source = self._cache_source
+            if source is None or source[0] is not weight or source[1] != version:
+                self._cache.clear()
+                source = self._cache_source = (weight, version)
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
         response = self.response(size, dtype)
         with self._lock:
-            self._cache[key] = response
-            while len(self._cache) > self.CACHE_SIZE:
-                self._cache.popitem(last=False)
+            # Not if the weights were loaded or moved meanwhile by another thread.
+            if self._cache_source is source and response.nbytes <= self.CACHE_BYTES:
+                self._cache[key] = response
+                while (
+                    len(self._cache) > self.CACHE_SIZE
+                    or sum(r.nbytes for r in self._cache.values()) > self.CACHE_BYTES
+                ):
+                    self._cache.popitem(last=False)
         return response
 
     def _init_cache(self) -> None:
         # No buffer: DistributedDataParallel broadcasts buffers, checkpoints would hold them.
-        self._cache, self._lock = OrderedDict(), Lock()
+        self._cache, self._cache_source, self._lock = OrderedDict(), None, Lock()
 
     def _clear_cache(self) -> None:
         with self._lock:
             self._cache.clear()
+            self._cache_source = None
 
     def train(self, mode: bool = True) -> "GlobalFilter":
         self._clear_cache()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs) -> "GlobalFilter":  # .to(), .cuda(), .half(), ...
-        self._clear_cache()
-        return super()._apply(*args, **kwargs)
+        try:
+            return super()._apply(*args, **kwargs)
+        finally:
+            self._clear_cache()
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
-        self._clear_cache()
         super()._load_from_state_dict(*args, **kwargs)
+        self._clear_cache()
 
     def __getstate__(self) -> dict:  # of copies and pickles
-        return {k: v for k, v in self.__dict__.items() if k not in ("_cache", "_lock")}
+        return {k: v for k, v in self.__dict__.items() if k not in self._DERIVED}
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
@@ -151,9 +186,10 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, response: Tensor, fft_size: Size) -> Tensor:
         spectrum = _transform(x, fft_size)
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(spectrum, response)
-            ctx.sizes = fft_size, x.shape[-2:]
+        ctx.sizes = fft_size, x.shape[-2:]
+        x_needs, response_needs, _ = ctx.needs_input_grad
+        ctx.save_for_backward(spectrum if response_needs else None, response if x_needs else None)
+        if response_needs:
             spectrum = spectrum * response
         else:
             spectrum *= response
@@ -167,7 +203,7 @@ class _Filter(torch.autograd.Function):
         gradient = _transform(gradient, (P, Q))
         x_gradient = response_gradient = None
         if ctx.needs_input_grad[1]:
-            response_gradient = torch.zeros_like(response)
+            response_gradient = torch.zeros_like(spectrum[0])
             for one, other in zip(spectrum, gradient, strict=True):
                 response_gradient.addcmul_(one.conj(), other)
             response_gradient /= P * Q

@@ -16,7 +16,7 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.drop_prob == 0 or not self.training:
+        if not self.training or self.drop_prob == 0:
             return x
         keep = 1 - self.drop_prob
         mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .resample import Size, resize_filter, resize_position_embedding
 
 
@@ -37,14 +39,19 @@ def adapt_state_dict(
     if source is None:
         return
     key = prefix + "pos_embed"
-    state_dict[key] = resize_position_embedding(state_dict[key], source, grids[0])
+    state_dict[key] = resize_position_embedding(_widen(state_dict[key]), source, grids[0])
     pattern = re.compile(re.escape(prefix) + r"blocks\.(?:(\d+)\.)?\d+\.filter\.complex_weight")
     for key, weight in state_dict.items():
         match = pattern.fullmatch(key)
         stage = int(match[1] or 0) if match else len(grids)
         if stage < len(grids):
             size = tuple(-(-n // 2**stage) for n in source)
-            state_dict[key] = resize_filter(weight, size, grids[stage], filter_resize)
+            state_dict[key] = resize_filter(_widen(weight), size, grids[stage], filter_resize)
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    """Return half precision weights in float32, in which they are resized."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _stored_grid(state_dict: dict[str, Tensor], prefix: str) -> Size | None:
@@ -55,7 +62,14 @@ def _stored_grid(state_dict: dict[str, Tensor], prefix: str) -> Size | None:
     pos_embed = state_dict.get(prefix + "pos_embed")
     for name in ("blocks.0.0.filter.complex_weight", "blocks.0.filter.complex_weight"):
         weight = state_dict.get(prefix + name)
-        if pos_embed is not None and weight is not None:
-            h = weight.shape[0]
-            return h, pos_embed.shape[1] // h
+        if weight is None:
+            continue
+        h, half = weight.shape[:2]
+        entries = 0 if pos_embed is None else pos_embed.shape[1]
+        if entries % h or entries // h // 2 + 1 != half:
+            raise InputError(
+                f"the position embedding {prefix}pos_embed has {entries} entries, which does not "
+                f"fit the filters of {h} rows and {half} half-spectrum columns"
+            )
+        return h, entries // h
     return None

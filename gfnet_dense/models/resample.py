@@ -8,6 +8,7 @@ spectrum does not tell an even from an odd w, so every function takes the full s
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +21,13 @@ from ..errors import InputError
 Size = tuple[int, int]
 
 FILTER_RESIZE_MODES = ("trigonometric", "bilinear", "bicubic", "spectral_pad")
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Return a context without autocast, which would multiply matrices in half precision."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def check_filter(weight: Tensor, size: Size) -> None:
@@ -54,10 +62,9 @@ def symmetrize_filter(weight: Tensor, size: Size) -> Tensor:
     """
     check_filter(weight, size)
     h, w = size
-    selected = weight[:, _self_mirrored_columns(w)]
-    symmetric = (selected + _mirror_rows(selected)) / 2
-    inner = weight[:, 1 : (w + 1) // 2]
-    return torch.cat([symmetric[:, :1], inner, symmetric[:, 1:]], dim=1)
+    first, inner, last = weight.split([1, (w - 1) // 2, (w + 1) % 2], dim=1)
+    first, last = ((column + _mirror_rows(column)) / 2 for column in (first, last))
+    return torch.cat([first, inner, last], dim=1)
 
 
 def resize_filter(
@@ -84,6 +91,8 @@ def resize_filter(
 
     Returns:
         Filter, (H, W // 2 + 1, dim, 2), same dtype; ``weight`` itself if the size is the same.
+        ``trigonometric`` and ``spectral_pad`` give the filter of a real kernel, whatever ``weight``
+        was, see :func:`symmetrize_filter`.
 
     Raises:
         InputError: For an unknown mode.
@@ -96,7 +105,8 @@ def resize_filter(
     if mode in ("bilinear", "bicubic"):
         return _interpolate_half_spectrum(weight, new_size, mode)
     matrix = trigonometric_matrix if mode == "trigonometric" else spectral_pad_matrix
-    return _resize_separably(weight, size, new_size, matrix)
+    with full_precision(weight.device):
+        return _resize_separably(weight, size, new_size, matrix)
 
 
 def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Tensor:
@@ -122,24 +132,30 @@ def _resize_separably(
     def constant(array: np.ndarray) -> Tensor:
         return torch.tensor(array, dtype=weight.dtype, device=weight.device)
 
-    two_sided = matrix(w, W)[:new_half]  # (W', w)
-    direct = two_sided[:, :half].copy()
-    mirrored = np.zeros_like(direct)
-    mirrored[:, 1 : w - half + 1] = two_sided[:, : half - 1 : -1]
-    for column in _self_mirrored_columns(w):
-        direct[:, column] /= 2
-        mirrored[:, column] = direct[:, column]
-
+    direct, mirrored = _column_matrices(w, W, matrix)
     flat = weight.reshape(h, half, dim * 2)
     mirror = _mirror_rows(weight).reshape(h, half, dim * 2)
     columns = constant(direct) @ flat + constant(mirrored) @ mirror  # (h, W', dim * 2)
-    rows = constant(matrix(h, H)) @ columns.reshape(h, new_half * dim * 2)
-    return rows.reshape(H, new_half, dim, 2)
+    # Channels first in memory, as the layer wants it: cheaper here than on the larger result.
+    columns = columns.reshape(h, new_half, dim, 2).permute(2, 0, 1, 3).flatten(2)
+    rows = constant(matrix(h, H)) @ columns  # (dim, H, W' * 2)
+    return rows.reshape(dim, H, new_half, 2).permute(1, 2, 0, 3)
 
 
-def _self_mirrored_columns(w: int) -> list[int]:
-    """Return the stored columns c with c = -c modulo w: DC and, for even w, Nyquist."""
-    return [0, w // 2] if w % 2 == 0 else [0]
+@lru_cache(maxsize=256)
+def _column_matrices(
+    w: int, W: int, matrix: Callable[[int, int], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return B1 and B2, transposed to (W // 2 + 1, w // 2 + 1)."""
+    half = w // 2 + 1
+    two_sided = matrix(w, W)[: W // 2 + 1]
+    direct = two_sided[:, :half].copy()
+    mirrored = np.zeros_like(direct)
+    mirrored[:, 1 : w - half + 1] = two_sided[:, : half - 1 : -1]
+    for column in [0, w // 2] if w % 2 == 0 else [0]:
+        direct[:, column] /= 2
+        mirrored[:, column] = direct[:, column]
+    return direct, mirrored
 
 
 def _mirror_rows(weight: Tensor) -> Tensor:

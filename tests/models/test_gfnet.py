@@ -2,9 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
+from torch import nn
 
 from gfnet_dense.errors import InputError
-from gfnet_dense.models import GFNet
+from gfnet_dense.models import GFNet, GlobalFilter
+from gfnet_dense.models.layers import Block
+from gfnet_dense.models.resample import resize_filter
 from tests.conftest import TINY
 from tests.published import official_state_dict, stage_maps
 
@@ -117,6 +120,130 @@ def test_native_grid_gives_the_features_of_the_pretraining_grid():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_h_tiny_of_224_and_its_native_512_load_give_the_same_features():
+    """The trigonometric semigroup on the real arch, on a 512 image."""
+    state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
+    maps, x = {}, torch.randn(1, 3, 512, 512)
+    for img_size in (224, 512):
+        model = GFNet("h-tiny", img_size=img_size).eval()
+        model.load_state_dict(dict(state), strict=False)
+        # Position embeddings are resized (bicubic) once in each case.
+        with torch.no_grad():
+            maps[img_size] = model(x)
+    for a, b in zip(maps[224], maps[512], strict=True):
+        assert (a - b).norm() / b.norm() < 1e-4
+
+
+def test_bfloat16_autocast():
+    state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
+    model = GFNet("h-tiny").eval()
+    model.load_state_dict(state, strict=False)
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = model(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outs = model(x)
+    for a, b in zip(outs, expected, strict=True):
+        assert (a.float() - b).norm() / b.norm() < 0.02
+
+
+@pytest.mark.parametrize("border", ["zeros", "reflect"])
+def test_borders_reach_the_filters_and_train(border):
+    model = tiny(border=border)
+    assert {f.border for f in model.modules() if isinstance(f, GlobalFilter)} == {border}
+    outs = model(torch.randn(1, 3, 50, 70))
+    sum(out.square().mul(torch.rand_like(out)).sum() for out in outs).backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def distributed_gradients(rank, folder):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    torch.manual_seed(0)
+    model = tiny(drop_path_rate=0.0).double()
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    x = torch.load(folder / "x.pth")
+    outs = wrapped(x[rank : rank + 1])
+    sum(out.pow(3).sum() for out in outs).backward()
+    if rank == 0:
+        torch.save([p.grad for p in model.parameters()], folder / "gradients.pth")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_gradients_of_one(tmp_path):
+    x = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    torch.save(x, tmp_path / "x.pth")
+    processes = torch.multiprocessing.spawn(distributed_gradients, (tmp_path,), 2, join=False)
+    try:
+        assert processes.join(timeout=120) or processes.join(timeout=30)
+    finally:
+        for process in processes.processes:
+            process.kill()
+    torch.manual_seed(0)
+    model = tiny(drop_path_rate=0.0).double()
+    sum(out.pow(3).sum() / 2 for out in model(x)).backward()
+    theirs = torch.load(tmp_path / "gradients.pth")
+    for ours, their in zip((p.grad for p in model.parameters()), theirs, strict=True):
+        torch.testing.assert_close(ours, their, rtol=1e-9, atol=1e-9)
+
+
+def test_weights_inside_another_model_are_resized():
+    """The load hook works under any prefix, in the mode of the model, and leaves others alone."""
+    state = official_state_dict(TINY["dims"], TINY["depths"], 64)
+    given = {f"backbone.{k}": v for k, v in state.items()} | {"head.weight": torch.ones(2, 2)}
+    whole = nn.ModuleDict(
+        {"backbone": tiny(img_size=(96, 72), filter_resize="bicubic"), "head": nn.Linear(2, 2)}
+    )
+    whole.load_state_dict(given, strict=False)
+    assert whole["head"].weight.eq(1).all()
+    assert given["backbone.pos_embed"].shape == (1, 256, 8)  # the caller's dict stays
+    name = "blocks.1.1.filter.complex_weight"
+    expected = resize_filter(state[name], (8, 8), (12, 9), "bicubic")
+    assert torch.equal(whole["backbone"].state_dict()[name], expected)
+
+
+def test_half_precision_weights_are_resized_in_float32():
+    state = official_state_dict(TINY["dims"], TINY["depths"], 64)
+    half = {k: v.half() for k, v in state.items()}
+    models = [tiny(img_size=96), tiny(img_size=96)]
+    models[0].load_state_dict(half, strict=False)
+    models[1].load_state_dict({k: v.float() for k, v in half.items()}, strict=False)
+    for a, b in zip(*(m.parameters() for m in models), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_weights_that_contradict_themselves_are_refused():
+    state = official_state_dict(TINY["dims"], TINY["depths"], 64)
+    state["pos_embed"] = state["pos_embed"][:, :240]
+    with pytest.raises(InputError, match="pos_embed has 240 entries, which does not fit"):
+        tiny().load_state_dict(state, strict=False)
+
+
+def test_settings_reach_the_filters():
+    model = tiny(filter_resize="bilinear")
+    filters = [m for m in model.modules() if isinstance(m, GlobalFilter)]
+    assert len(filters) == 5 and {f.resize for f in filters} == {"bilinear"}
+    assert [f.size for f in filters] == [(16, 16), (8, 8), (8, 8), (4, 4), (2, 2)]
+
+
+def test_checkpointing_recomputes_the_blocks(monkeypatch):
+    calls = []
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *args: calls.append(1) or forward(*args))
+    for with_cp, expected in ((False, 5), (True, 10)):
+        calls.clear()
+        sum(out.pow(3).sum() for out in tiny(with_cp=with_cp)(torch.randn(1, 3, 64, 64))).backward()
+        assert len(calls) == expected
+
+
+def test_meta_device():
+    with torch.device("meta"):
+        outs = tiny()(torch.empty(1, 3, 70, 64))
+    assert [out.shape[-2:] for out in outs] == [(18, 16), (9, 8), (5, 4), (3, 2)]
+
+
 @pytest.mark.parametrize("img_size", [(65, 97), (64, 100), 130])
 def test_odd_and_non_square_grids_survive_saving(img_size):
     saved, other = tiny(img_size=img_size), tiny(img_size=64)
@@ -148,6 +275,10 @@ def test_builds_by_name_from_other_scopes(scope):
         (dict(out_indices=(2, 1)), "ascending"),
         (dict(frozen_stages=5), "between -1 and 4"),
         (dict(img_size=16), "32 pixels or more"),
+        (dict(img_size=[64]), "an integer or .H, W., got .64."),
+        (dict(img_size=64.0), "an integer or .H, W., got 64.0"),
+        (dict(border="zeros", filter_resize="bicubic"), "border='zeros' needs filter_resize='trig"),
+        (dict(border="wrap"), "border is one of circular, zeros, reflect"),
         (dict(filter_resize="nearest"), "filter_resize is one of"),
     ],
 )

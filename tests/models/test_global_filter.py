@@ -8,7 +8,7 @@ from torch import nn
 
 from gfnet_dense.models import GlobalFilter, global_filter
 from gfnet_dense.models.global_filter import BORDERS
-from gfnet_dense.models.resample import resize_filter
+from gfnet_dense.models.resample import FILTER_RESIZE_MODES, resize_filter
 
 SIZES = [(4, 4), (5, 7), (6, 5), (1, 4), (4, 1), (1, 1), (2, 3)]
 
@@ -107,11 +107,22 @@ def test_zeros_is_the_same_on_a_crop_and_on_the_whole():
         layer = GlobalFilter(2, (7, 7), border=border).double()
         errors[border] = (layer(crop) - layer(whole)[:, 8:24, 10:30])[:, 3:-3, 3:-3].abs().max()
     assert errors["zeros"] < 1e-14 and errors["circular"] < 1e-14
-    # with a kernel as large as the crop, every pixel of the circular layer sees the other side
-    layer = GlobalFilter(2, (16, 20), border="zeros").double()
+    # With a kernel as large as the crop every pixel of the circular layer sees the other side.
     black = torch.zeros_like(whole)
     black[:, 8:24, 10:30] = crop
-    torch.testing.assert_close(layer(crop), layer(black)[:, 8:24, 10:30], rtol=0, atol=1e-14)
+    for border, same in (("zeros", True), ("circular", False)):
+        layer = GlobalFilter(2, (16, 20), border=border).double()
+        error = (layer(crop) - layer(black)[:, 8:24, 10:30]).abs().max()
+        assert (error < 1e-14) == same and (error > 1e-2) != same
+
+
+@pytest.mark.parametrize(
+    "border, size", [("circular", (17, 23)), ("zeros", (20, 27)), ("reflect", (24, 32))]
+)
+def test_maps_are_padded_as_far_as_the_kernel_reaches(border, size, resizes):
+    """By 3 and 4 (zeros), by that at both ends (reflect), then to products of 2, 3 and 5."""
+    GlobalFilter(2, (6, 8), border=border)(torch.randn(1, 17, 23, 2))
+    assert resizes == [size]
 
 
 def as_function(layer):
@@ -247,6 +258,8 @@ def test_cache_forgets_the_least_recently_used(cached, resizes):
         lambda layer: layer.eval(),
         lambda layer: layer.double().float(),
         lambda layer: layer.to("cpu"),
+        lambda layer: layer.complex_weight.requires_grad_(False).mul_(2),
+        lambda layer: setattr(layer, "complex_weight", nn.Parameter(torch.randn(4, 3, 2, 2))),
         lambda layer: layer.load_state_dict(GlobalFilter(2, (4, 4)).state_dict()),
         lambda layer: nn.Sequential(layer).load_state_dict(
             {"0.complex_weight": torch.randn(4, 3, 2, 2)}
@@ -259,14 +272,67 @@ def test_cache_forgets_the_least_recently_used(cached, resizes):
             torch.optim.SGD(layer.parameters(), lr=1).step(),
         ),
     ],
-    ids=["train", "eval", "dtype", "to", "load", "load in parent", "ema", "step"],
+    ids=[
+        "train",
+        "eval",
+        "dtype",
+        "to",
+        "in place",
+        "new",
+        "load",
+        "load in parent",
+        "ema",
+        "step",
+    ],
 )
-def test_cache_is_never_stale(cached, change):
+def test_cache_is_never_stale(cached, change, request):
     layer, x = cached
+    change_empties_the_cache = request.node.callspec.id not in ("in place", "new")
     change(layer)
+    if change_empties_the_cache:
+        assert not layer._cache
     with torch.no_grad():
         expected = copy.deepcopy(layer).train()(x)
         torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+
+
+def test_weights_given_for_one_call_are_used_and_not_kept(cached):
+    layer, x = cached
+    other = torch.randn(4, 3, 2, 2)
+    with torch.no_grad():
+        before = layer(x)
+        y = torch.func.functional_call(layer, {"complex_weight": other}, (x,))
+        assert (y - before).abs().max() > 0.1
+        torch.testing.assert_close(layer(x), before, rtol=0, atol=0)
+
+
+def test_weights_loaded_while_another_thread_resizes_the_old_ones(cached, monkeypatch):
+    layer, x = cached
+    new = {"complex_weight": torch.randn(4, 3, 2, 2)}
+
+    def slow(*args):
+        result = resize_filter(*args)
+        layer.load_state_dict(new)
+        return result
+
+    with torch.no_grad():
+        monkeypatch.setattr(global_filter, "resize_filter", slow)
+        layer(x[:, :5])
+        monkeypatch.setattr(global_filter, "resize_filter", resize_filter)
+        expected = copy.deepcopy(layer)(x[:, :5])
+        torch.testing.assert_close(layer(x[:, :5]), expected, rtol=0, atol=0)
+
+
+def test_cache_is_bounded_in_bytes(cached, monkeypatch):
+    layer, x = cached
+    size = next(iter(layer._cache.values())).nbytes
+    monkeypatch.setattr(layer, "CACHE_BYTES", 2 * size)
+    with torch.no_grad():
+        layer(x[:, :5])
+        layer(x[:, :4])
+        assert sum(r.nbytes for r in layer._cache.values()) <= 2 * size and len(layer._cache) == 2
+        layer(torch.randn(1, 20, 20, 2))  # too large to keep: the others stay
+    assert len(layer._cache) == 2
 
 
 def test_copies_and_pickles_have_an_empty_cache_of_their_own(cached, resizes):
@@ -290,10 +356,38 @@ def test_training_does_not_cache(cached, resizes):
     assert len(resizes) == 4 and not layer._cache
 
 
+@pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
+@pytest.mark.parametrize("size", [(8, 8), (11, 6), (5, 9)])
+def test_the_filter_in_use_is_that_of_a_real_kernel(mode, size):
+    layer = GlobalFilter(2, (8, 8), resize=mode).double()
+    response = layer.response(list(size), torch.float64)
+    spectrum = torch.fft.rfft2(torch.fft.irfft2(response, s=size))
+    torch.testing.assert_close(spectrum, response, rtol=0, atol=1e-14)
+
+
+def test_a_frozen_filter_keeps_no_spectrum():
+    """Nor does an input without gradient keep the filter."""
+    for weight_needs, x_needs in ((True, True), (False, True), (True, False)):
+        layer = GlobalFilter(2, (6, 6))
+        layer.complex_weight.requires_grad_(weight_needs)
+        x, shapes = torch.randn(3, 6, 6, 2, requires_grad=x_needs), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, shapes=shapes: shapes.append(tuple(t.shape)) or t, lambda t: t
+        ):
+            y = layer(x)
+        assert ((3, 2, 6, 4) in shapes) == weight_needs and ((2, 6, 4) in shapes) == x_needs
+        y.sum().backward()
+
+
+def test_wrong_number_of_channels():
+    with pytest.raises(ValueError, match="has 4 channels, got a map .1, 6, 6, 1."):
+        GlobalFilter(4, (6, 6))(torch.randn(1, 6, 6, 1))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_computes_in_float32(dtype):
     layer = GlobalFilter(4, (8, 8))
-    x = (300 * torch.randn(1, 8, 8, 4)).to(dtype)  # squares overflow float16
+    x = (300 * torch.randn(1, 9, 10, 4)).to(dtype)  # squares overflow float16
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)
     assert y.dtype == dtype

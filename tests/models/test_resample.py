@@ -10,7 +10,6 @@ from gfnet_dense.models.resample import (
     FILTER_RESIZE_MODES,
     resize_filter,
     resize_position_embedding,
-    spectral_pad_matrix,
     symmetrize_filter,
     trigonometric_matrix,
 )
@@ -230,27 +229,28 @@ def test_published_modes_bit_for_bit(mode, dtype, size, new_size):
     assert torch.equal(resize_filter(weight, size, new_size, mode), expected)
 
 
-@pytest.mark.parametrize("size", [(7, 7), (8, 8), (6, 9), (14, 5)])
-@pytest.mark.parametrize("factor", [2, 3])
-def test_spectral_pad_on_an_upsampled_image(size, factor):
-    """Trigonometric upsampling of the image, then the filter = the filter, then upsampling."""
-    new_size = (factor * size[0], factor * size[1])
+@pytest.mark.parametrize("size", [(7, 7), (8, 8), (6, 9), (14, 5), (1, 2)])
+@pytest.mark.parametrize("new_size", [(7, 7), (16, 21), (5, 4), (4, 9), (9, 6)])
+def test_spectral_pad_against_the_two_sided_spectrum(size, new_size):
+    """Frequency by frequency; +N/2 and -N/2 of an even axis are one bin, halved or averaged."""
     weight = random_filter(size)
-    matrices = [torch.tensor(spectral_pad_matrix(n, factor * n)) for n in size]
+    full = torch.fft.fft2(kernel_of(weight, size))
 
-    def upsample(x):
-        spectrum = matrices[0].cfloat().to(torch.cdouble) @ torch.fft.fft2(x)
-        spectrum = spectrum @ matrices[1].to(torch.cdouble).T
-        return torch.fft.ifft2(spectrum).real
+    def bins(n, m):
+        """(frequency's bin of n, bin of m, factor): m bins read n bins."""
+        small, pairs = min(n, m), []
+        for k in range(-(small // 2), small // 2 + 1):
+            edge = small % 2 == 0 and abs(k) == small // 2
+            pairs.append((k % n, k % m, 0.5 if edge else 1.0))
+        return pairs
 
-    # An image without Nyquist content: at that bin, split in two, a filter has two gains.
-    x = torch.fft.fft2(torch.randn(2, *size, dtype=torch.float64))
-    for axis, n in ((1, size[0]), (2, size[1])):
-        if n % 2 == 0:
-            x.index_fill_(axis, torch.tensor(n // 2), 0)
-    x = torch.fft.ifft2(x).real
+    expected = torch.zeros(2, *new_size, dtype=full.dtype)
+    for y, new_y, a in bins(size[0], new_size[0]):
+        for x, new_x, b in bins(size[1], new_size[1]):
+            expected[:, new_y, new_x] += a * b * full[:, y, x]
     resized = resize_filter(weight, size, new_size, "spectral_pad")
-    assert_equal(apply(resized, new_size, upsample(x)), upsample(apply(weight, size, x)))
+    spectrum = torch.view_as_complex(resized.permute(2, 0, 1, 3).contiguous())
+    torch.testing.assert_close(spectrum, expected[..., : new_size[1] // 2 + 1], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
@@ -264,6 +264,14 @@ def test_every_mode_is_differentiable_and_keeps_the_dtype(mode, new_size):
     constant = torch.zeros(7, 4, 1, 2, dtype=torch.float64)
     constant[..., 0] = 3.0
     assert resize_filter(constant, (7, 6), new_size, mode)[0, 0, 0, 0] == pytest.approx(3)
+
+
+@pytest.mark.parametrize("mode", ["trigonometric", "spectral_pad"])
+def test_autocast_does_not_reach_the_resizing(mode):
+    weight = random_filter((7, 6)).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        resized = resize_filter(weight, (7, 6), (9, 8), mode)
+    assert torch.equal(resized, resize_filter(weight, (7, 6), (9, 8), mode))
 
 
 def test_wrong_arguments_are_named():
