@@ -8,8 +8,10 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gfnet_dense/__init__.py").read_text())[1]
 
-SEG = ["onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"]
-DET = ["onedl-mmcv>=2.3.6", "onedl-mmdetection>=3.5.1"]
+# Extras, since the original packages (mmengine, mmcv, ...) serve as well where they are installed.
+OPENMMLAB = ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6"]
+SEG = [*OPENMMLAB, "onedl-mmsegmentation>=1.4.2"]
+DET = [*OPENMMLAB, "onedl-mmdetection>=3.5.1"]
 
 setup(
     name="gfnet-dense",
@@ -20,7 +22,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["gfnet_dense", "gfnet_dense.*"]),
     python_requires=">=3.10",
-    install_requires=["torch>=2.4", "numpy", "onedl-mmengine>=0.10.12"],
+    install_requires=["torch>=2.6", "numpy"],
     extras_require={
         "seg": SEG,
         "det": DET,

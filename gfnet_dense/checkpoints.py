@@ -5,6 +5,7 @@ the backbone's own load hook (:mod:`gfnet_dense.models.loading`).
 """
 
 import argparse
+import hashlib
 import http.client
 import os
 import pickle
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_local_rank
+from mmengine.dist import barrier
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -67,7 +68,10 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
         )
 
     shapes = {name: tensor.shape for name, tensor in state_dict.items()}
-    result = module.load_state_dict(state_dict, strict=False)
+    try:
+        result = module.load_state_dict(state_dict, strict=False)
+    except RuntimeError as e:
+        raise InputError(f"{path} does not fit: {str(e).splitlines()[-1].strip()}") from None
     # The final norm of the official model has another name here, see the load hook.
     is_norm = re.compile(r"norm\d*\.(weight|bias)$").match
     lost = [name for name in result.missing_keys if not is_norm(name)]
@@ -110,7 +114,8 @@ def fetch(checkpoint: str) -> Path:
         name, url = OFFICIAL_FILES[arch]
     elif checkpoint.startswith(("http://", "https://")):
         url = checkpoint
-        name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+        digest = hashlib.sha256(url.encode()).hexdigest()[:8]  # others have files of that name
+        name = f"{digest}-{url.partition('?')[0].rstrip('/').rpartition('/')[2]}"
     else:
         path = Path(checkpoint).expanduser()
         if not path.is_file():
@@ -119,7 +124,7 @@ def fetch(checkpoint: str) -> Path:
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     error = None
-    if get_local_rank() == 0 and not path.exists():
+    if os.environ.get("LOCAL_RANK", "0") == "0" and not path.exists():
         try:
             _download(url, path)
         except InputError as e:  # told after the barrier, at which the other ranks wait
@@ -142,7 +147,7 @@ def _download(url: str, path: Path) -> None:
             torch.hub.download_url_to_file(url, str(part))
         read_checkpoint(part)
         os.replace(part, path)
-    except (OSError, http.client.HTTPException, InputError) as e:
+    except (OSError, ValueError, http.client.HTTPException) as e:
         reason = "what came is no checkpoint" if isinstance(e, InputError) else e
         raise InputError(
             f"could not download {url} ({reason}); fetch it in another way and save it as {path}"
@@ -172,28 +177,45 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
     Raises:
         InputError: If the file is refused, truncated, or no checkpoint.
     """
+    allowed = torch.serialization.safe_globals(_safe_globals())
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with allowed:
             content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as e:
-        culprit = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(e))
+        culprit = re.search(r"(?:GLOBAL|class) '?([\w.]+)", str(e))
         if culprit is None:
             raise InputError(f"{path} is not a PyTorch checkpoint, or a damaged one") from None
         raise InputError(
             f"{path} was refused: it holds the object {culprit[1]}, which is not data; "
             "a checkpoint with tensors and plain values is accepted"
         ) from None
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as e:  # a broken archive fails in many ways: RuntimeError, EOFError, KeyError
         if isinstance(e, OSError) and e.errno is not None:
             raise InputError(f"{path} cannot be read: {e.strerror}") from None
         raise InputError(f"{path} is not a PyTorch checkpoint, or is truncated") from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(
-            f"{path} holds a {type(content).__name__}, expected a dict of tensors (a state dict)"
+            f"{path} holds a {type(content).__name__}, expected a dict of tensors by name"
         )
+    _check_arrays(content, path)
     return content
+
+
+def _check_arrays(node, path: str | Path) -> None:
+    """Refuse NumPy arrays of more than numbers: a forged dtype makes pointers of their bytes."""
+    if isinstance(node, HistoryBuffer):
+        node = vars(node)
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            _check_arrays(each, path)
+    elif isinstance(node, (np.ndarray, np.generic, np.dtype)):
+        dtype = getattr(node, "dtype", node)
+        if dtype.hasobject or dtype.fields is not None or dtype.subdtype is not None:
+            raise InputError(f"{path} was refused: it holds an array of {dtype}, not of numbers")
 
 
 def use_safe_loading() -> None:
@@ -205,9 +227,8 @@ def use_safe_loading() -> None:
     def load_from_file(filename, map_location=None):
         return read_checkpoint(fetch(filename), map_location)
 
-    CheckpointLoader.register_scheme(
-        ["", "http://", "https://", "gfnet://"], load_from_file, force=True
-    )
+    schemes = [*CheckpointLoader._schemes, "gfnet://"]  # no other one stays as it was
+    CheckpointLoader.register_scheme(schemes, load_from_file, force=True)
 
 
 def _safe_globals() -> list:

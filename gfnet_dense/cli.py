@@ -1,6 +1,7 @@
 """What the command lines in tools/ share."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -12,22 +13,33 @@ from pathlib import Path
 
 from .errors import InputError
 
+LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name for the file that names the newest one
+# What the file system refuses is not a defect of the program.
+REFUSALS = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOENT, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
 
 @contextmanager
-def plain_errors(on_interrupt: str = "") -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Print a user's mistake as one sentence, without traceback, and exit with a non-zero code."""
     try:
         yield
     except InputError as e:
         sys.exit(f"error: {sentence(e)}")
+    except OSError as e:
+        if e.errno not in REFUSALS:
+            raise
+        sys.exit(f"error: {e.filename or 'a file'} could not be written or read: {e.strerror}")
     except KeyboardInterrupt:
-        print(f"\ninterrupted{on_interrupt}", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
 
 
 def sentence(error: InputError) -> str:
-    """Return the message alone: mmengine and DataLoader workers wrap it in others' text."""
-    return str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]
+    """Return the message alone: DataLoader workers wrap it in a traceback of theirs."""
+    return " ".join(str(error).rpartition("InputError: ")[2].split())
 
 
 def quiet_third_party() -> None:
@@ -87,9 +99,11 @@ def load_config(args: argparse.Namespace):
         raise InputError(
             f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
         ) from None
+    if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
+        raise InputError(f"{path} is a part of configs, not a whole one: it has no model and data")
     with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
         import_module(f"{cfg.default_scope}.datasets")
-    cfg.work_dir = os.path.join("work_dirs", path.stem)
+    cfg.setdefault("work_dir", os.path.join("work_dirs", path.stem))
     if args.demo:
         from .demo import shrink
 
@@ -103,6 +117,11 @@ def load_config(args: argparse.Namespace):
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     cfg.launcher = args.launcher
+    if args.launcher == "pytorch" and "RANK" not in os.environ:
+        raise InputError(
+            "--launcher pytorch is for processes that torchrun has started: "
+            "torchrun --nproc-per-node=GPUS tools/train.py CONFIG --launcher pytorch"
+        )
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return cfg
@@ -117,7 +136,13 @@ def prepare_training(cfg, resume: bool, amp: bool) -> None:
     from .data_check import check_dataset_folders
 
     check_dataset_folders(cfg, ("train", "val"))
-    cfg.resume = resume
+    last = Path(cfg.work_dir) / LAST_CHECKPOINT
+    if resume:
+        cfg.resume = True
+        if last.exists():
+            cfg.load_from = None  # with which the config once started
+    elif not cfg.get("resume") and os.environ.get("RANK", "0") == "0":
+        last.unlink(missing_ok=True)  # another run's, from which --resume would go on
     if amp:
         import torch
 
@@ -136,9 +161,13 @@ def prepare_testing(cfg, checkpoint: str, out: str | None, show_dir: str | None,
     from .data_check import check_dataset_folders
 
     check_dataset_folders(cfg, ("test",))
-    cfg.load_from = str(fetch(checkpoint))
+    cfg.load_from = checkpoint
+    if "://" not in checkpoint:
+        fetch(checkpoint)  # if it is missing, say so before building
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[key] = None
+    if tta and not {"tta_model", "tta_pipeline"} <= set(cfg):
+        raise InputError("--tta needs tta_model and tta_pipeline in the config, which has none")
     if out is not None:
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
     if show_dir is not None:
@@ -152,7 +181,26 @@ def prepare_testing(cfg, checkpoint: str, out: str | None, show_dir: str | None,
 def build_runner(cfg):
     """Return the runner of a config; checkpoints that it reads are data, never code."""
     from . import checkpoints
-    from .runner import ConsoleRunner
+    from .runner import DenseRunner
 
     checkpoints.use_safe_loading()
-    return ConsoleRunner.from_cfg(cfg)
+    try:
+        return DenseRunner.from_cfg(cfg)
+    except (KeyError, TypeError) as e:  # unknown names and arguments
+        reason = " ".join(str(e).split())
+        raise InputError(f"the config cannot be built: {type(e).__name__}: {reason}") from e
+
+
+def train(runner) -> None:
+    """Train; when interrupted, say how to go on, and exit."""
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        last = Path(runner.work_dir) / LAST_CHECKPOINT
+        if last.exists():
+            name = Path(last.read_text().strip()).name
+            how = f"the same command with --resume goes on from {name}"
+        else:
+            how = "before the first checkpoint"
+        print(f"\ninterrupted; {how}", file=sys.stderr)
+        sys.exit(130)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import ConfigDict
@@ -17,6 +18,8 @@ SOURCES = {
         "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
     ),
 }
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
 
 def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
@@ -47,12 +50,13 @@ def _check_dataset_folders(dataset: ConfigDict) -> None:
     root = Path(dataset.get("data_root") or "")
     for prefix in dataset.get("data_prefix", {}).values():
         folder = root / prefix
-        if folder.is_dir() and next(folder.iterdir(), None) is not None:
+        files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if next(files, None) is not None:
             continue
         name, url = SOURCES.get(dataset["type"].rpartition(".")[2], (dataset["type"], None))
         raise InputError(
             f"{name} was not found: {folder} ({folder.absolute()}) "
-            f"{'is empty' if folder.is_dir() else 'does not exist'}; "
+            f"{'holds no images' if folder.is_dir() else 'does not exist'}; "
             + (f"get it from {url} and unzip it into {root.parent}, " if url else "")
             + "set data_root of the datasets in the config to where it is, "
             "or add --demo, which needs no data"
@@ -73,12 +77,17 @@ def guard_pipeline(dataset) -> None:
         for each in inner:
             guard_pipeline(each)
         return
-    transforms = dataset.pipeline.transforms
+    _guard_transforms(dataset.pipeline.transforms, dataset.metainfo)
+
+
+def _guard_transforms(transforms: list, metainfo: dict) -> None:
     for i, transform in enumerate(transforms):
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = _GuardedImage(transform)
         elif isinstance(transform, LoadAnnotations) and transform.with_seg:
-            transforms[i] = _GuardedSegMap(transform, dataset.metainfo)
+            transforms[i] = _GuardedSegMap(transform, metainfo)
+        for inner in getattr(transform, "subroutines", ()):  # TestTimeAug
+            _guard_transforms(inner.transforms, metainfo)
 
 
 class _GuardedImage:
@@ -88,7 +97,6 @@ class _GuardedImage:
         self.transform = transform
 
     def __call__(self, results: dict) -> dict:
-        # AssertionError: mmcv's, where OpenCV returns no image.
         return _read(self.transform, results, results["img_path"], "image")
 
 
@@ -123,7 +131,8 @@ def _read(read: Callable, results: dict, path: str, kind: str):
         raise InputError(f"the {kind} {path} does not exist") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} cannot be read as {kind}: it is no image file") from None
-    except (OSError, AssertionError, SyntaxError, ValueError) as e:  # SyntaxError: broken PNG
+    # SyntaxError: Pillow's for a broken PNG; AssertionError: mmcv's where OpenCV has no image.
+    except (OSError, AssertionError, SyntaxError, ValueError, cv2.error) as e:
         if isinstance(e, InputError):
             raise
         raise InputError(f"{path} cannot be read as {kind}: {e}") from None

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 
 from .data_check import guard_pipeline
 from .pictures import draw_contact_sheet, draw_curves
@@ -42,8 +44,12 @@ class ContactSheetHook(Hook):
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         stride = max(1, len(runner.val_dataloader) // self.num_samples)
         if batch_idx % stride == 0 and len(self._samples) < self.num_samples:
-            self._samples.append(outputs[0].cpu())
+            sample = outputs[0]
+            kept = BaseDataElement(metainfo=dict(img_path=sample.img_path))
+            kept.gt_sem_seg, kept.pred_sem_seg = sample.gt_sem_seg, sample.pred_sem_seg
+            self._samples.append(kept.cpu())  # without the logits, which are large
 
+    @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         path = Path(runner.work_dir) / "contact_sheets" / f"iter_{runner.iter}.png"
         draw_contact_sheet(self._samples, runner.val_dataloader.dataset.metainfo, path)
@@ -56,10 +62,16 @@ class CurvesHook(Hook):
 
     priority = "LOWEST"  # after the last checkpoint was saved
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        # Kept in checkpoints, which are written behind the validation, as the metrics are: a
+        # resumed training draws the curves from the beginning.
+        runner.message_hub.update_scalar("curves/val_iteration", runner.iter)
+
+    @master_only
     def after_train(self, runner: Runner) -> None:
         scalars = {name: buffer.data[0] for name, buffer in runner.message_hub.log_scalars.items()}
         path = Path(runner.work_dir) / "curves.png"
-        draw_curves(scalars, runner.train_loop.val_interval, path)
+        draw_curves(scalars, path)
         print_log(f"curves: {path}", logger="current")
         last = Path(runner.work_dir) / "last_checkpoint"
         if last.is_file():

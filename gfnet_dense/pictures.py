@@ -67,13 +67,12 @@ def draw_contact_sheet(samples: list, metainfo: dict, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_curves(scalars: dict[str, np.ndarray], val_interval: int, path: Path) -> None:
+def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
     """Draw loss, learning rate and metric of a training run over its iterations.
 
     Args:
         scalars: Histories by name as kept by mmengine's MessageHub: 'train/loss' and 'train/lr'
-            with a value an iteration, 'val/...' with a value a validation.
-        val_interval: Iterations between validations.
+            with a value an iteration, 'val/...' and 'curves/val_iteration' with one a validation.
         path: The PNG file.
     """
     metrics = {
@@ -98,7 +97,7 @@ def draw_curves(scalars: dict[str, np.ndarray], val_interval: int, path: Path) -
     axes[1].set(title="learning rate", ylim=(0, None))
     if metrics:
         for name, values in metrics.items():
-            axes[2].plot(np.arange(1, len(values) + 1) * val_interval, values, "o-", label=name)
+            axes[2].plot(scalars["curves/val_iteration"], values, "o-", label=name)
         axes[2].set(title="validation, %", ylim=(0, 100))
         axes[2].legend(frameon=False)
     for axis in axes:

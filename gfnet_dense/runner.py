@@ -1,23 +1,32 @@
-"""mmengine's runner with a console that a person can read; the log file keeps everything."""
+"""mmengine's runner, with a readable console, whole checkpoints, and none that fits nothing."""
 
 import logging
+import os
 import re
 
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from .checkpoints import describe_arch, unwrap
 from .errors import InputError
 
 # Environment and config dumps, a line for every parameter, and advice to authors of libraries.
 NOISE = re.compile(
     r"paramwise_options -- |Hooks will be executed in the following order|\s*-{20,}\s*System env"
     r"|\s*Config:\s|\"FileClient\" will be deprecated|\"HardDiskBackend\" is the alias"
-    r"|The prefix is not set in metric class|per class results:$|Exp name: "
+    r"|The prefix is not set in metric class|per class results:$|Exp name: |Loads checkpoint by"
 )
 
 
-class ConsoleRunner(Runner):
-    """Runner whose console leaves out what is of use in the log file only."""
+class DenseRunner(Runner):
+    """The runner of the command lines.
+
+    The console leaves out what is of use in the log file only. A checkpoint appears under its name
+    when it is whole. What is loaded must fit: all of it to test or to resume, the backbone's arch
+    to fine-tune (``load_from``).
+    """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -26,15 +35,26 @@ class ConsoleRunner(Runner):
                 handler.addFilter(lambda record: not NOISE.match(record.getMessage()))
         return logger
 
-    def load_checkpoint(self, filename, map_location="cpu", strict=False, **kwargs) -> dict:
-        """Load a checkpoint; to test or to resume, all of it must fit all of the model.
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Save under another name first: a disk may be full, a process be killed meanwhile."""
+        part = f".{filename}.part"
+        try:
+            super().save_checkpoint(out_dir, part, *args, **kwargs)
+            if is_main_process():
+                os.replace(os.path.join(out_dir, part), os.path.join(out_dir, filename))
+        except BaseException:
+            if is_main_process() and os.path.exists(os.path.join(out_dir, part)):
+                os.remove(os.path.join(out_dir, part))
+            raise
 
-        mmengine would warn and go on with random weights where names or shapes differ, which only
-        fine-tuning (``load_from``) wants.
+    def load_checkpoint(self, filename, map_location="cpu", strict=False, **kwargs) -> dict:
+        """Load a checkpoint, or raise InputError where it does not fit.
+
+        mmengine would warn and go on with random weights where names or shapes differ.
         """
         strict = strict or self._train_loop is None or self._resume
         try:
-            return super().load_checkpoint(filename, map_location, strict=strict, **kwargs)
+            checkpoint = super().load_checkpoint(filename, map_location, strict=strict, **kwargs)
         except RuntimeError as e:
             problems = [line for line in str(e).splitlines()[1:] if line.strip()]
             if not strict or not problems:
@@ -43,3 +63,29 @@ class ConsoleRunner(Runner):
                 f"{filename} does not fit the model of the config ({problems[0].strip(' .')[:200]}"
                 f"): take the config that it was trained with"
             ) from None
+        if not strict:
+            self._check_loaded(filename, checkpoint)
+        elif self._resume and not {"meta", "message_hub", "optimizer"} <= set(checkpoint):
+            raise InputError(
+                f"{filename} holds weights only, nothing to resume from: give it as load_from to "
+                "start a new training from them"
+            )
+        # mmengine would execute the text of the config that the file holds.
+        checkpoint.get("meta", {}).pop("config", None)
+        return checkpoint
+
+    def _check_loaded(self, filename: str, checkpoint: dict) -> None:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        given = checkpoint.get("state_dict", checkpoint)
+        if not set(given) & set(model.state_dict()):
+            raise InputError(
+                f"nothing in {filename} fits the model; weights of a backbone belong into its "
+                "init_cfg=dict(type='Pretrained', checkpoint=...)"
+            )
+        found = describe_arch(unwrap(checkpoint))
+        expected = getattr(model.backbone, "arch_shape", found)
+        if found not in (None, expected):
+            raise InputError(
+                f"{filename} was trained with another backbone: its dims and depths are {found}, "
+                f"those of the config {expected}"
+            )

@@ -115,6 +115,9 @@ def test_missing_dataset_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError, match="ADE20K was not found: .*/ade/images .* does not exist"):
         check_dataset_folders(cfg, ("train", "val"))
     (tmp_path / "ade" / "images").mkdir(parents=True)
-    with pytest.raises(InputError, match="/ade/images .* is empty; get it from http.*zip .*--demo"):
+    (tmp_path / "ade" / "images" / "README.txt").touch()
+    with pytest.raises(
+        InputError, match="/ade/images .* holds no images; get it from http.*zip .*--demo"
+    ):
         check_dataset_folders(cfg, ("train",))
     check_dataset_folders(cfg, ("test",))

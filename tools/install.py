@@ -87,25 +87,35 @@ def pip(*arguments):
     command = [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.call(command, cwd=ROOT) == 0:
         return
-    if shutil.disk_usage(VENV).free < 100e6 or shutil.disk_usage(tempfile.gettempdir()).free < 1e8:
-        fail("the disk is full: free some space and repeat the command")
-    fail("pip failed, the reason is above: the command can be repeated")
+    free = min(shutil.disk_usage(path).free for path in (VENV, tempfile.gettempdir())) / 1e9
+    hint = f" ({free:.1f} GB are free: the disk may have been full)" if free < 3 else ""
+    fail("pip failed, the reason is above" + hint + ": the command can be repeated")
 
 
 def stamp(det):
     """Return the file whose presence says that the environment is complete and current."""
-    digest = hashlib.sha256(repr((sys.version, det)).encode())
+    digest = hashlib.sha256(repr((sys.version, ROOT, det)).encode())  # ROOT: absolute paths
     for name in (CONSTRAINTS, os.path.join(ROOT, "setup.py"), os.path.abspath(__file__)):
         with open(name, "rb") as file:
             digest.update(file.read())
     return os.path.join(VENV, f".installed-{'det' if det else 'seg'}-{digest.hexdigest()[:12]}")
 
 
+def is_current_venv():
+    """Return whether .venv works and is of the Python that runs this script."""
+    query = "import sys; print(sys.version)"
+    try:
+        answer = subprocess.check_output([PYTHON, "-c", query], stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return answer.decode().strip() == sys.version.strip()
+
+
 def install(det):
     """Create .venv and install the package with what it needs."""
     # pip takes a package whose installation was interrupted for installed.
     unfinished = os.path.join(VENV, ".unfinished")
-    if not os.path.exists(PYTHON) or os.path.exists(unfinished):
+    if not is_current_venv() or os.path.exists(unfinished):
         say(f"creating {VENV}")
         subprocess.check_call([sys.executable, "-m", "venv", "--clear", VENV])
     open(unfinished, "w").close()
@@ -176,16 +186,20 @@ def compile_operators(version, folder):
         with open(log_file, "w") as log:
             show_progress(process.stdout, log)
         if process.wait() != 0:
-            if shutil.disk_usage(part).free < 100e6:
-                fail("the disk is full: free some space and repeat the command")
             fail(f"mmcv's operators did not compile: the reason is in {log_file}")
-        if not os.path.isdir(folder):  # another clone may have been faster
+        try:
             os.rename(part, folder)
+        except OSError:
+            if not os.path.isdir(folder):  # another clone may have been faster
+                raise
         os.remove(log_file)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            os.killpg(process.pid, signal.SIGINT)  # on which pip removes its temporary files
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(part, ignore_errors=True)
 
 
@@ -212,10 +226,15 @@ def main():
     if os.path.exists(stamp(det)) or (not det and os.path.exists(stamp(True))):
         return
     start = time.time()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         install(det)
     except KeyboardInterrupt:
         sys.exit("\ninterrupted: the same command goes on")
+    except OSError as e:
+        fail(f"{e.filename or VENV}: {e.strerror}; the command can be repeated")
+    except subprocess.CalledProcessError as e:
+        fail(f"{' '.join(e.cmd)} failed: is the disk full? The command can be repeated")
     open(stamp(det), "w").close()
     say(f"done in {time.time() - start:.0f} s")
 

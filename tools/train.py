@@ -19,10 +19,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
-    with cli.plain_errors(on_interrupt="; the same command with --resume goes on"):
+    with cli.plain_errors():
         cfg = cli.load_config(args)
         cli.prepare_training(cfg, resume=args.resume, amp=args.amp)
-        cli.build_runner(cfg).train()
+        cli.train(cli.build_runner(cfg))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Drawn scenes on disk, in the layout of real datasets."""
 
-import os
-import shutil
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -9,6 +8,7 @@ from PIL import Image
 from .scenes import draw_scene
 
 NUM_IMAGES = {"training": 96, "validation": 32}
+VERSION = 1  # of the drawn scenes: another one is drawn anew beside the old
 
 
 def write_ade20k(root: str | Path, seed: int = 0) -> Path:
@@ -17,17 +17,18 @@ def write_ade20k(root: str | Path, seed: int = 0) -> Path:
     Label maps are 8-bit PNGs with ADE20K's own indices: 0 other, 1..150 classes.
 
     Args:
-        root: Folder under which ``ADEChallengeData2016`` appears, whole or not at all.
+        root: Folder under which ``v1/ADEChallengeData2016`` appears, whole or not at all.
         seed: The scenes' seed; validation scenes are drawn from seeds that training does not use.
 
     Returns:
         The folder ``ADEChallengeData2016``.
     """
-    folder = Path(root) / "ADEChallengeData2016"
+    folder = Path(root) / f"v{VERSION}" / "ADEChallengeData2016"
     if folder.is_dir():
         return folder
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as temporary:
+        part = Path(temporary) / folder.name
         index = seed * sum(NUM_IMAGES.values())
         for split, num_images in NUM_IMAGES.items():
             images, annotations = part / "images" / split, part / "annotations" / split
@@ -39,7 +40,9 @@ def write_ade20k(root: str | Path, seed: int = 0) -> Path:
                 Image.fromarray(scene.image).save(images / f"{name}.jpg", quality=95)
                 Image.fromarray(scene.labels).save(annotations / f"{name}.png")
                 index += 1
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        try:
+            part.rename(folder)
+        except OSError:  # another process, of a distributed run, was faster
+            if not folder.is_dir():
+                raise
     return folder

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from gfnet_dense.demo import dataset
@@ -9,7 +10,7 @@ from gfnet_dense.demo.scenes import ADE_INDEX, draw_scene
 def test_layout_of_ade20k(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "NUM_IMAGES", {"training": 3, "validation": 2})
     root = write_ade20k(tmp_path)
-    assert root == tmp_path / "ADEChallengeData2016"
+    assert root == tmp_path / "v1" / "ADEChallengeData2016"
     for split, names in {
         "training": [f"ADE_train_{i:08d}" for i in (1, 2, 3)],
         "validation": [f"ADE_val_{i:08d}" for i in (1, 2)],
@@ -41,8 +42,22 @@ def test_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
         return draw_scene(seed, 64, 64)
 
     monkeypatch.setattr(dataset, "draw_scene", interrupt)
-    try:
+    with pytest.raises(KeyboardInterrupt):
         write_ade20k(tmp_path)
-    except KeyboardInterrupt:
-        pass
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("v1/*")) and not list(tmp_path.glob("v1/.*"))
+
+
+def test_a_faster_process_wins(tmp_path, monkeypatch):
+    """As in a distributed run, where all of them draw."""
+    monkeypatch.setattr(dataset, "NUM_IMAGES", {"training": 1, "validation": 1})
+    drawn = []
+
+    def slow(seed):
+        if not drawn:
+            drawn.append(seed)
+            write_ade20k(tmp_path)
+        return draw_scene(seed, 64, 64)
+
+    monkeypatch.setattr(dataset, "draw_scene", slow)
+    assert len(list(write_ade20k(tmp_path).rglob("*.png"))) == 2
+    assert [p.name for p in (tmp_path / "v1").iterdir()] == ["ADEChallengeData2016"]

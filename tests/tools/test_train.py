@@ -15,6 +15,7 @@ from PIL import Image
 
 from gfnet_dense.demo.dataset import write_ade20k
 from tests.conftest import ROOT, TINY
+from tests.published import official_state_dict
 
 CONFIG = ROOT / "configs" / "upernet_gfnet_ade20k.py"
 SHORT = "train_cfg.max_iters=4 train_cfg.val_interval=4 default_hooks.checkpoint.interval=2 "
@@ -96,20 +97,26 @@ def test_test_time_augmentation(trained, folder):
 def test_interrupted_training_resumes(folder):
     options = [*SHORT.split(), "train_cfg.max_iters=400", "train_cfg.val_interval=400"]
     command = tool("train", CONFIG, "--demo", "--work-dir", "stopped", "--cfg-options", *options)
+    (folder / "stopped").mkdir()
+    (folder / "stopped" / "last_checkpoint").write_text("of another run")
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     last = folder / "stopped" / "last_checkpoint"
     deadline = time.time() + 300
-    while not last.exists() and process.poll() is None and time.time() < deadline:
+    while (
+        (not last.exists() or "other" in last.read_text())
+        and process.poll() is None
+        and time.time() < deadline
+    ):
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "--resume goes on" in stderr and "Traceback" not in stderr, stderr[-2000:]
-
     saved = int(re.search(r"iter_(\d+).pth", last.read_text())[1])
+    assert f"--resume goes on from iter_{saved}.pth" in stderr and "Traceback" not in stderr
+    assert not list((folder / "stopped").glob("*.part"))
     options = [*SHORT.split(), f"train_cfg.max_iters={saved + 2}"]
     command = tool("train", CONFIG, "--demo", "--work-dir", "stopped", "--resume")
     resumed = run([*command, "--cfg-options", *options], folder)
@@ -161,11 +168,57 @@ def test_checkpoint_of_another_arch(trained, folder):
     assert "checkpoint of another arch: expected dims 96/192/384/768" in error
 
 
+def test_resuming_runs_nothing_that_a_file_holds(trained, folder, tmp_path):
+    """mmengine executes the text of the config in a checkpoint when it resumes."""
+    work_dir, _ = trained
+    checkpoint = torch.load(work_dir / "iter_4.pth", weights_only=False)
+    checkpoint["meta"]["config"] = f"import os\nos.mkdir({str(tmp_path / 'trace')!r})"
+    (tmp_path / "run").mkdir()
+    torch.save(checkpoint, tmp_path / "run" / "iter_4.pth")
+    (tmp_path / "run" / "last_checkpoint").write_text(str(tmp_path / "run" / "iter_4.pth"))
+    command = tool("train", CONFIG, "--demo", "--resume", "--work-dir", tmp_path / "run")
+    options = [*SHORT.split(), "train_cfg.max_iters=5"]
+    result = run([*command, "--cfg-options", *options], folder)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Iter(train) [5/5]" in result.stdout and not (tmp_path / "trace").exists()
+
+    torch.save({"state_dict": checkpoint["state_dict"]}, tmp_path / "run" / "iter_4.pth")
+    error = error_of(run([*command, "--cfg-options", *options], folder))
+    assert "holds weights only, nothing to resume from" in error
+
+
+def test_weights_to_start_from_must_fit(trained, folder, tmp_path):
+    work_dir, _ = trained
+    torch.save({"model": official_state_dict(TINY["dims"], TINY["depths"], 64)}, tmp_path / "o.pth")
+    command = tool("train", CONFIG, "--demo", "--work-dir", tmp_path / "run", "--cfg-options")
+    error = error_of(run([*command, f"load_from={tmp_path / 'o.pth'}"], folder))
+    assert "o.pth fits the model; weights of a backbone belong into its init_cfg" in error
+
+
+def test_a_disk_that_refuses_leaves_the_last_checkpoint(folder, tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    command = tool("train", CONFIG, "--demo", "--work-dir", tmp_path / "run", "--cfg-options")
+    limited = ["bash", "-c", 'ulimit -f 20000; exec "$@"', "-", *command, *SHORT.split()]
+    error = error_of(run(limited, folder))
+    assert "could not be written" in error
+    assert not list((tmp_path / "run").rglob("*.pth*"))
+
+
+def test_unknown_names_in_the_config(folder):
+    for option, message in (
+        ("model.backbone.typo=1", "unexpected keyword argument 'typo'"),
+        ("model.backbone.type=Foo", "Foo is not in the"),
+        ("model.backbone.filter_resize=nearest", "filter_resize is one of trigonometric"),
+    ):
+        command = tool("train", CONFIG, "--demo", "--cfg-options", option)
+        assert message in error_of(run(command, folder))
+
+
 def test_pretrained_weights_that_cannot_be_fetched(folder):
     """The full-size config names the address and where to put the file by hand."""
     command = tool("train", CONFIG, "--work-dir", "fetch", "--cfg-options")
-    command += [f"{s}_dataloader.dataset.data_root={folder}/data/demo/ADEChallengeData2016"
-                for s in ("train", "val", "test")]  # fmt: skip
+    root = write_ade20k(folder / "data" / "demo")
+    command += [f"{split}_dataloader.dataset.data_root={root}" for split in ("train", "val")]
     environment = dict(os.environ, TORCH_HOME=str(folder / "home"), https_proxy="127.0.0.1:9")
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
