@@ -1,8 +1,10 @@
 """mmengine's runner, with a readable console, whole checkpoints, and none that fits nothing."""
 
+import io
 import logging
 import os
 import re
+from contextlib import redirect_stdout
 
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
@@ -16,7 +18,7 @@ from .errors import InputError
 NOISE = re.compile(
     r"paramwise_options -- |Hooks will be executed in the following order|\s*-{20,}\s*System env"
     r"|\s*Config:\s|\"FileClient\" will be deprecated|\"HardDiskBackend\" is the alias"
-    r"|The prefix is not set in metric class|per class results:$|Exp name: |Loads checkpoint by"
+    r"|The prefix is not set in metric class|per class results:$|Exp name: "
 )
 
 
@@ -54,7 +56,8 @@ class DenseRunner(Runner):
         """
         strict = strict or self._train_loop is None or self._resume
         try:
-            checkpoint = super().load_checkpoint(filename, map_location, strict=strict, **kwargs)
+            with redirect_stdout(io.StringIO()):  # a print of mmengine's loader
+                checkpoint = super().load_checkpoint(filename, map_location, strict, **kwargs)
         except RuntimeError as e:
             problems = [line for line in str(e).splitlines()[1:] if line.strip()]
             if not strict or not problems:

@@ -209,7 +209,7 @@ def show_progress(output, log):
     for line in output:
         log.write(line)
         match = re.match(r"\s*\[(\d+)/(\d+)\]", line)
-        if match and (time.time() - last > 30 or match[1] == match[2]):
+        if match and (time.time() - last > 30 or match[1] == match[2]) and int(match[1]) > 4:
             last = time.time()
             done, total = int(match[1]), int(match[2])
             left = (last - start) / done * (total - done)

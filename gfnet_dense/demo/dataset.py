@@ -27,6 +27,7 @@ def write_ade20k(root: str | Path, seed: int = 0) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    print(f"drawing {sum(NUM_IMAGES.values())} scenes into {folder}, some seconds", flush=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as temporary:
         part = Path(temporary) / folder.name
         index = seed * sum(NUM_IMAGES.values())

@@ -1,5 +1,6 @@
 """What the hierarchical and the isotropic backbone share: weights, freezing, checkpointing."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -57,9 +58,9 @@ class GFNetBackbone(BaseModule):
             module.eval().requires_grad_(False)
         self.register_load_state_dict_pre_hook(_adapt_before_loading)
 
+    @abstractmethod
     def _frozen_modules(self) -> list[nn.Module]:
         """Return the modules that ``frozen_stages`` freezes; ``pos_embed`` comes with the first."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> "GFNetBackbone":
         """Set training mode; frozen stages stay in evaluation mode."""

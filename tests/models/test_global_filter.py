@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
 from gfnet_dense.models import GlobalFilter, global_filter
@@ -343,6 +344,22 @@ def test_copies_and_pickles_have_an_empty_cache_of_their_own(cached, resizes):
         with torch.no_grad():
             torch.testing.assert_close(other(x), layer(x), rtol=0, atol=0)
         assert len(resizes) == before + 1
+
+
+def test_ema_of_a_model_that_has_cached(cached):
+    """mmengine's EMA copies the model and swaps parameters around a validation."""
+    layer, x = cached
+    ema = ExponentialMovingAverage(layer, momentum=0.5)
+    with torch.no_grad():
+        layer.complex_weight.add_(1)
+    ema.update_parameters(layer)  # the first update copies
+    with torch.no_grad():
+        layer.complex_weight.add_(1)
+    ema.update_parameters(layer)
+    with torch.no_grad():
+        expected = copy.deepcopy(layer)
+        expected.complex_weight.sub_(0.5)
+        torch.testing.assert_close(ema.module(x), expected(x))
 
 
 def test_training_does_not_cache(cached, resizes):

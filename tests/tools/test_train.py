@@ -182,7 +182,7 @@ def test_resuming_runs_nothing_that_a_file_holds(trained, folder, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Iter(train) [5/5]" in result.stdout and not (tmp_path / "trace").exists()
 
-    torch.save({"state_dict": checkpoint["state_dict"]}, tmp_path / "run" / "iter_4.pth")
+    torch.save({"state_dict": checkpoint["state_dict"]}, tmp_path / "run" / "iter_5.pth")
     error = error_of(run([*command, "--cfg-options", *options], folder))
     assert "holds weights only, nothing to resume from" in error
 
