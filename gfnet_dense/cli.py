@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -136,13 +137,10 @@ def prepare_training(cfg, resume: bool, amp: bool) -> None:
     from .data_check import check_dataset_folders
 
     check_dataset_folders(cfg, ("train", "val"))
-    last = Path(cfg.work_dir) / LAST_CHECKPOINT
     if resume:
         cfg.resume = True
-        if last.exists():
+        if (Path(cfg.work_dir) / LAST_CHECKPOINT).exists():
             cfg.load_from = None  # with which the config once started
-    elif not cfg.get("resume") and os.environ.get("RANK", "0") == "0":
-        last.unlink(missing_ok=True)  # another run's, from which --resume would go on
     if amp:
         import torch
 
@@ -193,14 +191,15 @@ def build_runner(cfg):
 
 def train(runner) -> None:
     """Train; when interrupted, say how to go on, and exit."""
+    start = time.time()
     try:
         runner.train()
     except KeyboardInterrupt:
         last = Path(runner.work_dir) / LAST_CHECKPOINT
-        if last.exists():
+        if last.exists() and last.stat().st_mtime > start:  # not another run's
             name = Path(last.read_text().strip()).name
             how = f"the same command with --resume goes on from {name}"
         else:
-            how = "before the first checkpoint"
+            how = "before the first checkpoint of this run"
         print(f"\ninterrupted; {how}", file=sys.stderr)
         sys.exit(130)
