@@ -4,6 +4,7 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 import time
 import warnings
@@ -191,10 +192,19 @@ def build_runner(cfg):
 
 def train(runner) -> None:
     """Train; when interrupted, say how to go on, and exit."""
-    start = time.time()
+    start, signals = time.time(), []
+
+    def interrupt(number, frame):
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         runner.train()
-    except KeyboardInterrupt:
+    except BaseException:
+        # mmengine makes another error of an interrupt while it formats a config.
+        if not signals:
+            raise
         last = Path(runner.work_dir) / LAST_CHECKPOINT
         if last.exists() and last.stat().st_mtime > start:  # not another run's
             name = Path(last.read_text().strip()).name
