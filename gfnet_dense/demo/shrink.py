@@ -11,7 +11,7 @@ from .scenes import ADE_INDEX
 DATA_ROOT = Path("data/demo")
 CROP = 128  # of the shorter side
 BATCH_SIZE = 4
-MAX_ITERS = 600
+MAX_ITERS = 720
 LEARNING_RATE = 2e-3  # from scratch
 DECODER_DIM = 64
 
