@@ -132,10 +132,10 @@ def _resize_separably(
     def constant(array: np.ndarray) -> Tensor:
         return torch.tensor(array, dtype=weight.dtype, device=weight.device)
 
-    direct, mirrored = _column_matrices(w, W, matrix)
     flat = weight.reshape(h, half, dim * 2)
     mirror = _mirror_rows(weight).reshape(h, half, dim * 2)
-    columns = constant(direct) @ flat + constant(mirrored) @ mirror  # (h, W', dim * 2)
+    both = torch.cat([flat, mirror], dim=1)
+    columns = constant(_column_matrix(w, W, matrix)) @ both  # (h, W', dim * 2)
     # Channels first in memory, as the layer wants it: cheaper here than on the larger result.
     columns = columns.reshape(h, new_half, dim, 2).permute(2, 0, 1, 3).flatten(2)
     rows = constant(matrix(h, H)) @ columns  # (dim, H, W' * 2)
@@ -143,10 +143,8 @@ def _resize_separably(
 
 
 @lru_cache(maxsize=256)
-def _column_matrices(
-    w: int, W: int, matrix: Callable[[int, int], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return B1 and B2, transposed to (W // 2 + 1, w // 2 + 1)."""
+def _column_matrix(w: int, W: int, matrix: Callable[[int, int], np.ndarray]) -> np.ndarray:
+    """Return B1 and B2, transposed and side by side: (W // 2 + 1, 2 * (w // 2 + 1))."""
     half = w // 2 + 1
     two_sided = matrix(w, W)[: W // 2 + 1]
     direct = two_sided[:, :half].copy()
@@ -155,7 +153,7 @@ def _column_matrices(
     for column in [0, w // 2] if w % 2 == 0 else [0]:
         direct[:, column] /= 2
         mirrored[:, column] = direct[:, column]
-    return direct, mirrored
+    return np.concatenate([direct, mirrored], axis=1)
 
 
 def _mirror_rows(weight: Tensor) -> Tensor:
