@@ -232,12 +232,8 @@ def _reflect(x: Tensor, reach: int, dim: int) -> Tensor:
     """Mirror ``x`` at its ends (edge pixels once) by any reach, as often as it takes."""
     n = x.shape[dim]
     index = torch.arange(-reach, n + reach, device=x.device)
-    if n > 1:
-        index = (index % (2 * n - 2) - (n - 1)).abs()
-        index = (n - 1) - index
-    else:
-        index = torch.zeros_like(index)
-    return x.index_select(dim, index)
+    period = max(2 * n - 2, 1)
+    return x.index_select(dim, (n - 1) - (index % period - (n - 1)).abs())
 
 
 @lru_cache(maxsize=1024)

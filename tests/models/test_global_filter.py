@@ -91,7 +91,7 @@ def convolve(x, taps, border):
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("size", [(5, 5), (6, 4), (3, 8)])
-@pytest.mark.parametrize("map_size", [(5, 5), (9, 12), (11, 3), (2, 7), (16, 16)])
+@pytest.mark.parametrize("map_size", [(5, 5), (9, 12), (11, 3), (2, 7), (1, 6), (16, 16)])
 def test_borders_are_the_padded_convolution(border, size, map_size):
     layer = GlobalFilter(2, size, border=border).double()
     x = torch.randn(1, *map_size, 2, dtype=torch.float64)
