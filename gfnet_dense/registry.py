@@ -7,6 +7,7 @@ mmsegmentation and mmdetection, without ``custom_imports``.
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -16,4 +17,10 @@ MODELS = Registry("model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["gfne
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope=SCOPE, locations=["gfnet_dense.hooks"])
 TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.transforms"]
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=SCOPE,
+    locations=["gfnet_dense.optim"],
 )

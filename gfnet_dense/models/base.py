@@ -1,7 +1,9 @@
 """What the hierarchical and the isotropic backbone share: weights, freezing, checkpointing."""
 
 from abc import abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from numbers import Integral
 
 import torch
@@ -15,6 +17,8 @@ from .layers import Block
 from .loading import adapt_state_dict
 from .resample import Size, resize_position_embedding
 
+STEM = (0, -1)  # stage and block, as _stage_and_block returns them
+
 
 class GFNetBackbone(BaseModule):
     """Base of the backbones.
@@ -24,12 +28,14 @@ class GFNetBackbone(BaseModule):
 
     Attributes:
         arch_shape: dims and depths of the whole arch, one number for each stage.
+        built_depths: Number of blocks of each stage that is built.
         num_outputs: How many outputs the whole arch has; the last one has the official norm.
         out_indices: Which of them are returned.
         grids: Map size (h, w) of each stage for which filters are stored.
     """
 
     arch_shape: tuple[tuple[int, ...], tuple[int, ...]]
+    built_depths: tuple[int, ...]
     num_outputs: int
     out_indices: tuple[int, ...]
     grids: list[Size]
@@ -76,6 +82,35 @@ class GFNetBackbone(BaseModule):
             self._is_init = True
         else:
             super().init_weights()
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Return the layer of a parameter and the number of layers, as mmpretrain's models do.
+
+        Layer 0 is the stem, k + 1 the block k, counted over all stages. The last layer is what
+        lies behind the blocks: the output norms, and whatever is not the backbone's.
+
+        Args:
+            param_name: Name of a parameter.
+            prefix: What stands before the names of the backbone's, such as ``backbone.``.
+        """
+        stages = enumerate(self.built_depths)
+        layers = [STEM, *((stage, block) for stage, depth in stages for block in range(depth))]
+        name = param_name[len(prefix) :] if param_name.startswith(prefix) else ""
+        place = self._stage_and_block(name)
+        return (layers.index(place) if place in layers else len(layers)), len(layers) + 1
+
+    def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Return what :meth:`get_layer_depth` does with a whole stage as one layer."""
+        layer, _ = self.get_layer_depth(param_name, prefix)
+        last_layers = [0, *accumulate(self.built_depths)]  # of the stem and of each stage
+        return bisect_left(last_layers, layer), len(last_layers) + 1
+
+    @abstractmethod
+    def _stage_and_block(self, name: str) -> tuple[int, int] | None:
+        """Return to which block of which stage a parameter belongs, None if to no block.
+
+        The stem is :data:`STEM`; a later patch embedding belongs to the block that follows.
+        """
 
     def _add_position(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         size = x.shape[1:3]

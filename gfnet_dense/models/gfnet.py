@@ -6,6 +6,7 @@ T-PAMI 2023. Modules and parameters carry the names of the official release
 (https://github.com/raoyongming/GFNet), so that its files load without a key map.
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..registry import MODELS
 from .base import (
+    STEM,
     GFNetBackbone,
     check_frozen_stages,
     check_out_indices,
@@ -91,6 +93,7 @@ class GFNet(GFNetBackbone):
         self.num_outputs = len(self.dims)
         self.out_indices = check_out_indices(out_indices, self.num_outputs)
         num_stages = self.out_indices[-1] + 1
+        self.built_depths = self.depths[:num_stages]
         self.grids = stage_grids(img_size, [4 * 2**i for i in range(num_stages)])
         self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
         self.with_cp = with_cp
@@ -140,6 +143,12 @@ class GFNet(GFNetBackbone):
                 outs.append(self._output(i, x))
             x = x.permute(0, 3, 1, 2)
         return tuple(outs)
+
+    def _stage_and_block(self, name: str) -> tuple[int, int] | None:
+        if name == "pos_embed" or name.startswith("patch_embed.0."):
+            return STEM
+        found = re.match(r"(?:blocks|patch_embed)\.(\d+)\.(\d*)", name)
+        return (int(found[1]), int(found[2] or 0)) if found else None
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

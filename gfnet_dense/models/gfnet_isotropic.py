@@ -4,6 +4,7 @@ Paper and release as for :mod:`.gfnet`. Dense heads want a pyramid: a neck makes
 of several depths (mmsegmentation's ``Feature2Pyramid``).
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .base import (
+    STEM,
     GFNetBackbone,
     check_frozen_stages,
     check_out_indices,
@@ -73,6 +75,7 @@ class IsotropicGFNet(GFNetBackbone):
             out_indices = (depth - 1,)
         self.out_indices = check_out_indices(out_indices, depth)
         num_blocks = self.out_indices[-1] + 1
+        self.built_depths = (num_blocks,)
         self.grids = stage_grids(img_size, [PATCH_SIZE])
         self.frozen_stages = check_frozen_stages(frozen_stages, num_blocks)
         self.with_cp = with_cp
@@ -110,6 +113,12 @@ class IsotropicGFNet(GFNetBackbone):
             if i in self.out_indices:
                 outs.append(self._output(i, x))
         return tuple(outs)
+
+    def _stage_and_block(self, name: str) -> tuple[int, int] | None:
+        if name == "pos_embed" or name.startswith("patch_embed."):
+            return STEM
+        found = re.match(r"blocks\.(\d+)\.", name)
+        return (0, int(found[1])) if found else None
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
