@@ -5,7 +5,13 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from gfnet_dense.data_check import check_dataset_folders, guard_pipeline
+from gfnet_dense.data_check import (
+    check_classes,
+    check_dataset_folders,
+    check_num_classes,
+    class_names,
+    guard_pipeline,
+)
 from gfnet_dense.errors import InputError
 
 CLASSES = ("wall", "floor", "sky")
@@ -121,3 +127,72 @@ def test_missing_dataset_says_where_to_get_it(tmp_path):
     ):
         check_dataset_folders(cfg, ("train",))
     check_dataset_folders(cfg, ("test",))
+
+
+def test_folder_of_other_suffix(folder):
+    prefix = dict(img_path="images", seg_map_path="labels")
+    inner = dict(
+        type="BaseSegDataset", data_root=str(folder), data_prefix=prefix, img_suffix=".jpg"
+    )
+    cfg = ConfigDict(train_dataloader=dict(dataset=inner))
+    check_dataset_folders(cfg, ("train",))
+    (folder / "images" / "a.jpg").rename(folder / "images" / "a.JPG")
+    with pytest.raises(InputError, match="images holds no file that ends in '.jpg', .* but a.JPG"):
+        check_dataset_folders(cfg, ("train",))
+
+
+def test_head_for_other_classes_is_refused():
+    own = dict(type="BaseSegDataset", metainfo=dict(classes=["road", "car", "sky", "tree"]))
+    ade = dict(type="RepeatDataset", times=2, dataset=dict(type="ADE20KDataset"))
+    cfg = ConfigDict(
+        default_scope="mmseg",
+        model=dict(
+            decode_head=[dict(type="FCNHead", num_classes=4)],
+            auxiliary_head=dict(type="Mask2FormerHead", num_classes=4),
+        ),
+        train_dataloader=dict(dataset=own),
+        val_dataloader=dict(dataset=ade),
+        test_dataloader=None,
+    )
+    check_classes(cfg, ("train", "test"))
+    with pytest.raises(InputError) as error:
+        check_classes(cfg, ("train", "val"))
+    assert str(error.value) == (
+        "model.decode_head[0].num_classes is 4, but the dataset has 150 classes (wall, building, "
+        "sky, ...): set it to 150"
+    )
+    cfg.model.decode_head[0].num_classes = 150
+    cfg.val_dataloader = None
+    with pytest.raises(InputError, match=r"decode_head\[0\].num_classes is 150, .* has 4 classes"):
+        check_classes(cfg, ("train",))
+    cfg.model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))  # a detector's, mmdet checks it
+    check_classes(cfg, ("train", "val"))
+
+
+def test_binary_heads():
+    classes = ["background", "crack"]
+    check_num_classes(ConfigDict(decode_head=dict(num_classes=2)), classes)
+    check_num_classes(ConfigDict(decode_head=dict(num_classes=2, out_channels=1)), classes)
+    check_num_classes(ConfigDict(decode_head=dict(num_classes=1)), classes)
+    with pytest.raises(InputError, match="num_classes is 1, but the dataset has 3 classes"):
+        check_num_classes(ConfigDict(decode_head=dict(num_classes=1)), [*classes, "stain"])
+
+
+def test_class_names(tmp_path):
+    def names(kind="BaseSegDataset", **metainfo):
+        return class_names(ConfigDict(type=kind, metainfo=metainfo), "mmseg")
+
+    assert len(names("ADE20KDataset")) == len(names("mmseg.ADE20KDataset")) == 150
+    assert names("ADE20KDataset", classes=("sky", "wall")) == ["sky", "wall"]
+    assert names(classes=["a", "b"], palette=[[0, 0, 0], [9, 9, 9]]) == ["a", "b"]
+    (tmp_path / "classes.txt").write_text("road\nzebra crossing\n")
+    assert names(classes=str(tmp_path / "classes.txt")) == ["road", "zebra crossing"]
+    for arguments, message in (
+        (dict(), "needs a list of class names, .* got None"),
+        (dict(classes="road"), "needs a list of class names, .* got 'road'"),
+        (dict(classes=["a", "b"], palette=[[0, 0, 0]]), "has 1 colours for 2 classes"),
+        (dict(kind="ADE20KDataset", classes=["crack"]), "no class 'crack'; .*BaseSegDataset"),
+        (dict(kind="Foo"), "Foo is no type of dataset that mmseg knows"),
+    ):
+        with pytest.raises(InputError, match=message):
+            names(**arguments)
