@@ -50,9 +50,14 @@ def quiet_third_party() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
+    from mmengine.logging import MMLogger
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every command that runs a config."""
+    # mmdet's, at import, of a model for road lanes
+    MMLogger.get_current_instance().addFilter(lambda record: "Line NMS" not in record.getMessage())
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that reads a config."""
     from mmengine.config import DictAction
 
     class Overrides(DictAction):
@@ -67,9 +72,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("config", help="config file")
     parser.add_argument(
-        "--work-dir", help="where results go (default: work_dirs/CONFIG, work_dirs/demo/CONFIG)"
-    )
-    parser.add_argument(
         "--demo", action="store_true", help="run a shrunken copy of the config on drawn data"
     )
     parser.add_argument(
@@ -79,38 +81,74 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override settings of the config, after --demo: optim_wrapper.optimizer.lr=1e-4",
     )
+    parser.add_argument(
+        "--work-dir", help="where results go (default: work_dirs/CONFIG, work_dirs/demo/CONFIG)"
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that runs a model on one or several GPUs."""
+    add_config_arguments(parser)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace):
-    """Return the mmengine Config for the common arguments.
+def read_config(path: str | Path):
+    """Return the mmengine Config of a file.
 
     Raises:
-        InputError: If the config file is missing or broken.
+        InputError: If the config file is missing or broken, or needs what is not installed.
     """
     from mmengine.config import Config
 
-    path = Path(args.config)
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"the config {path} does not exist; the project's own are in configs/")
     try:
         cfg = Config.fromfile(path)
+        if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
+            raise InputError(
+                f"{path} is a part of configs, not a whole one: it has no model and data"
+            )
+        with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
+            import_module(f"{cfg.default_scope}.datasets")
+    except InputError:
+        raise
     except Exception as e:  # whatever a Python file can raise
+        if isinstance(e, ImportError) and (reason := _why_no_operators()):
+            raise InputError(
+                f"{path} needs mmcv with compiled operators, which cannot be imported ({reason}): "
+                "make install-det compiles them (some minutes, needs a C++ compiler)"
+            ) from None
         reason = str(e).strip().splitlines()
         raise InputError(
             f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
         ) from None
-    if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
-        raise InputError(f"{path} is a part of configs, not a whole one: it has no model and data")
-    with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
-        import_module(f"{cfg.default_scope}.datasets")
-    cfg.setdefault("work_dir", os.path.join("work_dirs", path.stem))
+    return cfg
+
+
+def _why_no_operators() -> str:
+    """Return why mmcv's compiled operators cannot be imported, '' if they can."""
+    try:
+        import_module("mmcv._ext")
+    except ImportError as e:  # not there, or compiled for another torch
+        return str(e)
+    return ""
+
+
+def adapt_config(cfg, args: argparse.Namespace) -> None:
+    """Set what the arguments of :func:`add_config_arguments` ask for, in place.
+
+    Raises:
+        InputError: If the options do not fit the config.
+    """
+    stem = Path(args.config).stem
     if args.demo:
         from .demo import shrink
 
         shrink(cfg)
-        cfg.work_dir = os.path.join("work_dirs", "demo", path.stem)
+        cfg.work_dir = os.path.join("work_dirs", "demo", stem)
+    cfg.setdefault("work_dir", os.path.join("work_dirs", stem))
     if args.cfg_options is not None:
         try:
             cfg.merge_from_dict(args.cfg_options)
@@ -118,6 +156,29 @@ def load_config(args: argparse.Namespace):
             raise InputError(f"--cfg-options do not fit the config: {e}") from None
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
+
+
+def load_config(args: argparse.Namespace):
+    """Return the Config that the arguments ask for; with --demo its data are drawn.
+
+    Raises:
+        InputError: See :func:`read_config` and :func:`adapt_config`.
+    """
+    cfg = read_config(args.config)
+    adapt_config(cfg, args)
+    if args.demo:
+        from .demo import write_ade20k
+
+        write_ade20k()
+    return cfg
+
+
+def set_launcher(cfg, args: argparse.Namespace) -> None:
+    """Set what starts the processes of a distributed run, in place.
+
+    Raises:
+        InputError: If it is torchrun, and it has not started this process.
+    """
     cfg.launcher = args.launcher
     if args.launcher == "pytorch" and "RANK" not in os.environ:
         raise InputError(
@@ -126,18 +187,19 @@ def load_config(args: argparse.Namespace):
         )
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return cfg
 
 
 def prepare_training(cfg, resume: bool, amp: bool) -> None:
     """Check what training needs and set what the command line asks for, in place.
 
     Raises:
-        InputError: If data is missing, or mixed precision is asked for without a GPU.
+        InputError: If data is missing or the heads are for other classes, or mixed precision is
+            asked for without a GPU.
     """
-    from .data_check import check_dataset_folders
+    from .data_check import check_classes, check_dataset_folders
 
     check_dataset_folders(cfg, ("train", "val"))
+    check_classes(cfg, ("train", "val"))
     if resume:
         cfg.resume = True
         if (Path(cfg.work_dir) / LAST_CHECKPOINT).exists():
@@ -188,6 +250,15 @@ def build_runner(cfg):
     except (KeyError, TypeError) as e:  # unknown names and arguments
         reason = " ".join(str(e).split())
         raise InputError(f"the config cannot be built: {type(e).__name__}: {reason}") from e
+
+
+def build_optim_wrapper(cfg):
+    """Return the optimizer wrapper of a config, around its model without pretrained weights."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope(cfg.default_scope)
+    return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper)
 
 
 def train(runner) -> None:

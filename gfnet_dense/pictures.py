@@ -5,8 +5,20 @@ from pathlib import Path
 
 import mmcv
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+READABLE_WIDTH = 512  # pixels of a picture on which names and scores are written
+# Metrics that are drawn: label, and factor to per cent.
+METRICS = {
+    "val/mIoU": ("mIoU", 1),
+    "val/mAcc": ("mAcc", 1),
+    "val/aAcc": ("aAcc", 1),
+    "val/coco/bbox_mAP_50": ("box AP50", 100),
+    "val/coco/bbox_mAP": ("box AP", 100),
+    "val/coco/segm_mAP": ("mask AP", 100),
+}
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
@@ -20,7 +32,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
         part.unlink(missing_ok=True)
 
 
-def draw_contact_sheet(samples: list, metainfo: dict, path: Path) -> None:
+def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:
     """Draw image, truth and prediction of segmented samples side by side, with a legend.
 
     Args:
@@ -39,23 +51,85 @@ def draw_contact_sheet(samples: list, metainfo: dict, path: Path) -> None:
         image = mmcv.imread(sample.img_path, channel_order="rgb")
         rows.append((image, palette[truth], palette[prediction]))
         present |= set(np.unique(truth)) | set(np.unique(prediction))
-    present = [index for index in sorted(present) if index < len(metainfo["classes"])]
+    draw_sheet(rows, ("image", "truth", "prediction"), class_colours(metainfo, present), path)
 
-    height, width = rows[0][0].shape[:2]
-    cell_width = 3.6
-    cell_height = cell_width * height / width
-    legend_height = 0.3 * -(-len(present) // 6) + 0.2
-    figure_height = cell_height * len(rows) + legend_height + 0.4
-    figure = Figure(figsize=(3 * cell_width, figure_height))
-    axes = figure.subplots(len(rows), 3, squeeze=False)
-    for axis, title in zip(axes[0], ("image", "truth", "prediction"), strict=True):
+
+def draw_detection_sheet(samples: list, metainfo: dict, path: Path) -> None:
+    """Draw truth and prediction of samples with boxes, side by side, with names and scores.
+
+    Args:
+        samples: mmdet's DetDataSample with ``img_path``, ``gt_instances`` and ``pred_instances``,
+            both in pixels of the file; masks are drawn where there are any.
+        metainfo: The dataset's, with ``classes`` and ``palette``.
+        path: The PNG file.
+    """
+    from mmdet.structures import DetDataSample
+    from mmdet.visualization import DetLocalVisualizer
+
+    visualizer = DetLocalVisualizer(line_width=2, alpha=0.4)
+    visualizer.dataset_meta = metainfo
+    rows = []
+    for sample in samples:
+        image = mmcv.imread(sample.img_path, channel_order="rgb")
+        factor = max(1, READABLE_WIDTH // image.shape[1])
+        enlarged = DetDataSample(
+            gt_instances=_enlarge(sample.gt_instances, factor),
+            pred_instances=_enlarge(sample.pred_instances, factor),
+        )
+        visualizer.add_datasample("sheet", image.repeat(factor, 0).repeat(factor, 1), enlarged)
+        rows.append(tuple(np.hsplit(visualizer.get_image(), 2)))
+    draw_sheet(rows, ("truth", "prediction"), {}, path, dpi=180)
+
+
+def _enlarge(instances, factor: int):
+    """Return mmdet's InstanceData for an image that is ``factor`` times as large."""
+    enlarged = instances.clone()
+    enlarged.bboxes = instances.bboxes * factor
+    if "masks" in instances:
+        masks = instances.masks
+        masks = np.asarray(masks if isinstance(masks, torch.Tensor) else masks.to_ndarray())
+        enlarged.masks = torch.from_numpy(masks.repeat(factor, 1).repeat(factor, 2))
+    return enlarged
+
+
+def class_colours(metainfo: dict, present: set[int]) -> dict[str, tuple]:
+    """Return the colours by name of those classes of a dataset that are ``present``."""
+    classes, palette = metainfo["classes"], metainfo["palette"]
+    return {classes[i]: tuple(palette[i]) for i in sorted(present) if i < len(classes)}
+
+
+def draw_sheet(
+    rows: list[tuple[np.ndarray, ...]],
+    titles: tuple[str, ...],
+    legend: dict[str, tuple],
+    path: Path,
+    dpi: int = 110,
+) -> None:
+    """Draw rows of pictures, with the name of each column and a legend of colours.
+
+    Args:
+        rows: Pictures (H, W, 3), uint8, RGB, of any sizes.
+        titles: One for each picture of a row.
+        legend: RGB colour, 0..255, by name.
+        path: The PNG file.
+        dpi: Pixels per inch; a picture is 3.6 inches wide.
+    """
+    num_columns, cell_width = len(titles), 3.6
+    height, width = np.median([row[0].shape[:2] for row in rows], axis=0)
+    legend_columns = 2 * num_columns
+    legend_height = 0.3 * -(-len(legend) // legend_columns) + 0.2
+    figure_height = cell_width * height / width * len(rows) + legend_height + 0.4
+    figure = Figure(figsize=(num_columns * cell_width, figure_height))
+    axes = figure.subplots(len(rows), num_columns, squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
+    for axis in axes.flat:
+        axis.set_axis_off()
     for row, cells in zip(axes, rows, strict=True):
-        for axis, cell in zip(row, cells, strict=True):
+        for axis, cell in zip(row, cells, strict=False):  # the last row may be shorter
             axis.imshow(cell)
-            axis.set_axis_off()
-    patches = [Patch(color=palette[i] / 255, label=metainfo["classes"][i]) for i in present]
-    figure.legend(handles=patches, loc="lower center", ncols=6, frameon=False)
+    patches = [Patch(color=np.divide(colour, 255), label=name) for name, colour in legend.items()]
+    figure.legend(handles=patches, loc="lower center", ncols=legend_columns, frameon=False)
     figure.subplots_adjust(
         left=0.01,
         right=0.99,
@@ -64,7 +138,7 @@ def draw_contact_sheet(samples: list, metainfo: dict, path: Path) -> None:
         wspace=0.02,
         hspace=0.03,
     )
-    save_figure(figure, path)
+    save_figure(figure, path, dpi)
 
 
 def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
@@ -76,9 +150,9 @@ def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
         path: The PNG file.
     """
     metrics = {
-        name.removeprefix("val/"): values
-        for name, values in scalars.items()
-        if name in ("val/mIoU", "val/mAcc", "val/aAcc")
+        label: np.multiply(scalars[name], factor)
+        for name, (label, factor) in METRICS.items()
+        if name in scalars
     }
     num_plots = 2 + bool(metrics)
     figure = Figure(figsize=(4.5 * num_plots, 3.4), layout="constrained")
@@ -97,7 +171,8 @@ def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
     axes[1].set(title="learning rate", ylim=(0, None))
     if metrics:
         for name, values in metrics.items():
-            axes[2].plot(scalars["curves/val_iteration"], values, "o-", label=name)
+            # mmdetection has no metric where nothing was found, in the first validations.
+            axes[2].plot(scalars["curves/val_iteration"][-len(values) :], values, "o-", label=name)
         axes[2].set(title="validation, %", ylim=(0, 100))
         axes[2].legend(frameon=False)
     for axis in axes:

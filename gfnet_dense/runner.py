@@ -37,6 +37,17 @@ class DenseRunner(Runner):
                 handler.addFilter(lambda record: not NOISE.match(record.getMessage()))
         return logger
 
+    @staticmethod
+    def build_dataloader(dataloader, *args, **kwargs):
+        """Build a dataloader, or say in one sentence why the config's cannot be built."""
+        try:
+            return Runner.build_dataloader(dataloader, *args, **kwargs)
+        except InputError:
+            raise
+        except (AssertionError, KeyError, TypeError, ValueError) as e:
+            reason = " ".join(str(e).split())
+            raise InputError(f"the data of the config cannot be built: {reason}") from e
+
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Save under another name first: a disk may be full, a process be killed meanwhile."""
         part = f".{filename}.part"

@@ -8,7 +8,7 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_common_arguments(parser)
+    cli.add_run_arguments(parser)
     parser.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
     parser.add_argument("--out", metavar="DIR", help="save the predicted label maps there (PNG)")
     parser.add_argument("--show-dir", metavar="DIR", help="save images with overlays there")
@@ -21,6 +21,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         cfg = cli.load_config(args)
+        cli.set_launcher(cfg, args)
         cli.prepare_testing(
             cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, tta=args.tta
         )

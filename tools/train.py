@@ -8,7 +8,7 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_common_arguments(parser)
+    cli.add_run_arguments(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in the work dir"
     )
@@ -21,6 +21,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         cfg = cli.load_config(args)
+        cli.set_launcher(cfg, args)
         cli.prepare_training(cfg, resume=args.resume, amp=args.amp)
         cli.train(cli.build_runner(cfg))
 

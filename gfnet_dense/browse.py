@@ -1,0 +1,48 @@
+"""What a config trains on: its samples behind the augmentation, with their annotations."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
+
+from .data_check import guard_pipeline
+from .errors import InputError
+from .pictures import class_colours, draw_sheet
+
+
+def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> None:
+    """Draw randomly chosen samples of a dataset as the model gets them, and with annotations.
+
+    Args:
+        cfg: A whole config.
+        split: 'train', 'val' or 'test'.
+        num: Number of samples; all of a smaller dataset.
+        seed: Of the choice and of the augmentation.
+        path: The PNG file.
+
+    Raises:
+        InputError: If ``num`` is not 1 or more, or a file is broken.
+    """
+    if num < 1:
+        raise InputError(f"the number of samples is 1 or more, got {num}")
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(deepcopy(cfg[f"{split}_dataloader"].dataset))
+    guard_pipeline(dataset)
+    metainfo = dataset.metainfo
+    visualizer = VISUALIZERS.build(dict(cfg.visualizer, name="browse", vis_backends=None))
+    visualizer.dataset_meta = metainfo
+    np.random.seed(seed)  # the generator of the transforms
+    cells, present = [], set()
+    for i in np.random.permutation(len(dataset))[:num]:
+        sample = dataset[int(i)]
+        image = np.ascontiguousarray(sample["inputs"].permute(1, 2, 0).numpy()[..., ::-1])  # BGR
+        annotated = sample["data_samples"]
+        visualizer.add_datasample("browse", image, annotated, draw_pred=False, with_labels=False)
+        cells += [image, visualizer.get_image()]
+        present |= set(np.unique(annotated.gt_sem_seg.data.numpy()))
+    per_row = 4 if len(cells) > 2 else 2
+    rows = [tuple(cells[i : i + per_row]) for i in range(0, len(cells), per_row)]
+    titles = ("image", "annotation (dark: none)") * (per_row // 2)
+    draw_sheet(rows, titles, class_colours(metainfo, present), path)

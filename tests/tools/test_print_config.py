@@ -1,0 +1,38 @@
+import re
+
+from tests.tools.test_train import CONFIG, error_of, run, tool
+
+
+def test_output_is_a_config_that_names_what_demo_changes(tmp_path):
+    arguments = ("--demo", "--cfg-options", "optim_wrapper.optimizer.lr=0.5")
+    result = run(tool("print_config", CONFIG, *arguments), tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "data").exists()  # nothing is drawn to print
+    assert "# model.decode_head.num_classes: 150 -> 11\n" in result.stdout
+    assert "# optim_wrapper.optimizer.lr: 6e-05 -> 0.5\n" in result.stdout
+    assert "# model.backbone.init_cfg: {" in result.stdout
+    (tmp_path / "again.py").write_text(result.stdout)
+    again = run(tool("print_config", tmp_path / "again.py"), tmp_path)
+    assert "# " not in again.stdout.replace("# Changed", "")
+    assert "num_classes=11" in again.stdout and "num_classes=150" not in again.stdout
+
+
+def test_param_groups(tmp_path):
+    options = ("optim_wrapper.paramwise_cfg.decay_rate=0.5",)
+    result = run(
+        tool("print_config", CONFIG, "--param-groups", "--cfg-options", *options), tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    rates = dict(re.findall(r"^(layer_\d+)\s+(\S+)", result.stdout, re.MULTILINE))
+    assert len(rates) == 21  # stem, 19 blocks, heads
+    assert float(rates["layer_20"]) == 6e-5
+    assert float(rates["layer_19"]) == 3e-5
+    assert float(rates["layer_0"]) == float(f"{6e-5 / 2**20:.4g}")
+
+
+def test_mistakes(tmp_path):
+    line = error_of(run(tool("print_config", tmp_path / "none.py"), tmp_path))
+    assert "does not exist" in line
+    options = ("--param-groups", "--cfg-options", "optim_wrapper.paramwise_cfg.decay=0.5")
+    line = error_of(run(tool("print_config", CONFIG, *options), tmp_path))
+    assert "decay_rate" in line and "decay" in line

@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""Draw what a config trains on: python tools/browse_dataset.py CONFIG [--demo] [--split train]"""
+
+import argparse
+from pathlib import Path
+
+from gfnet_dense import cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_config_arguments(parser)
+    parser.add_argument("--split", choices=["train", "val", "test"], default="train")
+    parser.add_argument("--num", type=int, default=8, help="number of samples (default: 8)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other samples")
+    parser.add_argument("--out", type=Path, help="PNG file (default: browse_SPLIT.png, work dir)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        from gfnet_dense.browse import browse_dataset
+        from gfnet_dense.data_check import check_dataset_folders
+
+        cfg = cli.load_config(args)
+        check_dataset_folders(cfg, (args.split,))
+        path = args.out or Path(cfg.work_dir) / f"browse_{args.split}.png"
+        browse_dataset(cfg, args.split, args.num, args.seed, path)
+        print(f"contact sheet: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Print a config in full: python tools/print_config.py CONFIG [--demo] [--param-groups]
+
+What --demo and --cfg-options change follows as comments, so that the output is a config again.
+"""
+
+import argparse
+from copy import deepcopy
+
+from gfnet_dense import cli
+from gfnet_dense.config_diff import describe_changes
+from gfnet_dense.optim import param_group_table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cli.add_config_arguments(parser)
+    parser.add_argument(
+        "--param-groups",
+        action="store_true",
+        help="print the optimizer's parameter groups instead: learning rates and weight decay",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        cfg = cli.read_config(args.config)
+        full = deepcopy(cfg)
+        cli.adapt_config(cfg, args)
+        if args.param_groups:
+            print(param_group_table(cli.build_optim_wrapper(cfg).optimizer))
+            return
+        print(cfg.pretty_text)
+        if changes := describe_changes(full.to_dict(), cfg.to_dict()):
+            print(f"# Changed by --demo and --cfg-options:\n{changes}")
+
+
+if __name__ == "__main__":
+    main()
