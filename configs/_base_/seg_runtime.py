@@ -11,7 +11,7 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=16000, max_keep_ckpts=2, save_best="mIoU"
+        type="CheckpointHook", by_epoch=False, interval=8000, max_keep_ckpts=2, save_best="mIoU"
     ),
     visualization=dict(type="SegVisualizationHook"),
 )

@@ -1,22 +1,7 @@
-# UPerNet (https://arxiv.org/abs/1807.10221) on GFNet-H-Ti, head as with Swin.
+# UPerNet (https://arxiv.org/abs/1807.10221), head as with Swin.
+_base_ = ["./segmentor_gfnet.py"]
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
-    type="EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512),
-    ),
-    backbone=dict(
-        type="gfnet_dense.GFNet",
-        arch="h-tiny",
-        img_size=512,  # the training crop: the 224 filters are resized once, when they are loaded
-        init_cfg=dict(type="Pretrained", checkpoint="gfnet://h-tiny"),
-    ),
     decode_head=dict(
         type="UPerHead",
         in_channels=[64, 128, 256, 512],
@@ -42,6 +27,4 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=0.4),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
 )

@@ -1,0 +1,7 @@
+# ADE20K, test images resized to multiples of 32 as in PVT's evaluation: Semantic FPN upsamples its
+# maps by factors of 2, which then meet exactly.
+_base_ = ["./ade20k.py"]
+load_image, resize, *rest = _base_.test_pipeline
+align = dict(type="ResizeToMultiple", size_divisor=32)
+val_dataloader = dict(dataset=dict(pipeline=[load_image, resize, align, *rest]))
+test_dataloader = val_dataloader

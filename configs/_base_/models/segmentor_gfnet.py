@@ -1,0 +1,22 @@
+# What the segmentors share: images of 512x512 in training, GFNet-H-Ti, whole images in tests.
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(
+        type="SegDataPreProcessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(512, 512),
+    ),
+    backbone=dict(
+        type="gfnet_dense.GFNet",
+        arch="h-tiny",
+        img_size=512,  # the training crop: the 224 filters are resized once, when they are loaded
+        init_cfg=dict(type="Pretrained", checkpoint="gfnet://h-tiny"),
+    ),
+    train_cfg=dict(),
+    # Sliding windows instead: --cfg-options model.test_cfg.mode=slide
+    test_cfg=dict(mode="whole", crop_size=(512, 512), stride=(341, 341)),
+)

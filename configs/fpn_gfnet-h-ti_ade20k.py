@@ -1,0 +1,7 @@
+# Semantic FPN, GFNet-H-Ti, ADE20K, crop 512, 80k iterations: the setting of GFNet's authors.
+_base_ = [
+    "./_base_/models/fpn_gfnet.py",
+    "./_base_/datasets/ade20k_align32.py",
+    "./_base_/schedules/adamw_poly_80k.py",
+    "./_base_/seg_runtime.py",
+]
