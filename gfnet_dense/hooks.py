@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -9,7 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from .data_check import guard_pipeline
-from .pictures import draw_contact_sheet, draw_curves
+from .pictures import draw_curves, draw_detection_sheet, draw_segmentation_sheet
 from .registry import HOOKS
 
 
@@ -24,6 +25,25 @@ class CheckDataHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         guard_pipeline(runner.test_dataloader.dataset)
+
+
+@HOOKS.register_module()
+class CufftPlanCacheHook(Hook):
+    """Bound the memory of cuFFT's plans, of which PyTorch keeps 4096: one for each shape of a map.
+
+    A detector's batches are of a new shape nearly every time, and a plan may hold memory for its
+    work (https://docs.pytorch.org/docs/stable/notes/cuda.html#cufft-plan-cache).
+
+    Args:
+        max_size: Number of plans kept on each GPU. GFNet-H needs eight for a shape of images.
+    """
+
+    def __init__(self, max_size: int):
+        self.max_size = max_size
+
+    def before_run(self, runner: Runner) -> None:
+        if torch.cuda.is_available():
+            torch.backends.cuda.cufft_plan_cache.max_size = self.max_size
 
 
 @HOOKS.register_module()
@@ -46,13 +66,17 @@ class ContactSheetHook(Hook):
         if batch_idx % stride == 0 and len(self._samples) < self.num_samples:
             sample = outputs[0]
             kept = BaseDataElement(metainfo=dict(img_path=sample.img_path))
-            kept.gt_sem_seg, kept.pred_sem_seg = sample.gt_sem_seg, sample.pred_sem_seg
-            self._samples.append(kept.cpu())  # without the logits, which are large
+            for name in ("gt_sem_seg", "pred_sem_seg", "gt_instances", "pred_instances"):
+                if name in sample:  # without the logits, which are large
+                    setattr(kept, name, getattr(sample, name))
+            self._samples.append(kept.cpu())
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         path = Path(runner.work_dir) / "contact_sheets" / f"iter_{runner.iter}.png"
-        draw_contact_sheet(self._samples, runner.val_dataloader.dataset.metainfo, path)
+        detected = "pred_instances" in self._samples[0]
+        draw_sheet = draw_detection_sheet if detected else draw_segmentation_sheet
+        draw_sheet(self._samples, runner.val_dataloader.dataset.metainfo, path)
         print_log(f"contact sheet: {path}", logger="current")
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 READABLE_WIDTH = 512  # pixels of a picture on which names and scores are written
+NOT_LABELLED = (0, 0, 0)  # of pixels in overlays
 # Metrics that are drawn: label, and factor to per cent.
 METRICS = {
     "val/mIoU": ("mIoU", 1),
@@ -63,28 +64,58 @@ def draw_detection_sheet(samples: list, metainfo: dict, path: Path) -> None:
         metainfo: The dataset's, with ``classes`` and ``palette``.
         path: The PNG file.
     """
+    rows = []
+    for sample in samples:
+        image = mmcv.imread(sample.img_path, channel_order="rgb")
+        truth, prediction = (
+            overlay_instances(image, getattr(sample, name), metainfo)
+            for name in ("gt_instances", "pred_instances")
+        )
+        rows.append((truth, prediction))
+    draw_sheet(rows, ("truth", "prediction"), {}, path, dpi=180)
+
+
+def overlay_labels(image: np.ndarray, labels: np.ndarray, metainfo: dict) -> np.ndarray:
+    """Return an image (H, W, 3) with the colours of a label map (H, W); dark where there is none.
+
+    Both are uint8, the image is RGB; ``metainfo`` is the dataset's, with ``palette``.
+    """
+    palette = np.full((256, 3), NOT_LABELLED, np.uint8)
+    palette[: len(metainfo["palette"])] = metainfo["palette"]
+    return (0.35 * image + 0.65 * palette[labels]).astype(np.uint8)
+
+
+def overlay_instances(image: np.ndarray, instances, metainfo: dict) -> np.ndarray:
+    """Return an image with boxes, names, scores and masks; a small one is enlarged to be readable.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        instances: mmdet's InstanceData with ``bboxes`` and ``labels`` and, where they are known,
+            ``scores`` and ``masks``.
+        metainfo: The dataset's, with ``classes`` and ``palette``.
+    """
     from mmdet.structures import DetDataSample
     from mmdet.visualization import DetLocalVisualizer
 
     visualizer = DetLocalVisualizer(line_width=2, alpha=0.4)
     visualizer.dataset_meta = metainfo
-    rows = []
-    for sample in samples:
-        image = mmcv.imread(sample.img_path, channel_order="rgb")
-        factor = max(1, READABLE_WIDTH // image.shape[1])
-        enlarged = DetDataSample(
-            gt_instances=_enlarge(sample.gt_instances, factor),
-            pred_instances=_enlarge(sample.pred_instances, factor),
-        )
-        visualizer.add_datasample("sheet", image.repeat(factor, 0).repeat(factor, 1), enlarged)
-        rows.append(tuple(np.hsplit(visualizer.get_image(), 2)))
-    draw_sheet(rows, ("truth", "prediction"), {}, path, dpi=180)
+    factor = max(1, READABLE_WIDTH // image.shape[1])
+    predicted = "scores" in instances
+    enlarged = {("pred" if predicted else "gt") + "_instances": _enlarge(instances, factor)}
+    visualizer.add_datasample(
+        "",
+        image.repeat(factor, 0).repeat(factor, 1),
+        DetDataSample(**enlarged),
+        draw_gt=not predicted,
+        draw_pred=predicted,
+    )
+    return visualizer.get_image()
 
 
 def _enlarge(instances, factor: int):
     """Return mmdet's InstanceData for an image that is ``factor`` times as large."""
     enlarged = instances.clone()
-    enlarged.bboxes = instances.bboxes * factor
+    enlarged.bboxes = getattr(instances.bboxes, "tensor", instances.bboxes) * factor
     if "masks" in instances:
         masks = instances.masks
         masks = np.asarray(masks if isinstance(masks, torch.Tensor) else masks.to_ndarray())

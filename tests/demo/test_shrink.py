@@ -3,16 +3,24 @@ from copy import deepcopy
 import pytest
 from mmengine.config import Config
 
-from gfnet_dense.demo import dataset, shrink
-from gfnet_dense.demo.shrink import BATCH_SIZE, CROP, DECODER_DIM
+from gfnet_dense.demo import dataset, shrink, shrink_detection, write_ade20k, write_coco
+from gfnet_dense.demo.nested import scale_pipeline
+from gfnet_dense.demo.shrink_segmentation import BATCH_SIZE, CROP, DECODER_DIM
 from tests.conftest import ROOT
+
+DETECTORS = sorted((ROOT / "configs").glob("*_coco*.py"))
 
 
 @pytest.fixture
-def cfg(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dataset, "NUM_IMAGES", {"training": 1, "validation": 1})
-    return Config.fromfile(ROOT / "configs" / "upernet_gfnet_ade20k.py")
+    monkeypatch.setattr(dataset, "NUM_COCO_IMAGES", {"train2017": 1, "val2017": 1})
+    return tmp_path
+
+
+def config(name):
+    return Config.fromfile(ROOT / "configs" / f"{name}.py")
 
 
 def transform(pipeline, name):
@@ -20,11 +28,27 @@ def transform(pipeline, name):
     return found
 
 
-def test_shrink(cfg, tmp_path):
+def values_of(node, key):
+    """Yield all values of a key in nested dicts and lists."""
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            yield from values_of(each, key)
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            else:
+                yield from values_of(value, key)
+
+
+def test_shrink_a_segmentor(folder):
+    cfg = config("upernet_gfnet_ade20k")
     full = deepcopy(cfg)
     shrink(cfg)
+    assert not any(folder.iterdir())  # nothing is drawn
+    write_ade20k()
     train = cfg.train_dataloader
-    assert (tmp_path / train.dataset.data_root / train.dataset.data_prefix.img_path).is_dir()
+    assert (folder / train.dataset.data_root / train.dataset.data_prefix.img_path).is_dir()
     assert train.batch_size == BATCH_SIZE
     assert transform(train.dataset.pipeline, "RandomCrop")["crop_size"] == (CROP, CROP)
     assert transform(train.dataset.pipeline, "RandomResize")["scale"] == (4 * CROP, CROP)
@@ -40,4 +64,79 @@ def test_shrink(cfg, tmp_path):
     assert cfg.param_scheduler[-1]["end"] == cfg.train_cfg.max_iters
     # what is not named above is the full-size config's
     assert cfg.model.decode_head.type == full.model.decode_head.type
-    assert cfg.optim_wrapper.paramwise_cfg == full.optim_wrapper.paramwise_cfg
+    assert cfg.optim_wrapper.optimizer == full.optim_wrapper.optimizer | dict(
+        lr=cfg.optim_wrapper.optimizer.lr
+    )
+
+
+def test_shrink_mask_rcnn(folder):
+    cfg = config("mask-rcnn_gfnet-h-ti_coco")
+    full = deepcopy(cfg)
+    shrink(cfg)
+    assert not any(folder.iterdir())
+    write_coco()
+    for split, name in (("train", "train2017"), ("val", "val2017"), ("test", "val2017")):
+        data = cfg[f"{split}_dataloader"].dataset
+        assert (folder / data.data_root / data.data_prefix.img / "000000000001.jpg").is_file()
+        assert (folder / data.data_root / data.ann_file).is_file() and name in data.ann_file
+        assert transform(data.pipeline, "Resize")["scale"] == (320, 192)  # 1333 x 800 by 0.24
+        assert data.metainfo.classes == ("person", "car")
+    assert (folder / cfg.val_evaluator.ann_file).samefile(folder / data.data_root / data.ann_file)
+    model, whole = cfg.model, full.model
+    del whole.backbone["init_cfg"]
+    assert model.backbone == whole.backbone | dict(drop_path_rate=0.0)
+    assert model.neck == whole.neck | dict(out_channels=64)
+    assert list(values_of(model, "num_classes")) == [2, 2]
+    assert model.rpn_head.anchor_generator.scales == [4]
+    assert model.rpn_head.anchor_generator.strides == whole.rpn_head.anchor_generator.strides
+    assert model.roi_head.bbox_head.fc_out_channels == 256
+    widths = ("in_channels", "feat_channels", "out_channels", "conv_out_channels")
+    for head in (model.rpn_head, model.roi_head):
+        assert {width for key in widths for width in values_of(head, key)} == {64}
+    for part, number in (("rpn", 256), ("rcnn", 128)):
+        assert model.train_cfg[part].sampler == whole.train_cfg[part].sampler | dict(num=number)
+    assert cfg.train_cfg == dict(
+        type="IterBasedTrainLoop",
+        max_iters=shrink_detection.MAX_ITERS,
+        val_interval=shrink_detection.MAX_ITERS // 3,
+    )
+    assert cfg.param_scheduler[-1]["end"] == cfg.train_cfg.max_iters
+    assert not any(s.get("by_epoch", True) for s in cfg.param_scheduler)
+
+
+@pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
+def test_every_detector_fits_the_drawn_data(path):
+    cfg = Config.fromfile(path)
+    full = deepcopy(cfg)
+    shrink(cfg)
+    assert set(values_of(cfg.model, "num_classes")) == {2}
+    if cfg.model.neck.type == "FPN":
+        for key in ("rpn_head", "roi_head", "bbox_head"):
+            assert set(values_of(cfg.model.get(key), "in_channels")) <= {
+                cfg.model.neck.out_channels
+            }
+    assert cfg.train_dataloader.dataset.pipeline != full.train_dataloader.dataset.pipeline
+    sides = [side for scales in values_of(cfg.train_dataloader, "scales") for side in scales]
+    for scale in [*values_of(cfg.train_dataloader, "scale"), *sides]:
+        assert 60 <= min(scale) <= 192
+    assert cfg.model.type == full.model.type
+    assert cfg.model.backbone.arch == full.model.backbone.arch
+    assert "init_cfg" not in cfg.model.backbone
+
+
+def test_sizes_in_nested_transforms_are_scaled():
+    pipeline = [
+        dict(type="Resize", scale=(1333, 800), keep_ratio=True),
+        dict(
+            type="RandomChoice",
+            transforms=[[dict(scales=[(100, 50), (200, 60)])], [dict(crop_size=10, prob=0.5)]],
+        ),
+    ]
+    scale_pipeline(pipeline, 0.1)
+    assert pipeline == [
+        dict(type="Resize", scale=(133, 80), keep_ratio=True),
+        dict(
+            type="RandomChoice",
+            transforms=[[dict(scales=[(10, 5), (20, 6)])], [dict(crop_size=1, prob=0.5)]],
+        ),
+    ]

@@ -1,0 +1,69 @@
+"""What :func:`.shrink.shrink` does to segmentors and their data."""
+
+from mmengine.config import Config, ConfigDict
+
+from ..data_check import find_datasets
+from .dataset import ade20k_folder
+from .nested import scale_pipeline, scale_size
+from .scenes import ADE_INDEX
+
+CROP = 128  # of the shorter side
+BATCH_SIZE = 4
+MAX_ITERS = 720
+LEARNING_RATE = 2e-3  # from scratch
+DECODER_DIM = 64
+
+
+def adapt(cfg: Config) -> None:
+    """Fit a segmentor and its datasets to the drawn scenes, in place."""
+    _shrink_datasets(cfg)
+    _shrink_model(cfg.model)
+
+
+def _shrink_datasets(cfg: Config) -> None:
+    """Point the datasets to drawn scenes and scale their pipelines, in place."""
+    factor = _factor(cfg.model)
+    folders = {"train": "training", "val": "validation", "test": "validation"}
+    for split, folder in folders.items():
+        loader = cfg[f"{split}_dataloader"]
+        pipeline = find_datasets(loader.dataset)[0].pipeline
+        scale_pipeline(pipeline, factor)
+        loader.dataset = ConfigDict(
+            type="ADE20KDataset",
+            metainfo=dict(classes=_demo_classes()),
+            data_root=str(ade20k_folder()),
+            data_prefix=dict(img_path=f"images/{folder}", seg_map_path=f"annotations/{folder}"),
+            reduce_zero_label=True,
+            pipeline=pipeline,
+        )
+    if "tta_pipeline" in cfg:
+        scale_pipeline(cfg.tta_pipeline, factor)
+
+
+def _shrink_model(model: ConfigDict) -> None:
+    """Reduce crop and decoder width, and set the classes of the heads, in place."""
+    factor, num_classes = _factor(model), len(_demo_classes())
+    model.data_preprocessor.size = scale_size(model.data_preprocessor.size, factor)
+    model.backbone.img_size = scale_size(model.backbone.img_size, factor)
+    for key in ("decode_head", "auxiliary_head"):
+        heads = model.get(key, [])
+        for head in heads if isinstance(heads, list) else [heads]:
+            if "channels" in head:
+                head.channels = min(head.channels, DECODER_DIM)
+            head.num_classes = num_classes
+            if "loss_cls" in head:  # of queries, which may be "no object"
+                head.loss_cls.class_weight = [1.0] * num_classes + [0.1]
+    for key in ("crop_size", "stride"):
+        if key in model.test_cfg:
+            model.test_cfg[key] = scale_size(model.test_cfg[key], factor)
+
+
+def _factor(model: ConfigDict) -> float:
+    return CROP / min(model.data_preprocessor.size)
+
+
+def _demo_classes() -> list[str]:
+    """Return the names of the drawn classes, in ADE20K's order."""
+    from mmseg.datasets import ADE20KDataset
+
+    return [ADE20KDataset.METAINFO["classes"][i - 1] for i in sorted(ADE_INDEX.values()) if i]
