@@ -5,11 +5,17 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 
 from .data_check import guard_pipeline
 from .errors import InputError
-from .pictures import class_colours, draw_sheet
+from .pictures import (
+    NOT_LABELLED,
+    class_colours,
+    draw_sheet,
+    overlay_instances,
+    overlay_labels,
+)
 
 
 def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> None:
@@ -31,18 +37,22 @@ def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> 
     dataset = DATASETS.build(deepcopy(cfg[f"{split}_dataloader"].dataset))
     guard_pipeline(dataset)
     metainfo = dataset.metainfo
-    visualizer = VISUALIZERS.build(dict(cfg.visualizer, name="browse", vis_backends=None))
-    visualizer.dataset_meta = metainfo
     np.random.seed(seed)  # the generator of the transforms
     cells, present = [], set()
     for i in np.random.permutation(len(dataset))[:num]:
         sample = dataset[int(i)]
         image = np.ascontiguousarray(sample["inputs"].permute(1, 2, 0).numpy()[..., ::-1])  # BGR
         annotated = sample["data_samples"]
-        visualizer.add_datasample("browse", image, annotated, draw_pred=False, with_labels=False)
-        cells += [image, visualizer.get_image()]
-        present |= set(np.unique(annotated.gt_sem_seg.data.numpy()))
+        if "gt_sem_seg" in annotated:
+            labels = annotated.gt_sem_seg.data[0].numpy()
+            cells += [image, overlay_labels(image, labels, metainfo)]
+            present |= set(np.unique(labels))
+        else:
+            cells += [image, overlay_instances(image, annotated.gt_instances, metainfo)]
     per_row = 4 if len(cells) > 2 else 2
     rows = [tuple(cells[i : i + per_row]) for i in range(0, len(cells), per_row)]
-    titles = ("image", "annotation (dark: none)") * (per_row // 2)
-    draw_sheet(rows, titles, class_colours(metainfo, present), path)
+    titles = ("image", "annotation") * (per_row // 2)
+    legend = class_colours(metainfo, present)
+    if 255 in present:
+        legend["not labelled"] = NOT_LABELLED
+    draw_sheet(rows, titles, legend, path, dpi=150)

@@ -112,6 +112,8 @@ def read_config(path: str | Path):
             )
         with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
             import_module(f"{cfg.default_scope}.datasets")
+            if cfg.default_scope == "mmdet":
+                import_module("mmdet.models")
     except InputError:
         raise
     except Exception as e:  # whatever a Python file can raise
@@ -167,9 +169,9 @@ def load_config(args: argparse.Namespace):
     cfg = read_config(args.config)
     adapt_config(cfg, args)
     if args.demo:
-        from .demo import write_ade20k
+        from .demo import write_ade20k, write_coco
 
-        write_ade20k()
+        write_coco() if cfg.default_scope == "mmdet" else write_ade20k()
     return cfg
 
 
@@ -229,7 +231,9 @@ def prepare_testing(cfg, checkpoint: str, out: str | None, show_dir: str | None,
         cfg[key] = None
     if tta and not {"tta_model", "tta_pipeline"} <= set(cfg):
         raise InputError("--tta needs tta_model and tta_pipeline in the config, which has none")
-    if out is not None:
+    if out is not None and cfg.default_scope == "mmdet":
+        cfg.test_evaluator.outfile_prefix = os.path.join(out, "results")
+    elif out is not None:
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
     if show_dir is not None:
         cfg.default_hooks.visualization.draw = True

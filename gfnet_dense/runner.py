@@ -6,10 +6,12 @@ import os
 import re
 from contextlib import redirect_stdout
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
+from torch import nn
 
 from .checkpoints import describe_arch, unwrap
 from .errors import InputError
@@ -36,6 +38,22 @@ class DenseRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(lambda record: not NOISE.match(record.getMessage()))
         return logger
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Without a GPU, let the processes of a distributed run talk by gloo."""
+        if self.distributed and not torch.cuda.is_available() and not is_distributed():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for a distributed run; mmengine's wrapping is for GPUs alone."""
+        if not self.distributed or torch.cuda.is_available() or model_wrapper_cfg is not None:
+            return super().wrap_model(model_wrapper_cfg, model)
+        return MMDistributedDataParallel(
+            revert_sync_batchnorm(model),  # which PyTorch has for GPUs only
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get("find_unused_parameters", False),
+        )
 
     @staticmethod
     def build_dataloader(dataloader, *args, **kwargs):

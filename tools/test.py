@@ -10,7 +10,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_run_arguments(parser)
     parser.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
-    parser.add_argument("--out", metavar="DIR", help="save the predicted label maps there (PNG)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="save predictions there: PNG label maps, or COCO JSON"
+    )
     parser.add_argument("--show-dir", metavar="DIR", help="save images with overlays there")
     parser.add_argument("--tta", action="store_true", help="several scales and flips, averaged")
     return parser.parse_args()

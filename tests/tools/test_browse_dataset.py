@@ -11,8 +11,11 @@ def browse(folder, out, *arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("browse")
+def folder(tmp_path_factory, demo_data):
+    """A working directory with the demo data."""
+    path = tmp_path_factory.mktemp("run")
+    (path / "data").symlink_to(demo_data)
+    return path
 
 
 def test_the_seed_chooses_the_samples(folder):

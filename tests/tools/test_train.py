@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfnet_dense.demo.dataset import write_ade20k
+from gfnet_dense.demo import write_ade20k
 from tests.conftest import ROOT, TINY
 from tests.published import official_state_dict
 
@@ -41,10 +41,10 @@ def error_of(result):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, demo_data):
     """A working directory with the demo data."""
     path = tmp_path_factory.mktemp("run")
-    write_ade20k(path / "data" / "demo")
+    (path / "data").symlink_to(demo_data)
     return path
 
 
