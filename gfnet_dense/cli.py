@@ -15,6 +15,9 @@ from pathlib import Path
 
 from .errors import InputError
 
+# oneDNN, PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each shape. A
+# detector never meets most of its shapes again, and memory grows with them: docs/detection.md.
+ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
 LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name for the file that names the newest one
 # What the file system refuses is not a defect of the program.
 REFUSALS = {
@@ -114,6 +117,8 @@ def read_config(path: str | Path):
             import_module(f"{cfg.default_scope}.datasets")
             if cfg.default_scope == "mmdet":
                 import_module("mmdet.models")
+                for name, value in ONEDNN_CACHE.items():
+                    os.environ.setdefault(name, value)
     except InputError:
         raise
     except Exception as e:  # whatever a Python file can raise

@@ -29,7 +29,7 @@ def tool(name, *arguments):
 
 
 def run(command, cwd):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 def error_of(result):
