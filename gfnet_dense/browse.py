@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from .data_check import guard_pipeline
-from .errors import InputError
+from .errors import InputError, building
 from .pictures import (
     NOT_LABELLED,
     class_colours,
@@ -34,7 +34,10 @@ def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> 
     if num < 1:
         raise InputError(f"the number of samples is 1 or more, got {num}")
     init_default_scope(cfg.default_scope)
-    dataset = DATASETS.build(deepcopy(cfg[f"{split}_dataloader"].dataset))
+    with building(f"the dataset of {split}"):
+        dataset = DATASETS.build(deepcopy(cfg[f"{split}_dataloader"].dataset))
+    if len(dataset) == 0:
+        raise InputError(f"the dataset of {split} has no images")
     guard_pipeline(dataset)
     metainfo = dataset.metainfo
     np.random.seed(seed)  # the generator of the transforms

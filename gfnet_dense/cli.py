@@ -13,12 +13,18 @@ from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, building
 
 # oneDNN, PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each shape. A
 # detector never meets most of its shapes again, and memory grows with them: docs/detection.md.
 ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
 LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name for the file that names the newest one
+# What a launcher sets for its processes, and its command
+LAUNCHERS = {
+    "pytorch": ("RANK", "torchrun --nproc-per-node=GPUS"),
+    "slurm": ("SLURM_PROCID", "srun --ntasks=GPUS python"),
+    "mpi": ("OMPI_COMM_WORLD_LOCAL_RANK", "mpirun -n GPUS python"),
+}
 # What the file system refuses is not a defect of the program.
 REFUSALS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOENT, errno.ENOSPC,
@@ -153,7 +159,13 @@ def adapt_config(cfg, args: argparse.Namespace) -> None:
     if args.demo:
         from .demo import shrink
 
-        shrink(cfg)
+        try:
+            shrink(cfg)
+        except (AttributeError, KeyError, StopIteration) as e:
+            raise InputError(
+                f"--demo is for configs built like those in configs/: {args.config} lacks what "
+                f"they have ({type(e).__name__}: {e})"
+            ) from e
         cfg.work_dir = os.path.join("work_dirs", "demo", stem)
     cfg.setdefault("work_dir", os.path.join("work_dirs", stem))
     if args.cfg_options is not None:
@@ -184,13 +196,20 @@ def set_launcher(cfg, args: argparse.Namespace) -> None:
     """Set what starts the processes of a distributed run, in place.
 
     Raises:
-        InputError: If it is torchrun, and it has not started this process.
+        InputError: If it has not started this process, or needs a GPU that is not there.
     """
+    import torch
+
     cfg.launcher = args.launcher
-    if args.launcher == "pytorch" and "RANK" not in os.environ:
+    if args.launcher in ("slurm", "mpi") and not torch.cuda.is_available():
         raise InputError(
-            "--launcher pytorch is for processes that torchrun has started: "
-            "torchrun --nproc-per-node=GPUS tools/train.py CONFIG --launcher pytorch"
+            f"--launcher {args.launcher} needs GPUs, none was found: without, take torchrun"
+        )
+    variable, command = LAUNCHERS.get(args.launcher, ("PATH", ""))
+    if variable not in os.environ:
+        raise InputError(
+            f"--launcher {args.launcher} is for processes that {command.split()[0]} has started: "
+            f"{command} tools/train.py CONFIG --launcher {args.launcher}"
         )
     if args.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
@@ -236,6 +255,8 @@ def prepare_testing(cfg, checkpoint: str, out: str | None, show_dir: str | None,
         cfg[key] = None
     if tta and not {"tta_model", "tta_pipeline"} <= set(cfg):
         raise InputError("--tta needs tta_model and tta_pipeline in the config, which has none")
+    if out is not None and isinstance(cfg.test_evaluator, (list, tuple)):
+        raise InputError("--out needs one test_evaluator in the config, which has a list of them")
     if out is not None and cfg.default_scope == "mmdet":
         cfg.test_evaluator.outfile_prefix = os.path.join(out, "results")
     elif out is not None:
@@ -254,11 +275,8 @@ def build_runner(cfg):
     from .runner import DenseRunner
 
     checkpoints.use_safe_loading()
-    try:
+    with building("the config"):
         return DenseRunner.from_cfg(cfg)
-    except (KeyError, TypeError) as e:  # unknown names and arguments
-        reason = " ".join(str(e).split())
-        raise InputError(f"the config cannot be built: {type(e).__name__}: {reason}") from e
 
 
 def build_optim_wrapper(cfg):
@@ -267,7 +285,8 @@ def build_optim_wrapper(cfg):
     from mmengine.registry import MODELS, init_default_scope
 
     init_default_scope(cfg.default_scope)
-    return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper)
+    with building("the config"):
+        return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper)
 
 
 def train(runner) -> None:
@@ -293,3 +312,20 @@ def train(runner) -> None:
             how = "before the first checkpoint of this run"
         print(f"\ninterrupted; {how}", file=sys.stderr)
         sys.exit(130)
+    _leave_gloo(runner)
+
+
+def test(runner) -> None:
+    """Evaluate."""
+    runner.test()
+    _leave_gloo(runner)
+
+
+def _leave_gloo(runner) -> None:
+    """End a process of a distributed run without a GPU: gloo's sometimes hang at their end."""
+    import torch
+
+    if runner.distributed and torch.distributed.get_backend() == "gloo":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -84,6 +84,8 @@ def check_folders(dataset: ConfigDict) -> None:
     """Raise InputError where a folder or list of files of one dataset is missing or empty."""
     root = Path(dataset.get("data_root") or "")
     for key, prefix in dataset.get("data_prefix", {}).items():
+        if prefix is None:  # no label maps, to predict alone
+            continue
         folder = root / prefix
         suffix_key = SUFFIX_OF.get(key)
         suffix = dataset.get(suffix_key, "")
@@ -149,7 +151,7 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
         raise InputError(
             f"{kind} has no class {unknown[0]!r}; classes of your own need type='BaseSegDataset'"
         )
-    palette = (dataset.get("metainfo") or {}).get("palette", ())
+    palette = (dataset.get("metainfo") or {}).get("palette") or ()
     if not known and len(palette) not in (0, len(classes)):
         raise InputError(
             f"the palette of {kind} has {len(palette)} colours for {len(classes)} classes: "
@@ -160,6 +162,14 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
 
 def check_num_classes(model: ConfigDict, classes: list[str]) -> None:
     """Raise InputError unless every head of a segmentor's config is for so many classes."""
+    head = model.get("decode_head")
+    weights = head.get("loss_cls", {}).get("class_weight") if isinstance(head, dict) else None
+    if weights is not None and len(weights) != len(classes) + 1:
+        raise InputError(
+            f"model.decode_head.loss_cls.class_weight has {len(weights)} weights, but there are "
+            f'{len(classes)} classes and "no object": set it to [1.0] * {len(classes)} + [0.1], '
+            f"and num_classes to {len(classes)}"
+        )
     for name, value in _num_classes_of_heads(model):
         # Of two classes, one sigmoid is enough.
         if value != len(classes) and (value, len(classes)) != (1, 2):
@@ -209,10 +219,17 @@ def _guard_transforms(transforms: list, metainfo: dict) -> None:
     for i, transform in enumerate(transforms):
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = _GuardedImage(transform)
-        elif isinstance(transform, LoadAnnotations) and transform.with_seg:
+        elif _loads_seg_map(transform):
             transforms[i] = _GuardedSegMap(transform, metainfo)
         for inner in getattr(transform, "subroutines", ()):  # TestTimeAug
             _guard_transforms(inner.transforms, metainfo)
+
+
+def _loads_seg_map(transform) -> bool:
+    """Return whether it is mmsegmentation's: the indices of mmdetection's are not its classes."""
+    return isinstance(transform, LoadAnnotations) and any(
+        base.__module__.startswith("mmseg.") for base in type(transform).__mro__
+    )
 
 
 class _GuardedImage:

@@ -198,7 +198,9 @@ def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
     )
     axes[0].set(title="training loss", ylim=(0, None))
     axes[0].legend(frameon=False)
-    axes[1].plot(np.arange(1, len(scalars["train/lr"]) + 1), scalars["train/lr"])
+    # "train/lr" is the first group's: with layer-wise decay the stem's.
+    rates = scalars.get("train/base_lr", scalars["train/lr"])
+    axes[1].plot(np.arange(1, len(rates) + 1), rates)
     axes[1].set(title="learning rate", ylim=(0, None))
     if metrics:
         for name, values in metrics.items():

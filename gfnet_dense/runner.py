@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from .checkpoints import describe_arch, unwrap
-from .errors import InputError
+from .errors import InputError, building
 
 # Environment and config dumps, a line for every parameter, and advice to authors of libraries.
 NOISE = re.compile(
@@ -58,13 +58,8 @@ class DenseRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader, *args, **kwargs):
         """Build a dataloader, or say in one sentence why the config's cannot be built."""
-        try:
+        with building("the data of the config"):
             return Runner.build_dataloader(dataloader, *args, **kwargs)
-        except InputError:
-            raise
-        except (AssertionError, KeyError, TypeError, ValueError) as e:
-            reason = " ".join(str(e).split())
-            raise InputError(f"the data of the config cannot be built: {reason}") from e
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Save under another name first: a disk may be full, a process be killed meanwhile."""

@@ -12,7 +12,7 @@ from gfnet_dense.data_check import find_datasets
 from tests.conftest import ROOT, needs_operators
 from tests.tools.test_train import SHORT, run, tool
 
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*_gfnet*.py"))
 DETECTORS = [path for path in CONFIGS if path.stem.partition("_coco")[1]]
 
 

@@ -6,6 +6,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from gfnet_dense.data_check import (
+    _guard_transforms,
     check_classes,
     check_dataset_folders,
     check_num_classes,
@@ -196,3 +197,21 @@ def test_class_names(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             names(**arguments)
+
+
+def test_class_weights_of_queries_follow_the_classes():
+    head = dict(type="Mask2FormerHead", num_classes=2, loss_cls=dict(class_weight=[1.0] * 3))
+    check_num_classes(dict(decode_head=head), ["a", "b"])
+    head["loss_cls"]["class_weight"].append(0.1)
+    with pytest.raises(InputError, match=r"has 4 weights.*\[1.0\] \* 2 \+ \[0.1\]"):
+        check_num_classes(dict(decode_head=head), ["a", "b"])
+
+
+def test_label_maps_of_mmdetection_are_not_checked():
+    pytest.importorskip("mmcv._ext")
+    from mmdet.datasets.transforms import LoadAnnotations as OfDetection
+    from mmseg.datasets.transforms import LoadAnnotations as OfSegmentation
+
+    transforms = [OfDetection(with_seg=True), OfSegmentation()]
+    _guard_transforms(transforms, dict(classes=["a"]))
+    assert isinstance(transforms[0], OfDetection) and not isinstance(transforms[1], OfSegmentation)

@@ -1,7 +1,11 @@
 """The backbone in detectors, and detectors in the command lines."""
 
+import contextlib
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 from copy import deepcopy
 
@@ -113,10 +117,19 @@ def test_evaluation_tells_boxes_and_masks(trained, folder):
 def test_two_processes_train_without_unused_parameters(path, folder):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command = tool("train", path, "--demo", "--launcher", "pytorch", "--work-dir", path.stem)
-    result = run([*launch, *command[1:], "--cfg-options", *OPTIONS], folder)
-    assert result.returncode == 0, result.stderr[-3000:]
+    command = [*launch, *command[1:], "--cfg-options", *OPTIONS]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        stdout, stderr = process.communicate(timeout=400)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, stderr[-3000:]
     # DistributedDataParallel stops in the second iteration if a gradient is missing.
-    assert len(re.findall(r"Iter\(train\) \[\d/2\].*? loss: [\d.]+", result.stdout)) == 2
+    assert len(re.findall(r"Iter\(train\) \[\d/2\].*? loss: [\d.]+", stdout)) == 2
     assert (folder / path.stem / "iter_2.pth").exists()
 
 

@@ -13,7 +13,7 @@ from gfnet_dense.benchmark.complexity import Complexity
 from gfnet_dense.errors import InputError
 from tests.conftest import ROOT
 
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*_gfnet*.py"))
 PAGE, INDEX = ROOT / "configs" / "README.md", ROOT / "model-index.yml"
 RUN = "run python tools/zoo_page.py"
 

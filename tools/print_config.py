@@ -32,6 +32,7 @@ def main() -> None:
         cfg = cli.read_config(args.config)
         full = deepcopy(cfg)
         cli.adapt_config(cfg, args)
+        full.work_dir = cfg.work_dir
         if args.param_groups:
             print(param_group_table(cli.build_optim_wrapper(cfg).optimizer))
             return

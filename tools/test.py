@@ -27,7 +27,7 @@ def main() -> None:
         cli.prepare_testing(
             cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, tta=args.tta
         )
-        cli.build_runner(cfg).test()
+        cli.test(cli.build_runner(cfg))
 
 
 if __name__ == "__main__":

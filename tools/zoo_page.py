@@ -13,7 +13,7 @@ def write_pages(root: Path) -> None:
     from gfnet_dense import zoo
 
     entries = []
-    for path in sorted((root / "configs").glob("*.py")):
+    for path in sorted((root / "configs").glob("*_gfnet*.py")):
         cfg = cli.read_config(path)
         settings, cost = zoo.read_settings(path.stem, cfg), zoo.measure_cost(cfg)
         entries.append((settings, cost))

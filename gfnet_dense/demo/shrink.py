@@ -18,6 +18,8 @@ def shrink(cfg: Config) -> None:
     kind.adapt(cfg)
     cfg.model.backbone.pop("init_cfg", None)
     cfg.optim_wrapper.optimizer.lr = kind.LEARNING_RATE
+    # What is milder for a pretrained backbone does not suit one from scratch.
+    cfg.optim_wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).pop("backbone", None)
     cfg.train_dataloader.batch_size = kind.BATCH_SIZE
     for split in ("train", "val", "test"):
         cfg[f"{split}_dataloader"].num_workers = 1

@@ -44,7 +44,7 @@ def _shrink_model(model: ConfigDict) -> None:
     """Reduce crop and decoder width, and set the classes of the heads, in place."""
     factor, num_classes = _factor(model), len(_demo_classes())
     model.data_preprocessor.size = scale_size(model.data_preprocessor.size, factor)
-    model.backbone.img_size = scale_size(model.backbone.img_size, factor)
+    model.backbone.img_size = scale_size(model.backbone.get("img_size", 224), factor)
     for key in ("decode_head", "auxiliary_head"):
         heads = model.get(key, [])
         for head in heads if isinstance(heads, list) else [heads]:

@@ -251,3 +251,16 @@ def test_broken_data(tmp_path, kind):
     error = error_of(run(command, tmp_path))
     assert victim.name in error and message in error
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--launcher", "slurm"], "--launcher slurm needs GPUs"),
+        (["--launcher", "pytorch"], "torchrun --nproc-per-node=GPUS tools/train.py"),
+        (["--demo", "--cfg-options", "train_dataloader.dataset.typo=1"], "typo"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="slurm is only refused without a GPU")
+def test_launchers_and_datasets(folder, arguments, words):
+    assert words in error_of(run(tool("train", CONFIG, *arguments), folder))

@@ -3,5 +3,6 @@
 _base_ = ["./ade20k.py"]
 load_image, resize, *rest = _base_.test_pipeline
 align = dict(type="ResizeToMultiple", size_divisor=32)
-val_dataloader = dict(dataset=dict(pipeline=[load_image, resize, align, *rest]))
+test_pipeline = [load_image, resize, align, *rest]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
