@@ -3,6 +3,7 @@
 import argparse
 import errno
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -326,6 +327,8 @@ def _leave_gloo(runner) -> None:
     import torch
 
     if runner.distributed and torch.distributed.get_backend() == "gloo":
+        for loader in multiprocessing.active_children():
+            loader.kill()  # they would outlive it, and keep its output open
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
