@@ -108,7 +108,7 @@ def test_tool_writes_both_pages_and_shows_progress(tool, tmp_path, capsys):
 
 def test_tool_names_a_broken_config_and_writes_nothing(tool, tmp_path):
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "broken.py").write_text("model = dict(")
-    with pytest.raises(InputError, match="broken.py cannot be read as a config"):
+    (tmp_path / "configs" / "broken_gfnet.py").write_text("model = dict(")
+    with pytest.raises(InputError, match="broken_gfnet.py cannot be read as a config"):
         tool.write_pages(tmp_path)
     assert not (tmp_path / "model-index.yml").exists()
