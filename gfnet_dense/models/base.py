@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from numbers import Integral
 
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints import load_pretrained
 from ..errors import InputError
+from .inference import can_infer, infer
 from .layers import Block
 from .loading import adapt_state_dict
 from .resample import Size, resize_position_embedding
@@ -115,16 +116,27 @@ class GFNetBackbone(BaseModule):
     def _add_position(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         size = x.shape[1:3]
         pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], size)
-        return x + pos_embed.reshape(1, *size, -1)
+        pos_embed = pos_embed.reshape(1, *size, -1)
+        if torch.is_grad_enabled() or pos_embed.dtype != x.dtype:
+            return x + pos_embed
+        return x.add_(pos_embed)
 
-    def _run(self, block: Block, x: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+    def _run(self, blocks: Iterable[Block], x: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
+        """Run blocks on ``x`` (B, H, W, dim), and the norm of output ``i`` behind them.
 
-    def _output(self, i: int, x: Tensor) -> Tensor:
-        """Return the normalised map of output ``i``, (B, dim, H, W)."""
-        return getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2).contiguous()
+        Returns:
+            The map behind the blocks, and the normalised output, (B, dim, H, W), if it is wanted.
+        """
+        norm = getattr(self, f"norm{i}") if i in self.out_indices else None
+        blocks = list(blocks)
+        if can_infer(blocks, norm):
+            return infer(x, blocks, norm)
+        for block in blocks:
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x, None if norm is None else norm(x).permute(0, 3, 1, 2).contiguous()
 
 
 def _adapt_before_loading(module: GFNetBackbone, state_dict: dict, prefix: str, *_) -> None:

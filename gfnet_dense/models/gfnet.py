@@ -137,12 +137,10 @@ class GFNet(GFNetBackbone):
             x = embed(x)  # (B, H, W, dim)
             if i == 0:
                 x = self._add_position(x)
-            for block in blocks:
-                x = self._run(block, x)
-            if i in self.out_indices:
-                outs.append(self._output(i, x))
+            x, out = self._run(blocks, x, i)
+            outs.append(out)
             x = x.permute(0, 3, 1, 2)
-        return tuple(outs)
+        return tuple(outs[i] for i in self.out_indices)
 
     def _stage_and_block(self, name: str) -> tuple[int, int] | None:
         if name == "pos_embed" or name.startswith("patch_embed.0."):

@@ -106,12 +106,12 @@ class IsotropicGFNet(GFNetBackbone):
         Args:
             x: Images, (B, 3, H, W), H and W of 32 pixels and more.
         """
-        outs = []
+        outs, start = [], 0
         x = self._add_position(self.patch_embed(x))  # (B, H, W, dim)
-        for i, block in enumerate(self.blocks):
-            x = self._run(block, x)
-            if i in self.out_indices:
-                outs.append(self._output(i, x))
+        for i in self.out_indices:
+            x, out = self._run(self.blocks[start : i + 1], x, i)
+            outs.append(out)
+            start = i + 1
         return tuple(outs)
 
     def _stage_and_block(self, name: str) -> tuple[int, int] | None:

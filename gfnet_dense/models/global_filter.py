@@ -2,6 +2,7 @@
 NeurIPS 2021, https://arxiv.org/abs/2107.00645, equations 4 to 6)."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from threading import Lock
 
@@ -13,12 +14,17 @@ from ..errors import InputError
 from .resample import (
     Size,
     check_resize_mode,
+    filter_resizer,
     full_precision,
     resize_filter,
     symmetrize_filter,
 )
 
 BORDERS = ("circular", "zeros", "reflect")
+# Of the spectra of channels that are transformed together: what a core's cache holds, and what
+# keeps a GPU busy.
+CPU_GROUP_BYTES = 2**19
+GPU_GROUP_BYTES = 2**28
 
 
 class GlobalFilter(nn.Module):
@@ -28,10 +34,10 @@ class GlobalFilter(nn.Module):
     The transforms run in float32 (float64 for float64 input) under any autocast: there is no half
     precision FFT on CPU, none for bfloat16 anywhere, and cuFFT's takes powers of two only.
 
-    In evaluation without gradients the filters of the last map sizes are kept. They are forgotten
-    when ``train()`` or ``eval()`` is called, weights are loaded, replaced or changed in place, the
-    module is moved, and on every forward with gradients. PyTorch does not tell of changes through
-    ``weight.data``: call ``eval()`` after them.
+    In evaluation without gradients the resized filters of the last map sizes are kept, unless they
+    are very large. They are forgotten when ``train()`` or ``eval()`` is called, weights are loaded,
+    replaced or changed in place, the module is moved, and on every forward with gradients. PyTorch
+    does not tell of changes through ``weight.data``: call ``eval()`` after them.
 
     Args:
         dim: Number of channels.
@@ -44,7 +50,9 @@ class GlobalFilter(nn.Module):
 
     Attributes:
         complex_weight: K, real and imaginary part of the half spectrum, (h, w // 2 + 1, dim, 2).
-            Real, since complex parameters break under NCCL and gradient scaling.
+            Real, since complex parameters break under NCCL and gradient scaling. In memory its
+            channels come first, as the transforms want them.
+        CACHE_SIZE, CACHE_BYTES: How many resized filters are kept, and how large all together.
     """
 
     _DERIVED = ("_cache", "_cache_source", "_lock")
@@ -65,7 +73,8 @@ class GlobalFilter(nn.Module):
             )
         h, w = size
         self.dim, self.size, self.resize, self.border = dim, (h, w), resize, border
-        self.complex_weight = nn.Parameter(torch.randn(h, w // 2 + 1, dim, 2) * 0.02)
+        weight = torch.randn(h, w // 2 + 1, dim, 2) * 0.02
+        self.complex_weight = nn.Parameter(_channels_first(weight).permute(1, 2, 0, 3))
         self._init_cache()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,44 +88,92 @@ class GlobalFilter(nn.Module):
     def _forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.dim:
             raise ValueError(f"the filter has {self.dim} channels, got a map {tuple(x.shape)}")
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        with full_precision(x.device):
-            # Channels first: torch's FFT would copy a channels-last map to that layout anyway.
-            y = self._filter(x.permute(0, 3, 1, 2).to(dtype))
+        # Channels first: torch's FFT would copy a channels-last map to that layout anyway.
+        y = x.permute(0, 3, 1, 2).to(transform_dtype(x.dtype))
+        if torch.is_grad_enabled():
+            self._clear_cache()
+            with full_precision(x.device):
+                fft_size = self._fft_size(y.shape[-2:])
+                gains = self._gains(fft_size, y.dtype)(slice(None))
+                y = self._crop(_Filter.apply(self._extend(y), gains, fft_size), y.shape[-2:])
+        else:
+            y = self.filter_(y.clone(memory_format=torch.contiguous_format))
         return y.permute(0, 2, 3, 1).to(x.dtype)
 
-    def _filter(self, x: Tensor) -> Tensor:  # (B, dim, H, W), float32 or float64
-        H, W = x.shape[-2:]
+    def filter_(self, x: Tensor) -> Tensor:
+        """Filter a map in place, without gradients.
+
+        Args:
+            x: (B, dim, H, W), float32 or float64.
+
+        Returns:
+            ``x``.
+        """
+        size = x.shape[-2:]
+        fft_size = self._fft_size(size)
+        keep_freed_memory()
+        with full_precision(x.device):
+            gains = self._gains_in_evaluation(fft_size, x.dtype)
+            for group in _groups(x, fft_size):
+                part = self._extend(x[group])
+                spectrum = _transform(part, fft_size)
+                spectrum *= gains(group[1])
+                x[group] = self._crop(_inverse(spectrum, fft_size, part.shape[-2:]), size)
+        return x
+
+    def _fft_size(self, size: Size) -> Size:
+        """Return the size of the transforms for a map of ``size``.
+
+        They are periodic, and the kernel reaches half its size: with other borders than circular
+        room behind the map keeps its ends apart.
+        """
         if self.border == "circular":
-            return _Filter.apply(x, self._response_for((H, W), x.dtype), (H, W))
-        # The kernel reaches half its size. Transforms are periodic too: the room behind the map
-        # keeps its ends apart.
-        h, w = self.size[0] // 2, self.size[1] // 2
-        if self.border == "zeros":
-            fft_size = next_fast_length(H + h), next_fast_length(W + w)
-            return _Filter.apply(x, self._response_for(fft_size, x.dtype), fft_size)
-        x = _reflect(_reflect(x, h, -2), w, -1)
-        fft_size = next_fast_length(H + 2 * h), next_fast_length(W + 2 * w)
-        y = _Filter.apply(x, self._response_for(fft_size, x.dtype), fft_size)
-        return y[..., h : h + H, w : w + W]
+            return tuple(size)
+        sides = 1 if self.border == "zeros" else 2
+        return tuple(
+            next_fast_length(n + sides * (k // 2)) for n, k in zip(size, self.size, strict=True)
+        )
+
+    def _extend(self, x: Tensor) -> Tensor:
+        """Mirror the map beyond its ends where the border is so; zeros come with the transform."""
+        if self.border != "reflect":
+            return x
+        return _reflect(_reflect(x, self.size[0] // 2, -2), self.size[1] // 2, -1)
+
+    def _crop(self, y: Tensor, size: Size) -> Tensor:
+        """Undo :meth:`_extend`."""
+        top, left = (k // 2 if self.border == "reflect" else 0 for k in self.size)
+        return y[..., top : top + size[0], left : left + size[1]]
 
     def response(self, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the filter for maps of ``size`` (H, W), complex, (dim, H, W // 2 + 1).
 
-        It is that of a real kernel, which cuFFT's complex-to-real transform requires.
+        It is that of a real kernel.
         """
-        size = tuple(size)
-        weight = resize_filter(self.complex_weight.to(dtype), self.size, size, self.resize)
-        if size == self.size or self.resize in ("bilinear", "bicubic"):
-            weight = symmetrize_filter(weight, size)
-        return torch.view_as_complex(weight.permute(2, 0, 1, 3).contiguous())
+        weight = resize_filter(self.complex_weight.to(dtype), self.size, tuple(size), self.resize)
+        return _complex(symmetrize_filter(weight, size))
 
-    def _response_for(self, size: Size, dtype: torch.dtype) -> Tensor:
-        """Return :meth:`response`, from the cache where the weights cannot have changed."""
-        if self.training or torch.is_grad_enabled():
-            self._clear_cache()
-            return self.response(size, dtype)
+    def _gains(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
+        """Return what gives :meth:`response` for a group of channels.
+
+        Stored filters and those of the published modes are symmetrised only where irfft2 would not
+        do it: cuFFT's complex-to-real transform requires the filter of a real kernel, on a CPU the
+        other part is dropped on the way.
+        """
         weight = self.complex_weight
+        resized = filter_resizer(weight.to(dtype), self.size, size, self.resize)
+        symmetric = size != self.size and self.resize in ("trigonometric", "spectral_pad")
+        if symmetric or weight.device.type == "cpu":
+            return lambda group: _complex(resized(group))
+        return lambda group: _complex(symmetrize_filter(resized(group), size))
+
+    def _gains_in_evaluation(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
+        """Return :meth:`_gains`, from the cache where they are neither too large nor at hand."""
+        weight = self.complex_weight
+        at_hand = size == self.size and dtype == weight.dtype and weight.device.type == "cpu"
+        num_bytes = self.dim * size[0] * (size[1] // 2 + 1) * dtype.itemsize * 2
+        if self.training or at_hand or num_bytes > self.CACHE_BYTES:
+            return self._gains(size, dtype)
         version = None if weight.is_inference() else weight._version
         key = (*size, dtype, weight.device)
         with self._lock:
@@ -126,18 +183,18 @@ class GlobalFilter(nn.Module):
                 source = self._cache_source = (weight, version)
             if key in self._cache:
                 self._cache.move_to_end(key)
-                return self._cache[key]
-        response = self.response(size, dtype)
+                return self._cache[key].__getitem__
+        gains = self._gains(size, dtype)(slice(None))
         with self._lock:
             # Not if the weights were loaded or moved meanwhile by another thread.
-            if self._cache_source is source and response.nbytes <= self.CACHE_BYTES:
-                self._cache[key] = response
+            if self._cache_source is source:
+                self._cache[key] = gains
                 while (
                     len(self._cache) > self.CACHE_SIZE
-                    or sum(r.nbytes for r in self._cache.values()) > self.CACHE_BYTES
+                    or sum(g.nbytes for g in self._cache.values()) > self.CACHE_BYTES
                 ):
                     self._cache.popitem(last=False)
-        return response
+        return gains.__getitem__
 
     def _init_cache(self) -> None:
         # No buffer: DistributedDataParallel broadcasts buffers, checkpoints would hold them.
@@ -184,33 +241,80 @@ class _Filter(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, response: Tensor, fft_size: Size) -> Tensor:
-        spectrum = _transform(x, fft_size)
+    def forward(ctx, x: Tensor, gains: Tensor, fft_size: Size) -> Tensor:
         ctx.sizes = fft_size, x.shape[-2:]
-        x_needs, response_needs, _ = ctx.needs_input_grad
-        ctx.save_for_backward(spectrum if response_needs else None, response if x_needs else None)
-        if response_needs:
-            spectrum = spectrum * response
-        else:
-            spectrum *= response
-        return _inverse(spectrum, fft_size, x.shape[-2:])
+        x_needs, gains_need, _ = ctx.needs_input_grad
+        y, spectra = torch.empty_like(x, memory_format=torch.contiguous_format), None
+        if gains_need:
+            spectra = gains.new_empty(len(x), *gains.shape)
+        for group in _groups(x, fft_size):
+            spectrum = _transform(x[group], fft_size)
+            if gains_need:
+                spectra[group] = spectrum
+            y[group] = _inverse(spectrum.mul_(gains[group[1]]), fft_size, x.shape[-2:])
+        ctx.save_for_backward(spectra, gains if x_needs else None)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        spectrum, response = ctx.saved_tensors
+        spectra, gains = ctx.saved_tensors
         (P, Q), size = ctx.sizes
-        gradient = _transform(gradient, (P, Q))
-        x_gradient = response_gradient = None
-        if ctx.needs_input_grad[1]:
-            response_gradient = torch.zeros_like(spectrum[0])
-            for one, other in zip(spectrum, gradient, strict=True):
-                response_gradient.addcmul_(one.conj(), other)
-            response_gradient /= P * Q
-            response_gradient[..., 1 : (Q + 1) // 2] *= 2
+        x_gradient = gains_gradient = None
         if ctx.needs_input_grad[0]:
-            x_gradient = _inverse(gradient.mul_(response.conj()), (P, Q), size)
-        return x_gradient, response_gradient, None
+            x_gradient = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+        if ctx.needs_input_grad[1]:
+            gains_gradient = torch.zeros_like(spectra[0])
+        for group in _groups(gradient, (P, Q)):
+            spectrum = _transform(gradient[group], (P, Q))
+            if gains_gradient is not None:
+                total = gains_gradient[group[1]]
+                for one, other in zip(spectra[group], spectrum, strict=True):
+                    total.addcmul_(one.conj(), other)
+            if x_gradient is not None:
+                spectrum *= gains[group[1]].conj()
+                x_gradient[group] = _inverse(spectrum, (P, Q), size)
+        if gains_gradient is not None:
+            gains_gradient /= P * Q
+            gains_gradient[..., 1 : (Q + 1) // 2] *= 2
+        return x_gradient, gains_gradient, None
+
+
+def _groups(x: Tensor, fft_size: Size) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of samples and channels of ``x`` (B, dim, H, W), to be transformed together."""
+    (B, dim), (P, Q) = x.shape[:2], fft_size
+    limit = GPU_GROUP_BYTES if x.is_cuda else CPU_GROUP_BYTES
+    channels = max(limit // (P * Q * x.element_size()), 1)
+    samples = max(channels // dim, 1)
+    for i in range(0, B, samples):
+        for j in range(0, dim, channels):
+            yield slice(i, i + samples), slice(j, j + channels)
+
+
+def transform_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the precision of the transforms for a map of ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for a CPU's next temporary, instead of returning it.
+
+    New memory from the kernel costs a page fault each 4 KiB, together as much as the transforms.
+    glibc keeps blocks as large as the largest it has seen freed, up to 32 MiB
+    (https://man7.org/linux/man-pages/man3/mallopt.3.html, M_MMAP_THRESHOLD); this one is not even
+    touched. Elsewhere nothing happens.
+    """
+    torch.empty(2**25 - 2**13, dtype=torch.uint8, device="cpu")
+
+
+def _channels_first(weight: Tensor) -> Tensor:
+    """Return ``weight`` (h, w // 2 + 1, dim, 2) as a contiguous (dim, h, w // 2 + 1, 2)."""
+    return weight.permute(2, 0, 1, 3).contiguous()
+
+
+def _complex(weight: Tensor) -> Tensor:
+    """Return ``weight`` (h, w // 2 + 1, dim, 2) as complex numbers, (dim, h, w // 2 + 1)."""
+    return torch.view_as_complex(_channels_first(weight))
 
 
 def _transform(x: Tensor, fft_size: Size) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .global_filter import GlobalFilter
+from .mlp import Mlp, can_recompute, feed_forward
 from .resample import Size
 
 
@@ -21,19 +22,6 @@ class DropPath(nn.Module):
         keep = 1 - self.drop_prob
         mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
         return x * mask.div_(keep)
-
-
-class Mlp(nn.Module):
-    """The feed-forward network: two linear layers, GELU between."""
-
-    def __init__(self, dim: int, hidden_dim: int):
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -64,8 +52,13 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        y = self.mlp(self.norm2(self.filter(self.norm1(x))))
-        return x + self.drop_path(y if self.gamma is None else self.gamma * y)
+        y = self.filter(self.norm1(x))
+        if self.gamma is not None and can_recompute(self.norm2, self.mlp, y):
+            y = feed_forward(y, self.norm2, self.mlp, self.gamma)
+        else:
+            y = self.mlp(self.norm2(y))
+            y = y if self.gamma is None else self.gamma * y
+        return x + self.drop_path(y)
 
 
 class PatchEmbed(nn.Module):
@@ -78,5 +71,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, in_dim, H, W)
         H, W = x.shape[2:]
-        x = F.pad(x, (0, -W % self.patch_size, 0, -H % self.patch_size))
-        return self.proj(x).permute(0, 2, 3, 1)  # (B, H / patch_size, W / patch_size, dim)
+        if H % self.patch_size or W % self.patch_size:  # F.pad copies in any case
+            x = F.pad(x, (0, -W % self.patch_size, 0, -H % self.patch_size))
+        # In that layout the convolution gives what the blocks take without another copy.
+        x = self.proj(x.contiguous(memory_format=torch.channels_last))
+        return x.permute(0, 2, 3, 1)  # (B, H / patch_size, W / patch_size, dim)

@@ -98,15 +98,26 @@ def resize_filter(
         InputError: For an unknown mode.
         ValueError: For a weight that does not fit ``size``.
     """
+    with full_precision(weight.device):
+        resized = filter_resizer(weight, size, new_size, mode)
+        return weight if tuple(size) == tuple(new_size) else resized(slice(None))
+
+
+def filter_resizer(
+    weight: Tensor, size: Size, new_size: Size, mode: str
+) -> Callable[[slice], Tensor]:
+    """Return a function that gives :func:`resize_filter` for a group of channels, a slice.
+
+    For maps so large that all filters at once would not fit memory. To be used without autocast.
+    """
     check_resize_mode(mode)
     check_filter(weight, size)
     if tuple(size) == tuple(new_size):
-        return weight
+        return lambda group: weight[:, :, group]
     if mode in ("bilinear", "bicubic"):
-        return _interpolate_half_spectrum(weight, new_size, mode)
+        return lambda group: _interpolate_half_spectrum(weight[:, :, group], new_size, mode)
     matrix = trigonometric_matrix if mode == "trigonometric" else spectral_pad_matrix
-    with full_precision(weight.device):
-        return _resize_separably(weight, size, new_size, matrix)
+    return _resize_separably(weight, size, new_size, matrix)
 
 
 def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Tensor:
@@ -119,12 +130,12 @@ def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Ten
 
 def _resize_separably(
     weight: Tensor, size: Size, new_size: Size, matrix: Callable[[int, int], np.ndarray]
-) -> Tensor:
+) -> Callable[[slice], Tensor]:
     """Apply one real matrix to each axis: K' = A_h (K B1 + M B2), M[r, j] = conj K[-r, j].
 
     K B1 + M B2 is A_w applied to the two-sided columns, of which only half is stored: column
     w - j is the mirror of column j. The self-mirrored columns enter with one half from each side,
-    which symmetrises them.
+    which symmetrises them. They are done at once, the rows group by group.
     """
     (h, w), (H, W) = size, new_size
     half, new_half, dim = w // 2 + 1, W // 2 + 1, weight.shape[2]
@@ -138,8 +149,13 @@ def _resize_separably(
     columns = constant(_column_matrix(w, W, matrix)) @ both  # (h, W', dim * 2)
     # Channels first in memory, as the layer wants it: cheaper here than on the larger result.
     columns = columns.reshape(h, new_half, dim, 2).permute(2, 0, 1, 3).flatten(2)
-    rows = constant(matrix(h, H)) @ columns  # (dim, H, W' * 2)
-    return rows.reshape(dim, H, new_half, 2).permute(1, 2, 0, 3)
+    rows = constant(matrix(h, H))
+
+    def resize(group: slice) -> Tensor:
+        resized = rows @ columns[group]  # (group, H, W' * 2)
+        return resized.reshape(-1, H, new_half, 2).permute(1, 2, 0, 3)
+
+    return resize
 
 
 @lru_cache(maxsize=256)

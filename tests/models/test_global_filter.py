@@ -9,7 +9,7 @@ from torch import nn
 
 from gfnet_dense.models import GlobalFilter, global_filter
 from gfnet_dense.models.global_filter import BORDERS
-from gfnet_dense.models.resample import FILTER_RESIZE_MODES, resize_filter
+from gfnet_dense.models.resample import FILTER_RESIZE_MODES, filter_resizer
 
 SIZES = [(4, 4), (5, 7), (6, 5), (1, 4), (4, 1), (1, 1), (2, 3)]
 
@@ -209,9 +209,9 @@ def resizes(monkeypatch):
 
     def counting(weight, size, new_size, mode):
         calls.append(new_size)
-        return resize_filter(weight, size, new_size, mode)
+        return filter_resizer(weight, size, new_size, mode)
 
-    monkeypatch.setattr(global_filter, "resize_filter", counting)
+    monkeypatch.setattr(global_filter, "filter_resizer", counting)
     return calls
 
 
@@ -312,14 +312,14 @@ def test_weights_loaded_while_another_thread_resizes_the_old_ones(cached, monkey
     new = {"complex_weight": torch.randn(4, 3, 2, 2)}
 
     def slow(*args):
-        result = resize_filter(*args)
+        result = filter_resizer(*args)
         layer.load_state_dict(new)
         return result
 
     with torch.no_grad():
-        monkeypatch.setattr(global_filter, "resize_filter", slow)
+        monkeypatch.setattr(global_filter, "filter_resizer", slow)
         layer(x[:, :5])
-        monkeypatch.setattr(global_filter, "resize_filter", resize_filter)
+        monkeypatch.setattr(global_filter, "filter_resizer", filter_resizer)
         expected = copy.deepcopy(layer)(x[:, :5])
         torch.testing.assert_close(layer(x[:, :5]), expected, rtol=0, atol=0)
 

@@ -1,0 +1,275 @@
+"""The fast paths of the backbone against the plain one, block by block."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gfnet_dense.models import GFNet, IsotropicGFNet, base, global_filter, mlp
+from gfnet_dense.models.layers import Block
+
+ARCH = dict(dims=(8, 16), depths=(2, 1), layer_scale_init_value=0.3)
+SHAPES = [(1, 3, 64, 64), (3, 3, 37, 90), (2, 3, 120, 33)]
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Chunks and groups so small that tiny maps are cut, across samples too."""
+    monkeypatch.setattr(mlp, "CPU_CHUNK_BYTES", 2**14)
+    monkeypatch.setattr(mlp, "MIN_CHUNK", 1)
+    monkeypatch.setattr(global_filter, "CPU_GROUP_BYTES", 2**12)
+
+
+@pytest.fixture
+def inferences(monkeypatch):
+    """Counts the uses of the fast path."""
+    calls, infer = [], base.infer
+    monkeypatch.setattr(base, "infer", lambda *args: calls.append(1) or infer(*args))
+    return calls
+
+
+def hierarchical(**kwargs):
+    torch.manual_seed(0)
+    return randomize(GFNet(ARCH, img_size=64, out_indices=(0, 1), **kwargs))
+
+
+def isotropic(**kwargs):
+    torch.manual_seed(0)
+    arch = dict(dim=8, depth=4, layer_scale_init_value=kwargs.pop("layer_scale_init_value", None))
+    return randomize(IsotropicGFNet(arch, img_size=64, out_indices=(0, 2), **kwargs))
+
+
+def randomize(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def assert_fast_is_plain(model, x, rtol=1e-5):
+    plain = model(x)
+    with torch.no_grad():
+        fast = model(x)
+    for a, b in zip(fast, plain, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype and a.is_contiguous()
+        assert (a - b).norm() <= rtol * b.norm()
+
+
+@pytest.mark.parametrize("border", global_filter.BORDERS)
+@pytest.mark.parametrize("build", [hierarchical, isotropic])
+def test_same_maps_as_block_by_block(build, border, inferences):
+    model = build(border=border)
+    for shape in SHAPES:
+        x = torch.randn(shape)
+        kept = x.clone()
+        assert_fast_is_plain(model, x)
+        assert torch.equal(x, kept)
+    assert len(inferences) == 2 * len(SHAPES)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "spectral_pad"])
+def test_same_maps_with_other_resizing(mode):
+    assert_fast_is_plain(hierarchical(filter_resize=mode), torch.randn(SHAPES[1]))
+
+
+def test_same_maps_in_float64():
+    assert_fast_is_plain(hierarchical().double(), torch.randn(SHAPES[1]).double(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("build", [hierarchical, isotropic])
+def test_same_maps_under_autocast(build):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_fast_is_plain(build(), torch.randn(SHAPES[1]), rtol=2e-2)
+
+
+def test_filters_too_large_to_keep_are_resized_in_groups(monkeypatch):
+    monkeypatch.setattr(global_filter.GlobalFilter, "CACHE_BYTES", 0)
+    for border in global_filter.BORDERS:
+        model = hierarchical(border=border)
+        assert_fast_is_plain(model, torch.randn(SHAPES[1]))
+        assert not model.blocks[0][0].filter._cache
+
+
+def test_weights_that_change_are_used():
+    model, x = hierarchical(), torch.randn(1, 3, 50, 70)
+    average = ExponentialMovingAverage(model)
+    assert_fast_is_plain(model, x)
+    randomize(average.module)
+    # As mmengine's EMAHook swaps them
+    for mine, other in zip(model.parameters(), average.module.parameters(), strict=True):
+        mine.data.copy_(other.data)
+    assert_fast_is_plain(model.eval(), x)
+    model.load_state_dict({k: 2 * v for k, v in model.state_dict().items()})
+    assert_fast_is_plain(model, x)
+    assert_fast_is_plain(copy.deepcopy(model), x)
+    assert_fast_is_plain(model.train().eval(), x)
+    assert_fast_is_plain(model.double(), x.double(), rtol=1e-13)
+    with torch.no_grad():
+        for block in model.blocks[0]:
+            block.gamma += 1
+            block.mlp.fc2.weight *= 2
+    assert_fast_is_plain(model, x.double(), rtol=1e-13)
+
+
+def test_nothing_is_left_behind():
+    model = hierarchical()
+    keys = list(model.state_dict())
+    before = {name: set(vars(module)) for name, module in model.named_modules()}
+    with torch.inference_mode():
+        model(torch.randn(1, 3, 64, 64))
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == before
+    assert list(model.state_dict()) == keys and not list(model.buffers())
+
+
+def test_hooks_see_what_they_see_block_by_block(inferences):
+    model, x, seen = hierarchical(), torch.randn(1, 3, 64, 64), []
+    for module in (model.blocks[0][0], model.blocks[0][1].mlp, model.norm0):
+        module.register_forward_hook(lambda module, args, output: seen.append(output))
+    model(x)
+    with torch.no_grad():
+        model(x)
+    assert len(seen) == 6 and len(inferences) == 1  # of the stage without hooks
+    for plain, again in zip(seen[:3], seen[3:], strict=True):
+        torch.testing.assert_close(again, plain)
+
+
+def test_stochastic_depth_stays_in_training(inferences):
+    model, x = hierarchical(drop_path_rate=0.9).train(), torch.randn(8, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.equal(model(x)[1], model(x)[1])
+    assert not inferences
+
+
+def test_blocks_that_are_not_ours_are_called(inferences):
+    class Doubled(Block):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model = hierarchical()
+    model.blocks[0][1].__class__ = Doubled
+    assert_fast_is_plain(model, torch.randn(1, 3, 64, 64))
+    assert len(inferences) == 1
+
+
+class LargestTensor(TorchDispatchMode):
+    """Keeps the number of elements of the largest tensor that an operator makes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        # bytes: never touched, see keep_freed_memory
+        sizes = [t.numel() for t in tensors if t.dtype != torch.uint8]
+        self.largest = max(self.largest, *sizes, 0)
+        return result
+
+
+@pytest.mark.parametrize("border", ["circular", "zeros"])
+def test_no_temporary_is_as_large_as_a_hidden_layer(border):
+    model = GFNet(dict(dims=(64,), depths=(2,)), img_size=256, out_indices=(0,), border=border)
+    with torch.inference_mode(), LargestTensor() as mode:
+        model.eval()(torch.randn(1, 3, 256, 256))
+    assert mode.largest < 4 * 64 * 64 * 64  # as large as the hidden layer of an mlp
+
+
+def test_large_images_keep_no_resized_filters_in_whole(monkeypatch):
+    monkeypatch.setattr(global_filter.GlobalFilter, "CACHE_BYTES", 0)
+    model = GFNet(dict(dims=(64,), depths=(1,)), img_size=32, out_indices=(0,)).eval()
+    layer = model.blocks[0][0].filter
+    with torch.inference_mode(), LargestTensor() as mode:
+        layer.filter_(torch.randn(1, 64, 128, 128))
+    # Columns of all channels, of which the stored filter has 8 rows; rows of few channels
+    assert mode.largest <= max(64 * 128 * 128, 64 * 8 * 65 * 2)
+
+
+@pytest.fixture
+def always_recompute(monkeypatch):
+    monkeypatch.setattr(mlp, "LARGE_MAP_BYTES", 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 6, 4), (3, 7, 10, 4)])
+def test_recomputed_hidden_layer_gives_the_same_gradients(shape, monkeypatch):
+    block = Block(4, (6, 6), 0.0, 0.3, "trigonometric", "circular").double()
+    randomize(block).train()
+    x, gradient = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    x.requires_grad_()
+    results = []
+    for limit in (2**40, 0):
+        monkeypatch.setattr(mlp, "LARGE_MAP_BYTES", limit)
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, shapes=shapes: shapes.append(t.shape) or t, lambda t: t
+        ):
+            y = block(x)
+        assert any(16 in s[-1:] and s.numel() > 16 * 4 for s in shapes) == (limit > 0)
+        results.append([y, *torch.autograd.grad(y, [x, *block.parameters()], gradient)])
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=0, atol=1e-12)
+
+
+def test_gradients_of_the_recomputed_hidden_layer_by_finite_differences(always_recompute):
+    block = randomize(Block(2, (3, 4), 0.0, 0.3, "trigonometric", "zeros").double())
+    x = torch.randn(2, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in block.named_parameters()]
+
+    def run(x, *parameters):
+        values = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(block, values, (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *block.parameters()))
+
+
+def test_frozen_weights_and_checkpointing_with_the_recomputed_hidden_layer(always_recompute):
+    x = torch.randn(2, 3, 64, 64)
+    gradients = []
+    for with_cp in (False, True):
+        model = hierarchical(with_cp=with_cp, frozen_stages=1).train()
+        sum(map(torch.sum, model(x))).backward()
+        gradients.append({k: p.grad for k, p in model.named_parameters()})
+        for name, parameter in model.named_parameters():
+            assert (parameter.grad is None) == (not parameter.requires_grad), name
+    torch.testing.assert_close(*gradients)
+
+
+def test_autocast_and_other_modules_take_the_plain_mlp(always_recompute):
+    model, x = hierarchical(), torch.randn(1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x)[1].float().sum().backward()
+    model.blocks[0][0].mlp = torch.nn.Identity()
+    model.blocks[0][1].mlp.fc1 = torch.nn.Sequential(model.blocks[0][1].mlp.fc1)
+    model(x)[1].sum().backward()
+
+
+def test_filters_have_their_channels_first_in_memory(tmp_path):
+    """So that they need no copy; and so do their gradients, what optimizers keep, and copies."""
+
+    def is_first(weight):
+        return weight.permute(2, 0, 1, 3).is_contiguous()
+
+    model = hierarchical()
+    layer = model.blocks[0][0].filter
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(1, 3, 64, 64))[1].sum().backward()
+    optimizer.step()
+    assert is_first(layer.complex_weight) and is_first(layer.complex_weight.grad)
+    assert is_first(optimizer.state[layer.complex_weight]["exp_avg"])
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    model.load_state_dict(torch.load(tmp_path / "a.pth"))
+    for other in (model, copy.deepcopy(model), copy.deepcopy(model).double()):
+        assert is_first(other.blocks[0][0].filter.complex_weight)
+
+
+def test_filters_in_another_memory_layout_work():
+    model, x = hierarchical(), torch.randn(1, 3, 64, 64)
+    expected = model(x)
+    state = {
+        k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()
+    }
+    model.load_state_dict(state, assign=True)
+    for a, b in zip(model(x), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert_fast_is_plain(model, x)
