@@ -1,50 +1,18 @@
 # Images and label maps in folders: {images,labels}/{train,val}. The config that builds on this
 # names data_root, classes and suffixes.
 _base_ = ["./segmentation.py"]
-load_image = dict(type="LoadImageFromFile", imdecode_backend="pillow")
-load_annotations = dict(type="LoadAnnotations")
-pack = dict(type="PackSegInputs")
-train_pipeline = [
-    load_image,
-    load_annotations,
-    dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    pack,
-]
-test_pipeline = [
-    load_image,
-    dict(type="Resize", scale=(2048, 512), keep_ratio=True),
-    load_annotations,  # behind Resize: predictions are compared at the size of the file
-    pack,
-]
-tta_scales = [(2048 * i // 4, 512 * i // 4) for i in (2, 3, 4, 5, 6, 7)]
-tta_flips = [dict(type="RandomFlip", prob=p, direction="horizontal") for p in (0.0, 1.0)]
-tta_pipeline = [
-    load_image,
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            [dict(type="Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
-            tta_flips,
-            [load_annotations],
-            [pack],
-        ],
-    ),
-]
 train_dataloader = dict(
     dataset=dict(
         type="BaseSegDataset",
         data_prefix=dict(img_path="images/train", seg_map_path="labels/train"),
-        pipeline=train_pipeline,
+        pipeline=_base_.train_pipeline,
     )
 )
 val_dataloader = dict(
     dataset=dict(
         type="BaseSegDataset",
         data_prefix=dict(img_path="images/val", seg_map_path="labels/val"),
-        pipeline=test_pipeline,
+        pipeline=_base_.test_pipeline,
     )
 )
 test_dataloader = val_dataloader
