@@ -23,11 +23,11 @@ METRICS = {
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Save a figure as a PNG, whole or not at all."""
+    """Save a figure in the format of the path's suffix, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        figure.savefig(part, format="png", dpi=dpi)
+        figure.savefig(part, format=path.suffix[1:], dpi=dpi)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

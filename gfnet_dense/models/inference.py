@@ -25,7 +25,7 @@ def can_infer(blocks: Sequence[nn.Module], norm: nn.Module | None) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if not all(type(b) is Block and isinstance(b.filter, GlobalFilter) for b in blocks):
+    if not all(type(b) is Block and type(b.filter) is GlobalFilter for b in blocks):
         return False
     modules = chain(*(block.modules() for block in blocks), [norm] if norm else [])
     return not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in modules)

@@ -1,0 +1,214 @@
+import csv
+import math
+import time
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from gfnet_dense.benchmark.measure import Settings, check_settings, measure
+from gfnet_dense.benchmark.report import (
+    align,
+    draw_plot,
+    fit_exponent,
+    format_exponents,
+    format_number,
+    format_table,
+    rank,
+    summarize,
+    write_csv,
+    write_plot,
+)
+from gfnet_dense.benchmark.sweep import Case, run_sweep
+from gfnet_dense.errors import InputError
+
+
+def record(*latencies, extra=2**20, **more):
+    return dict(latencies=latencies, extra_memory=extra, peak_memory=2**30, batch_size=2, **more)
+
+
+def entry(series, size, *records, status="ok"):
+    return dict(series=series, size=size, status=status, records=records)
+
+
+RESULTS = {
+    "cases": [
+        entry("slow", 10, record(0.4, params=7_000_000, flops=3e9)),
+        entry(
+            "GFNet-X",
+            10,
+            record(0.1, 0.2, 0.9, extra=3 * 2**20),
+            record(0.15, 0.3, extra=5 * 2**20, shares={"backbone": 0.75}, difference=1.5e-7),
+        ),
+        entry("GFNet-X", 20, record(0.8)),
+        entry("slow", 20, status="out of memory"),
+        entry("GFNet-X", 40, record(3.2)),
+        entry("slow", 40, status="skipped: out of memory at 20"),
+        entry("broken", 10, status="failed: ValueError: a, b | c"),
+    ]
+}
+
+
+def test_rows():
+    rows = summarize(RESULTS, "GFNet-X")
+    assert [(row["series"], row["size"]) for row in rows[:3]] == [
+        ("GFNet-X", 10),
+        ("slow", 10),
+        ("broken", 10),
+    ]
+    ours, slow, broken = rows[:3]
+    # The five times are 0.1, 0.15, 0.2, 0.3, 0.9.
+    assert (ours["latency"], ours["latency_min"], ours["latency_max"]) == (0.2, 0.1, 0.9)
+    assert ours["images_per_second"] == 2 / 0.2 and ours["extra_memory"] == 4 * 2**20
+    assert ours["backbone"] == 0.75 and ours["difference"] == 1.5e-7
+    assert ours["ratio"] == 1 and slow["ratio"] == pytest.approx(2)
+    assert broken == {"series": "broken", "size": 10, "status": "failed: ValueError: a, b | c"}
+
+
+def test_table():
+    lines = format_table(summarize(RESULTS, "GFNet-X"), "GFNet-X").splitlines()
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in lines]
+    assert cells[0] == [
+        *("|", "size", "ms", "min", "max", "images/s", "extra MiB", "peak MiB", "M params"),
+        *("GFLOPs", "difference", "% backbone", "x GFNet-X", "status |"),
+    ]
+    assert cells[2][:8] == ["| GFNet-X", "10", "200", "100", "900", "10", "4", "1024"]
+    assert cells[2][8:] == ["", "", "1.5e-07", "75", "1", "ok |"]
+    assert cells[3][8:] == ["7", "3", "", "", "2", "ok |"]
+    assert cells[6] == ["| slow", "20", *[""] * 11, "out of memory |"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_single_series_is_not_compared():
+    rows = summarize({"cases": RESULTS["cases"][1:3]}, "GFNet-H-Ti")
+    assert "x GFNet" not in format_table(rows, "GFNet-H-Ti")
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_exponents_are_recovered(exponent):
+    sizes = (100, 512, 1024, 2048, 4096)
+    times = [9.0, *(3e-9 * (size**2) ** exponent for size in sizes[1:])]  # the first is an outlier
+    cases = [entry("a", s, record(t)) for s, t in zip(sizes, times, strict=True)]
+    cases += [entry("b", 512, record(1.0)), entry("b", 1024, status="time limit")]
+    rows = summarize({"cases": cases})
+    assert fit_exponent(rows, "a", 512, 4096) == pytest.approx(exponent)
+    assert fit_exponent(rows, "a", 100, 4096) != pytest.approx(exponent, abs=0.1)
+    assert math.isnan(fit_exponent(rows, "b", 512, 4096))
+    lines = format_exponents(rows, 512, 2048, {"a": 1}).splitlines()
+    cells = [cell.strip() for cell in lines[2].split("|")]
+    assert len(lines) == 3
+    assert cells == ["", "a", "512 to 2048", f"{exponent:.2f}", "1", ""]
+    assert "theory" not in format_exponents(rows, 512, 2048)
+    assert format_exponents(rows, 512, 512) == ""
+
+
+def test_exponent_is_the_least_squares_slope():
+    # log(size^2) = 0, 2, 4 and log(latency) = 0, 3, 3 in base e: slope 6 / 8
+    cases = [entry("a", math.exp(i), record(math.exp(t))) for i, t in enumerate((0, 3, 3))]
+    assert fit_exponent(summarize({"cases": cases}), "a", 0, 100) == pytest.approx(0.75)
+
+
+def test_rank_is_at_the_largest_size_that_all_have_reached():
+    cases = [
+        entry("a", 10, record(1.0)),
+        entry("a", 20, record(5.0)),
+        entry("a", 40, record(6.0)),
+        entry("b", 10, record(2.0)),
+        entry("b", 20, record(4.0)),
+        entry("b", 40, status="time limit"),
+        entry("none", 10, status="failed: no"),
+    ]
+    assert rank(summarize({"cases": cases})) == ["b", "a", "none"]
+    assert rank(summarize({"cases": cases[-1:]})) == ["none"]
+
+
+class Sleeping(nn.Module):
+    def forward(self, x):
+        time.sleep(0.1)
+        return x
+
+
+def run_planted(size, slow):
+    return measure(Sleeping() if slow else nn.Identity(), (torch.ones(1, size),), Settings())
+
+
+def test_planted_slow_case_is_the_last(tmp_path):
+    cases = [Case(f"slow {s}", 1, run_planted, {"slow": s}) for s in (True, False)]
+    rows = summarize(run_sweep(cases, tmp_path / "r.json", 1, 60), "slow False")
+    assert rank(rows) == ["slow False", "slow True"]
+    assert rows[-1]["series"] == "slow True" and rows[-1]["latency"] > 0.09
+    assert rows[-1]["ratio"] == rows[-1]["latency"] / rows[0]["latency"] > 1
+
+
+def test_csv_holds_every_row(tmp_path):
+    rows = summarize(RESULTS, "GFNet-X")
+    write_csv(rows, tmp_path / "r.csv")
+    with (tmp_path / "r.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [row["series"] for row in read] == [row["series"] for row in rows]
+    assert float(read[0]["latency"]) == 0.2 and float(read[0]["extra_memory"]) == 4 * 2**20
+    assert read[2]["status"] == "failed: ValueError: a, b | c" and read[2]["latency"] == ""
+
+
+def test_plot(tmp_path):
+    figure = draw_plot(summarize(RESULTS, "GFNet-X"), "pixels")
+    latency, memory = figure.axes
+    assert latency.get_xscale() == latency.get_yscale() == memory.get_yscale() == "log"
+    lines = {line.get_gid(): line for line in latency.lines if line.get_gid()}
+    assert set(lines) == {"GFNet-X", "slow", "broken"}
+    np.testing.assert_allclose(
+        lines["GFNet-X"].get_xydata(), [[100, 200], [400, 800], [1600, 3200]]
+    )
+    assert lines["GFNet-X"].get_linewidth() > lines["slow"].get_linewidth()
+    assert lines["slow"].get_label() == "slow\n(out of memory at 20)"
+    assert lines["broken"].get_label() == "broken\n(failed at 10)"
+    crosses = [line.get_xydata().tolist() for line in latency.lines if line.get_marker() == "X"]
+    assert crosses == [[], [[100, 400]]]  # of broken and of slow
+    colours = [line.get_color() for line in lines.values()]
+    assert len(set(colours)) == 3
+    texts = [text.get_text().partition("\n")[0] for text in figure.legends[0].get_texts()]
+    assert texts == ["broken", "slow", "GFNet-X"]  # the slowest on top
+
+    write_plot(figure, tmp_path / "plot.png")
+    assert np.asarray(Image.open(tmp_path / "plot.png").convert("L")).std() > 10
+    assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
+
+
+def test_plot_of_nothing_measured(tmp_path):
+    rows = summarize({"cases": RESULTS["cases"][-1:]})
+    write_plot(draw_plot(rows, "pixels"), tmp_path / "plot.png")
+    assert (tmp_path / "plot.svg").exists()
+
+
+def test_alignment():
+    assert align([["", "n"], ["long name", "1"]]) == (
+        "|           |   n |\n| --------- | --: |\n| long name |   1 |"
+    )
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(None, ""), (0, "0"), (0.01234, "0.0123"), (1.2345, "1.23"), (12345.6, "12346")]
+    + [(1.2e-7, "1.2e-07"), (99.96, "100"), (-3, "-3")],
+)
+def test_numbers(value, text):
+    assert format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        (dict(device="tpu"), "cpu, cuda or cuda:NUMBER, got 'tpu'"),
+        (dict(device="meta"), "cpu, cuda or cuda:NUMBER, got 'meta'"),
+        (dict(device="cuda:99"), "cuda:99 was not found"),
+        (dict(threads=0), "threads is 1 or more, got 0"),
+        (dict(batch_size=-1), "batch_size is 1 or more, got -1"),
+    ],
+)
+def test_bad_settings(settings, text):
+    check_settings(Settings())
+    with pytest.raises(InputError, match=text):
+        check_settings(Settings(**settings))

@@ -1,0 +1,211 @@
+import json
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from gfnet_dense import cli
+from gfnet_dense.benchmark import transfer
+from gfnet_dense.demo import shrink
+from gfnet_dense.errors import InputError
+from tests.conftest import ROOT, TINY, needs_operators
+
+CONFIG = str(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
+TINY_CONFIG = f"""
+_base_ = {CONFIG!r}
+model = dict(
+    backbone=dict(_delete_=True, type="gfnet_dense.GFNet", arch=dict({TINY}), img_size=512),
+    neck=dict(in_channels={list(TINY["dims"])}),
+    # the demo's images at scale 1 are one window
+    test_cfg=dict(crop_size=(512, 768), stride=(512, 768)),
+)
+"""
+OPTIONS = {"test_dataloader.dataset.indices": 2, "test_dataloader.num_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, demo_data):
+    """A working directory with the demo data, a config, and an untrained checkpoint."""
+    path = tmp_path_factory.mktemp("transfer")
+    (path / "data").symlink_to(demo_data)
+    (path / "tiny.py").write_text(TINY_CONFIG)
+    cfg = cli.read_config(path / "tiny.py")
+    shrink(cfg)
+    init_default_scope("mmseg")
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    for name, weight in model.named_parameters():
+        if name.endswith("complex_weight"):
+            weight.data *= 20  # the filters shall matter
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, path / "untrained.pth")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def cases(options=None, **kwargs):
+    kwargs = {"scales": [1], "demo": True, "modes": ["trigonometric"], **kwargs}
+    cases = transfer.cases(
+        "tiny.py", "untrained.pth", cfg_options={**OPTIONS, **(options or {})}, **kwargs
+    )
+    return {(case.series, case.size): case for case in cases}
+
+
+def metrics(case):
+    # Options are kept as JSON, and given back from there.
+    record = case.run(case.size, **json.loads(json.dumps(case.options)))
+    assert record["metric"] == "mIoU" and record.pop("seconds") > 0
+    assert 0 < record["mIoU"] < 100 and 0 < record["aAcc"] < 100
+    return record
+
+
+WHOLE = "whole, trigonometric, circular (as trained)"
+
+
+def test_one_window_is_the_whole_image(folder):
+    before = sorted(folder.rglob("*"))
+    found = cases(scales=[0.5, 1])
+    for scale in (0.5, 1):  # at 0.5 images are smaller than the window
+        assert metrics(found["slide", scale]) == metrics(found[WHOLE, scale])
+    small = {"model.test_cfg.crop_size": [64, 64], "model.test_cfg.stride": [64, 64]}
+    assert metrics(cases(small)["slide", 1]) != metrics(found["slide", 1])
+    assert sorted(folder.rglob("*")) == before  # nothing is left behind
+
+
+def test_modes_and_borders_reach_the_filters():
+    found = cases(scales=[1.5], modes=["trigonometric", "bilinear"], borders=["circular", "zeros"])
+    assert len({tuple(metrics(case).values()) for case in found.values()}) == 4
+
+
+def test_ways():
+    found = cases(
+        scales=[1, 2, 1],
+        modes=["trigonometric", "bilinear", "bicubic", "spectral_pad"],
+        borders=["circular", "zeros", "reflect"],
+    )
+    assert [way for way, scale in found if scale == 2] == [
+        "slide",
+        WHOLE,
+        "whole, bilinear, circular",
+        "whole, bicubic, circular",
+        "whole, spectral_pad, circular",
+        "whole, trigonometric, zeros",
+        "whole, trigonometric, reflect",
+    ]
+    assert len(found) == 14
+    assert found["slide", 1].options["backbone"] == {}
+
+
+def test_the_configs_own_border_is_the_default():
+    found = cases({"model.backbone.border": "zeros"}, modes=transfer.FILTER_RESIZE_MODES)
+    assert [way for way, _ in found] == ["slide", "whole, trigonometric, zeros (as trained)"]
+
+
+def test_scales_multiply_the_size_of_test_images_alone():
+    cfg = Config.fromfile(CONFIG)
+    transfer.scale_test_images(cfg, 1.5)
+    sizes = {t.type: (t.get("scale"), t.get("size_divisor")) for t in cfg.test_pipeline}
+    assert sizes["Resize"] == ((2048, 512), None)  # the datasets have copies
+    sizes = {
+        t.type: (t.get("scale"), t.get("size_divisor"))
+        for t in cfg.test_dataloader.dataset.pipeline
+    }
+    assert sizes["Resize"] == ((3072, 768), None)
+    assert sizes["ResizeToMultiple"] == (None, 32)
+    assert cfg.val_dataloader.dataset.pipeline[1].scale == (2048, 512)
+    with pytest.raises(InputError, match="the test pipeline does not tell the size"):
+        cfg.test_dataloader.dataset.pipeline.pop(1)
+        transfer.scale_test_images(cfg, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(modes=["cubic"]), "filter_resize is one of trigonometric, .*'cubic'"),
+        (dict(borders=["mirror"]), "border is one of circular, zeros, reflect, got 'mirror'"),
+        (
+            dict(modes=["bilinear"], borders=["zeros"]),
+            "the border zeros goes with the mode trigonometric alone, got bilinear",
+        ),
+        (dict(scales=[1, 0]), "a scale is a factor .* got 0"),
+        (dict(scales=[math.nan]), "a scale is a factor .* got nan"),
+        (dict(options={"model.test_cfg": None}), "sliding windows need .*crop_size"),
+    ],
+)
+def test_bad_input(kwargs, message):
+    with pytest.raises(InputError, match=message):
+        cases(**kwargs)
+
+
+def test_missing_files(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="checkpoint none.pth does not exist"):
+        transfer.cases("tiny.py", "none.pth", [1], demo=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="ADE20K was not found"):
+        transfer.cases(CONFIG, "none.pth", [1])
+
+
+def test_a_test_without_metrics_is_refused(tmp_path):
+    options = {"test_evaluator.format_only": True, "test_evaluator.output_dir": str(tmp_path)}
+    case = cases(options)["slide", 1]
+    with pytest.raises(InputError, match="compares with no label maps"):
+        case.run(1, **case.options)
+
+
+@needs_operators
+def test_detectors_are_refused():
+    with pytest.raises(InputError, match="transfer is for segmentors"):
+        transfer.cases(str(ROOT / "configs/retinanet_gfnet-h-ti_coco.py"), "untrained.pth", [1])
+
+
+def entry(series, size, value=None, status="ok"):
+    records = [{"aAcc": 90.0, "mIoU": value, "metric": "mIoU"}] * 2 if value else []
+    return dict(series=series, size=size, status=status, records=records)
+
+
+RESULTS = dict(
+    cases=[
+        entry("slide", 1, 50.0),
+        entry("whole, bilinear, circular", 1, 48.75),
+        entry("slide", 1.5, 49.5),
+        entry("whole, bilinear, circular", 1.5, 50.0),
+        entry("slide", 2, status="time limit"),
+        entry("whole, bilinear, circular", 2, 47.0),
+        entry("whole, spectral_pad, circular", 1, status="out of memory"),
+        entry("whole, spectral_pad, circular", 1.5, status="skipped: out of memory at 1"),
+        entry("whole, spectral_pad, circular", 2, status="failed: ValueError: | x"),
+    ]
+)
+
+
+def test_table_has_the_difference_to_sliding_windows():
+    assert transfer.format_table(RESULTS).splitlines() == [
+        "| mIoU | x 1 | x 1.5 | x 2 |",
+        "| --- | --- | --- | --- |",
+        "| slide | 50.00 | 49.50 | time limit |",
+        "| whole, bilinear, circular | 48.75 (-1.25) | 50.00 (+0.50) | 47.00 |",
+        "| whole, spectral_pad, circular | out of memory | skipped | failed |",
+    ]
+
+
+def test_table_of_a_sweep_to_which_scales_were_added():
+    results = dict(cases=[entry("slide", 1, 50.0), entry("whole", 3, 47.0)])
+    assert transfer.format_table(results).splitlines()[2:] == [
+        "| slide | 50.00 |  |",
+        "| whole |  | 47.00 |",
+    ]
+
+
+def test_plot_has_a_line_for_each_way():
+    (axis,) = transfer.draw_plot(RESULTS).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
+    assert lines == {
+        "slide": [[1, 50], [1.5, 49.5]],
+        "whole, bilinear, circular": [[1, 48.75], [1.5, 50], [2, 47]],
+        "whole, spectral_pad, circular": [],
+    }

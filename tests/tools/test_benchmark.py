@@ -1,0 +1,42 @@
+import csv
+import json
+
+import pytest
+
+from tests.tools.test_train import error_of, run, tool
+
+
+def test_tables_files_and_resume(tmp_path):
+    command = tool("benchmark", "mixers", "--sizes", 8, 16, "--rounds", 1, "--out", "out")
+    result = run(command, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "| global filter" in result.stdout
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["complete"] and len(results["cases"]) == 8
+    assert all(len(case["records"]) == 1 for case in results["cases"])
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["series"], row["size"]) for row in rows} == {
+        (case["series"], str(case["size"])) for case in results["cases"]
+    }
+    for suffix in ("png", "svg"):
+        assert (tmp_path / "out" / f"plot.{suffix}").stat().st_size > 10_000
+
+    result = run([*command, "--resume"], tmp_path)
+    assert result.returncode == 0 and "round" not in result.stdout  # nothing was left to do
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["backbones", "--models", "GFNet-X"], "the backbones here are GFNet-H-Ti, "),
+        (["backbones", "--against-published", "--sizes", "100"], "multiples of 32, got 100"),
+        (["backbones", "--against-published", "--models", "Swin-T"], "leave out --models"),
+        (["mixers", "--device", "cuda:99"], "the device cuda:99 was not found"),
+        (["mixers", "--rounds", "0"], "rounds is 1 or more, got 0"),
+        (["model", "configs/nothing.py"], "the config configs/nothing.py does not exist"),
+    ],
+)
+def test_mistakes_are_one_sentence(args, message, tmp_path):
+    assert message in error_of(run(tool("benchmark", *args), tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,176 @@
+#!/usr/bin/env python
+"""Measure time and memory over resolution: benchmark.py mixers|backbones|model|transfer
+
+Tables in the terminal; results.json, results.csv and plots in --out. No data and no weights are
+needed, but for transfer.
+"""
+
+import argparse
+import math
+import signal
+import sys
+from pathlib import Path
+
+from gfnet_dense import cli
+
+SIZES = (224, 512, 1024, 2048, 4096)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    mixers = commands.add_parser("mixers", help="token mixers alone: table 1 of the GFNet paper")
+    _add_sizes(mixers, (14, 28, 56, 112, 224, 512), "maps")
+
+    backbones = commands.add_parser("backbones", help="GFNet-H and the backbones of others")
+    backbones.add_argument("--models", nargs="+", metavar="NAME", help="some of them")
+    backbones.add_argument(
+        "--against-published",
+        action="store_true",
+        help="GFNet-H-Ti against its published form instead, with the same weights",
+    )
+    backbones.add_argument("--train", action="store_true", help="a training step, not a forward")
+    _add_sizes(backbones, SIZES, "images")
+
+    model = commands.add_parser("model", help="a whole segmentor or detector")
+    model.add_argument("config", help="config file")
+    model.add_argument("--demo", action="store_true", help="the shrunken copy of the config")
+    _add_sizes(model, SIZES[1:4], "images")
+
+    for command in (mixers, backbones, model):
+        command.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
+        command.add_argument("--batch-size", type=int, default=1)
+        command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
+        command.add_argument(
+            "--amp", action="store_true", help="bfloat16 on a CPU, float16 on GPUs"
+        )
+        command.add_argument("--compile", action="store_true", help="with torch.compile")
+        command.add_argument("--threads", type=int, help="on a CPU (default: PyTorch's choice)")
+
+    transfer = commands.add_parser(
+        "transfer",
+        help="a trained segmentor's metric on images larger than its training crop",
+        conflict_handler="resolve",  # --work-dir is --out here
+    )
+    cli.add_config_arguments(transfer)
+    transfer.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
+    transfer.add_argument("--scales", nargs="+", type=float, default=[1, 1.5, 2], metavar="SCALE")
+    transfer.add_argument("--modes", nargs="+", help="of resizing filters (default: all)")
+    transfer.add_argument("--borders", nargs="+", help="of filters (default: the config's)")
+
+    for command, time_limit in ((mixers, 900), (backbones, 900), (model, 900), (transfer, 86400)):
+        command.add_argument(
+            "--time-limit",
+            type=float,
+            default=time_limit,
+            metavar="SECONDS",
+            help=f"of one run (default: {time_limit})",
+        )
+        command.add_argument("--resume", action="store_true", help="go on with what is in --out")
+        names = ["--out", "--work-dir"] if command is transfer else ["--out"]
+        default = Path("work_dirs", "benchmark", command.prog.split()[-1])
+        help_text = f"where results go (default: {default})"
+        command.add_argument(*names, type=Path, default=default, metavar="DIR", help=help_text)
+    return parser.parse_args()
+
+
+def _add_sizes(parser: argparse.ArgumentParser, default: tuple[int, ...], what: str) -> None:
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=list(default),
+        metavar="SIDE",
+        help=f"sides of the square {what} (default: {' '.join(map(str, default))})",
+    )
+
+
+def measured_cases(args: argparse.Namespace) -> list:
+    """Return the cases of every subcommand but transfer."""
+    from gfnet_dense.benchmark.measure import Settings, check_settings
+    from gfnet_dense.errors import InputError
+
+    settings = Settings(
+        device=args.device,
+        threads=args.threads,
+        amp=args.amp,
+        compile=args.compile,
+        train=getattr(args, "train", False),
+        batch_size=args.batch_size,
+    )
+    check_settings(settings)
+    sizes = sorted(set(args.sizes))
+    if args.command == "mixers":
+        from gfnet_dense.benchmark import mixers
+
+        return mixers.cases(sizes, settings)
+    if args.command == "model":
+        from gfnet_dense.benchmark import whole_model
+
+        return whole_model.cases(args.config, sizes, settings, args.demo)
+    from gfnet_dense.benchmark import backbones
+
+    if args.against_published and args.models:
+        raise InputError("--against-published is for GFNet-H-Ti alone: leave out --models")
+    if args.against_published:
+        return backbones.published_cases(sizes, settings)
+    return backbones.cases(args.models, sizes, settings)
+
+
+def transfer_cases(args: argparse.Namespace) -> list:
+    from gfnet_dense.benchmark import transfer
+    from gfnet_dense.models.resample import FILTER_RESIZE_MODES
+
+    modes = args.modes or FILTER_RESIZE_MODES
+    return transfer.cases(
+        args.config, args.checkpoint, args.scales, modes, args.borders, args.demo, args.cfg_options
+    )
+
+
+def report(args: argparse.Namespace, results: dict) -> str:
+    """Return the tables of a sweep, and write CSV and plots."""
+    from gfnet_dense.benchmark import mixers, transfer
+    from gfnet_dense.benchmark import report as r
+
+    plot = args.out / "plot.png"
+    if args.command == "transfer":
+        r.write_plot(transfer.draw_plot(results), plot)
+        return transfer.format_table(results)
+    is_mixers = args.command == "mixers"
+    reference, what = ("global filter", "tokens") if is_mixers else ("GFNet-H-Ti", "pixels")
+    rows = r.summarize(results, reference)
+    r.write_csv(rows, args.out / "results.csv")
+    r.write_plot(r.draw_plot(rows, what), plot)
+    smallest, theory = (56, mixers.EXPONENTS) if is_mixers else (512, None)
+    text = r.format_table(rows, reference)
+    if growth := r.format_exponents(rows, smallest, math.inf, theory):
+        text += f"\n\nTime grows as a power of the number of {what}:\n\n{growth}"
+    return text
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    with cli.plain_errors():
+        from gfnet_dense.benchmark.sweep import run_sweep
+
+        cases = transfer_cases(args) if args.command == "transfer" else measured_cases(args)
+        path, rounds = args.out / "results.json", getattr(args, "rounds", 1)
+        settings = {k: v for k, v in vars(args).items() if k not in ("out", "resume")}
+        try:
+            results = run_sweep(cases, path, rounds, args.time_limit, args.resume, settings)
+        except KeyboardInterrupt:
+            how = f"{path} holds what was measured, the same command with --resume goes on"
+            print(f"\ninterrupted; {how}", file=sys.stderr)
+            sys.exit(130)
+        print(f"\n{report(args, results)}\n\ntables and plots: {args.out}")
+        if any(entry["status"].startswith("failed") for entry in results["cases"]):
+            print(f"why some failed: {path.with_suffix('.log')}")
+
+
+if __name__ == "__main__":
+    main()
