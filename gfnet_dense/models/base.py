@@ -117,9 +117,8 @@ class GFNetBackbone(BaseModule):
         size = x.shape[1:3]
         pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], size)
         pos_embed = pos_embed.reshape(1, *size, -1)
-        if torch.is_grad_enabled() or pos_embed.dtype != x.dtype:
-            return x + pos_embed
-        return x.add_(pos_embed)
+        in_place = can_infer(self) and pos_embed.dtype == x.dtype
+        return x.add_(pos_embed) if in_place else x + pos_embed
 
     def _run(self, blocks: Iterable[Block], x: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
         """Run blocks on ``x`` (B, H, W, dim), and the norm of output ``i`` behind them.
@@ -129,7 +128,7 @@ class GFNetBackbone(BaseModule):
         """
         norm = getattr(self, f"norm{i}") if i in self.out_indices else None
         blocks = list(blocks)
-        if can_infer(blocks, norm):
+        if can_infer(self):
             return infer(x, blocks, norm)
         for block in blocks:
             if self.with_cp and torch.is_grad_enabled():

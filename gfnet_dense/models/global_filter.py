@@ -3,7 +3,7 @@ NeurIPS 2021, https://arxiv.org/abs/2107.00645, equations 4 to 6)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Lock
 
 import torch
@@ -34,8 +34,8 @@ class GlobalFilter(nn.Module):
     The transforms run in float32 (float64 for float64 input) under any autocast: there is no half
     precision FFT on CPU, none for bfloat16 anywhere, and cuFFT's takes powers of two only.
 
-    In evaluation without gradients the resized filters of the last map sizes are kept, unless they
-    are very large. They are forgotten when ``train()`` or ``eval()`` is called, weights are loaded,
+    In evaluation without gradients the filters for the last map sizes are kept, unless they are
+    very large. They are forgotten when ``train()`` or ``eval()`` is called, weights are loaded,
     replaced or changed in place, the module is moved, and on every forward with gradients. PyTorch
     does not tell of changes through ``weight.data``: call ``eval()`` after them.
 
@@ -50,14 +50,15 @@ class GlobalFilter(nn.Module):
 
     Attributes:
         complex_weight: K, real and imaginary part of the half spectrum, (h, w // 2 + 1, dim, 2).
-            Real, since complex parameters break under NCCL and gradient scaling. In memory its
-            channels come first, as the transforms want them.
+            Real, since complex parameters break under NCCL and gradient scaling.
         CACHE_SIZE, CACHE_BYTES: How many resized filters are kept, and how large all together.
+        STORED_BYTES: How large a filter may be that is kept at its own size, channels first.
     """
 
     _DERIVED = ("_cache", "_cache_source", "_lock")
     CACHE_SIZE = 4
     CACHE_BYTES = 64 * 2**20
+    STORED_BYTES = 8 * 2**20
 
     def __init__(
         self, dim: int, size: Size, resize: str = "trigonometric", border: str = "circular"
@@ -73,8 +74,7 @@ class GlobalFilter(nn.Module):
             )
         h, w = size
         self.dim, self.size, self.resize, self.border = dim, (h, w), resize, border
-        weight = torch.randn(h, w // 2 + 1, dim, 2) * 0.02
-        self.complex_weight = nn.Parameter(_channels_first(weight).permute(1, 2, 0, 3))
+        self.complex_weight = nn.Parameter(torch.randn(h, w // 2 + 1, dim, 2) * 0.02)
         self._init_cache()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,9 +111,10 @@ class GlobalFilter(nn.Module):
         """
         size = x.shape[-2:]
         fft_size = self._fft_size(size)
-        keep_freed_memory()
+        if x.device.type == "cpu":
+            _keep_freed_memory()
         with full_precision(x.device):
-            gains = self._gains_in_evaluation(fft_size, x.dtype)
+            gains = self._gains_without_gradients(fft_size, x.dtype)
             for group in _groups(x, fft_size):
                 part = self._extend(x[group])
                 spectrum = _transform(part, fft_size)
@@ -160,19 +161,22 @@ class GlobalFilter(nn.Module):
         do it: cuFFT's complex-to-real transform requires the filter of a real kernel, on a CPU the
         other part is dropped on the way.
         """
-        weight = self.complex_weight
-        resized = filter_resizer(weight.to(dtype), self.size, size, self.resize)
-        symmetric = size != self.size and self.resize in ("trigonometric", "spectral_pad")
-        if symmetric or weight.device.type == "cpu":
+        weight = self.complex_weight.to(dtype)
+        on_cpu = weight.device.type == "cpu"
+        if size == self.size:  # at once: a group alone would be read in pieces of a few bytes
+            gains = _complex(weight if on_cpu else symmetrize_filter(weight, size))
+            return lambda group: gains[group]
+        resized = filter_resizer(weight, self.size, size, self.resize)
+        if on_cpu or self.resize in ("trigonometric", "spectral_pad"):
             return lambda group: _complex(resized(group))
         return lambda group: _complex(symmetrize_filter(resized(group), size))
 
-    def _gains_in_evaluation(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
-        """Return :meth:`_gains`, from the cache where they are neither too large nor at hand."""
+    def _gains_without_gradients(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
+        """Return :meth:`_gains`, from the cache if they are not too large for what they cost."""
         weight = self.complex_weight
-        at_hand = size == self.size and dtype == weight.dtype and weight.device.type == "cpu"
         num_bytes = self.dim * size[0] * (size[1] // 2 + 1) * dtype.itemsize * 2
-        if self.training or at_hand or num_bytes > self.CACHE_BYTES:
+        limit = self.STORED_BYTES if size == self.size else self.CACHE_BYTES
+        if self.training or num_bytes > min(limit, self.CACHE_BYTES):
             return self._gains(size, dtype)
         version = None if weight.is_inference() else weight._version
         key = (*size, dtype, weight.device)
@@ -264,7 +268,7 @@ class _Filter(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             x_gradient = torch.empty_like(gradient, memory_format=torch.contiguous_format)
         if ctx.needs_input_grad[1]:
-            gains_gradient = torch.zeros_like(spectra[0])
+            gains_gradient = spectra.new_zeros(spectra.shape[1:])
         for group in _groups(gradient, (P, Q)):
             spectrum = _transform(gradient[group], (P, Q))
             if gains_gradient is not None:
@@ -282,6 +286,9 @@ class _Filter(torch.autograd.Function):
 
 def _groups(x: Tensor, fft_size: Size) -> Iterator[tuple[slice, slice]]:
     """Yield slices of samples and channels of ``x`` (B, dim, H, W), to be transformed together."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # a graph for any batch
+        yield slice(None), slice(None)
+        return
     (B, dim), (P, Q) = x.shape[:2], fft_size
     limit = GPU_GROUP_BYTES if x.is_cuda else CPU_GROUP_BYTES
     channels = max(limit // (P * Q * x.element_size()), 1)
@@ -296,25 +303,26 @@ def transform_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, for a CPU's next temporary, instead of returning it.
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next temporary, instead of returning it.
 
     New memory from the kernel costs a page fault each 4 KiB, together as much as the transforms.
     glibc keeps blocks as large as the largest it has seen freed, up to 32 MiB
-    (https://man7.org/linux/man-pages/man3/mallopt.3.html, M_MMAP_THRESHOLD); this one is not even
-    touched. Elsewhere nothing happens.
+    (https://man7.org/linux/man-pages/man3/mallopt.3.html, M_MMAP_THRESHOLD). Elsewhere nothing
+    happens.
     """
     torch.empty(2**25 - 2**13, dtype=torch.uint8, device="cpu")
 
 
-def _channels_first(weight: Tensor) -> Tensor:
-    """Return ``weight`` (h, w // 2 + 1, dim, 2) as a contiguous (dim, h, w // 2 + 1, 2)."""
-    return weight.permute(2, 0, 1, 3).contiguous()
-
-
 def _complex(weight: Tensor) -> Tensor:
     """Return ``weight`` (h, w // 2 + 1, dim, 2) as complex numbers, (dim, h, w // 2 + 1)."""
-    return torch.view_as_complex(_channels_first(weight))
+    h, half, dim = weight.shape[:3]
+    if weight.permute(2, 0, 1, 3).is_contiguous():  # as resizing leaves it
+        return torch.view_as_complex(weight.permute(2, 0, 1, 3))
+    # PyTorch is fast at transposing whole matrices.
+    matrix = torch.view_as_complex(weight.contiguous()).reshape(h * half, dim)
+    return matrix.t().contiguous().view(dim, h, half)
 
 
 def _transform(x: Tensor, fft_size: Size) -> Tensor:

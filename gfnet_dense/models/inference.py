@@ -3,41 +3,49 @@
 What costs is not arithmetic but temporaries: a hidden layer of four times the map, copies between
 the layout of the filter (channels first) and that of everything else (channels last). Here two
 buffers take turns, one for the residual stream and one for the filters, and norms, mlp and
-residual run on chunks that stay in the processor's cache. Nothing is derived from the weights.
+residual run on chunks that stay in the processor's cache. No weights are folded or kept, resized
+filters excepted, see :class:`.GlobalFilter`.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from .global_filter import GlobalFilter, keep_freed_memory, transform_dtype
-from .layers import Block
-from .mlp import channels_last, chunks
+from .global_filter import GlobalFilter, transform_dtype
+from .layers import Block, DropPath, Mlp, PatchEmbed
+from .mlp import channels_last, chunks, is_plain, is_watched
+
+# What a backbone is made of
+MODULES = {
+    nn.ModuleList, PatchEmbed, nn.Conv2d, nn.LayerNorm, Block, GlobalFilter, Mlp, nn.Linear,
+    nn.GELU, DropPath,
+}  # fmt: skip
 
 
-def can_infer(blocks: Sequence[nn.Module], norm: nn.Module | None) -> bool:
-    """Tell whether :func:`infer` may stand for calling the blocks one after another.
+def can_infer(backbone: nn.Module) -> bool:
+    """Tell whether :func:`infer` may stand for calling the blocks of a backbone one by one.
 
-    Not with gradients, in training, while the graph is traced, with blocks that are not ours, nor
-    where hooks watch what is inside.
+    Not with gradients, in training, or while a graph is traced; nor where anything inside has been
+    replaced or is watched by hooks, which must see maps that nobody overwrites.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.is_grad_enabled() or is_watched():
         return False
-    if not all(type(b) is Block and type(b.filter) is GlobalFilter for b in blocks):
-        return False
-    modules = chain(*(block.modules() for block in blocks), [norm] if norm else [])
-    return not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in modules)
+    inside = (module for child in backbone.children() for module in child.modules())
+    return not backbone.training and all(
+        type(module) in MODULES and not module.training and is_plain(module) for module in inside
+    )
 
 
-def infer(x: Tensor, blocks: Sequence[Block], norm: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Run blocks, and the norm of the output behind them.
+def infer(
+    x: Tensor, blocks: Sequence[Block], norm: nn.LayerNorm | None
+) -> tuple[Tensor, Tensor | None]:
+    """Run blocks, and the norm of the output behind them if there is one.
 
     Args:
         x: Map (B, H, W, dim), which is overwritten.
-        blocks: Blocks for which :func:`can_infer` holds.
-        norm: Norm of the output; without one, what is returned as output means nothing.
+        blocks: Blocks of a backbone for which :func:`can_infer` holds.
+        norm: Norm of the output.
 
     Returns:
         The map behind the blocks, (B, H, W, dim), and the normalised output, (B, dim, H, W).
@@ -48,11 +56,10 @@ def infer(x: Tensor, blocks: Sequence[Block], norm: nn.Module | None) -> tuple[T
         x = x.to(torch.promote_types(x.dtype, gammas[0].dtype))
     x = x.contiguous()
     tokens = x.view(B, H * W, dim)
-    parts = list(chunks(B, H * W, dim, x))
+    parts = list(chunks(tokens, blocks[0].mlp.fc1.out_features))
     dtype = blocks[0].norm1(tokens[:1, :1]).dtype  # autocast's
     y = torch.empty(B, dim, H, W, dtype=transform_dtype(dtype), device=x.device)
     filtered = y.view(B, dim, H * W)
-    keep_freed_memory()
 
     for samples, part in parts:
         normed = blocks[0].norm1(tokens[samples, part])
@@ -68,4 +75,4 @@ def infer(x: Tensor, blocks: Sequence[Block], norm: nn.Module | None) -> tuple[T
                 residual.addcmul_(branch, block.gamma)
             if next_norm is not None:  # while the chunk is at hand
                 filtered[samples, :, part] = next_norm(residual).transpose(1, 2)
-    return x, y.to(dtype)
+    return x, None if norm is None else y.to(dtype)

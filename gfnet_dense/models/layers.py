@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .global_filter import GlobalFilter
-from .mlp import Mlp, can_recompute, feed_forward
+from .mlp import Mlp, can_chunk, feed_forward
 from .resample import Size
 
 
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         y = self.filter(self.norm1(x))
-        if self.gamma is not None and can_recompute(self.norm2, self.mlp, y):
+        if can_chunk(y, self.norm2, self.mlp, self.gamma):
             y = feed_forward(y, self.norm2, self.mlp, self.gamma)
         else:
             y = self.mlp(self.norm2(y))

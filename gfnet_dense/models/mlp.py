@@ -1,8 +1,8 @@
-"""The mlp of a block, and running it on large maps a chunk of tokens at a time.
+"""The mlp of a block, and running it a chunk of tokens at a time.
 
 The hidden layer of an mlp is four times its map. Of a large map it does not stay in a processor's
 cache, and memory of this size comes fresh from the kernel each time: a chunk at a time is faster
-on a CPU, though the training has to compute the hidden layer again for its gradients.
+on a CPU. For the gradients of large maps the hidden layer is even computed again, not kept.
 """
 
 from collections.abc import Iterator
@@ -11,15 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as _global
+
+from .resample import full_precision
 
 aten = torch.ops.aten
 
-# Of a chunk's hidden layer: what a core's cache holds; elsewhere, what keeps a GPU busy.
+# Of a chunk's hidden layer: what a core's cache holds, for each thread; what keeps a GPU busy.
 CPU_CHUNK_BYTES = 2**20
 GPU_CHUNK_BYTES = 2**28
 MIN_CHUNK = 256  # tokens: fewer make slow matrix products
-# Of the hidden layer of a whole map, from which on training computes it twice.
-LARGE_MAP_BYTES = 2**25
+LARGE_BYTES = 2**25  # of a batch's hidden layer, from which on training computes it twice
 
 
 class Mlp(nn.Module):
@@ -35,21 +37,15 @@ class Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(x)))
 
 
-def chunks(B: int, N: int, dim: int, x: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of samples and of tokens that cut B maps of N tokens into chunks.
-
-    Args:
-        B: Number of samples.
-        N: Number of tokens of a sample.
-        dim: Number of channels.
-        x: Tensor on the device and of the dtype in which the chunks are computed.
-    """
-    limit = GPU_CHUNK_BYTES if x.is_cuda else CPU_CHUNK_BYTES
-    tokens = max(limit // (4 * dim * x.element_size()), MIN_CHUNK)
-    samples = max(tokens // N, 1)
+def chunks(tokens: Tensor, hidden_dim: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of samples and of tokens that cut ``tokens`` (B, N, dim) into chunks."""
+    B, N = tokens.shape[:2]
+    limit = GPU_CHUNK_BYTES if tokens.is_cuda else CPU_CHUNK_BYTES * torch.get_num_threads()
+    length = max(limit // (hidden_dim * tokens.element_size()), MIN_CHUNK)
+    samples = max(length // N, 1)
     for i in range(0, B, samples):
-        for j in range(0, N, tokens):
-            yield slice(i, i + samples), slice(j, j + tokens)
+        for j in range(0, N, length):
+            yield slice(i, i + samples), slice(j, j + length)
 
 
 def channels_last(part: Tensor) -> Tensor:
@@ -59,65 +55,98 @@ def channels_last(part: Tensor) -> Tensor:
     return part[0].contiguous().t().contiguous()[None]  # PyTorch is fast at whole matrices
 
 
-def can_recompute(norm: nn.Module, mlp: nn.Module, x: Tensor) -> bool:
-    """Tell whether :func:`feed_forward` may stand for ``mlp(norm(x))``, and is worth it.
+def is_plain(module: nn.Module) -> bool:
+    """Tell whether calling a module is its class's ``forward`` and nothing else."""
+    hooks = (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+    return not hooks and "forward" not in vars(module)
 
-    Args:
-        norm, mlp: Modules of a block.
-        x: Their input, (B, H, W, dim).
-    """
-    modules = [norm, *mlp.modules()]
+
+def is_watched() -> bool:
+    """Tell whether a graph is being traced, or hooks of all modules want to see the calls."""
     return (
-        [type(m) for m in modules] == [nn.LayerNorm, Mlp, nn.Linear, nn.GELU, nn.Linear]
-        and torch.is_grad_enabled()
-        and x.device.type == "cpu"
-        and x.dtype == norm.weight.dtype
-        and 4 * x.nbytes >= LARGE_MAP_BYTES
-        and not torch.is_autocast_enabled("cpu")
-        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-        and not any(m._forward_hooks or m._backward_hooks for m in modules)
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or bool(_global._global_forward_hooks or _global._global_forward_pre_hooks)
+        or bool(_global._global_backward_hooks or _global._global_backward_pre_hooks)
     )
 
 
-def feed_forward(x: Tensor, norm: nn.LayerNorm, mlp: nn.Module, gamma: Tensor) -> Tensor:
-    """Return ``gamma * mlp(norm(x))`` without keeping the hidden layer for the gradients.
+def can_chunk(x: Tensor, norm: nn.Module, mlp: nn.Module, gamma: Tensor | None) -> bool:
+    """Tell whether :func:`feed_forward` may stand for ``gamma * mlp(norm(x))`` in training.
+
+    On a CPU alone, where it has been measured. Its sums over chunks would lose digits in half
+    precision, and under autocast.
+    """
+    if is_watched() or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    modules = [norm, *mlp.modules()]
+    if [type(m) for m in modules] != [nn.LayerNorm, Mlp, nn.Linear, nn.GELU, nn.Linear]:
+        return False
+    tensors = [x, gamma, *_parameters(norm, mlp)]
+    return (
+        all(map(is_plain, modules))
+        and mlp.act.approximate == "none"
+        and all(t is not None and t.dtype == x.dtype for t in tensors)
+        and x.dtype in (torch.float32, torch.float64)
+        and x.device.type == "cpu"
+    )
+
+
+def _parameters(norm: nn.LayerNorm, mlp: Mlp) -> tuple:
+    return norm.weight, norm.bias, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias
+
+
+def feed_forward(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> Tensor:
+    """Return ``gamma * mlp(norm(x))``, a chunk at a time, with gradients.
 
     Args:
         x: (B, H, W, dim), as the global filter returns it: channels first in memory.
-        norm, mlp: Modules for which :func:`can_recompute` holds.
-        gamma: Layer scale, (dim,).
+        norm, mlp, gamma: Those of a block for which :func:`can_chunk` holds.
     """
     maps = x.permute(0, 3, 1, 2).contiguous()
-    parameters = norm.weight, norm.bias, *mlp.fc1.parameters(), *mlp.fc2.parameters()
-    return _FeedForward.apply(maps, gamma, norm.eps, *parameters)
+    return _FeedForward.apply(maps, gamma, norm.eps, *_parameters(norm, mlp))
 
 
 class _FeedForward(torch.autograd.Function):
-    """gamma * mlp(norm(y)) of channels-first maps, of which no hidden layer is kept.
+    """gamma * mlp(norm(y)) of channels-first maps.
 
-    With z = h W2' + b2 the output of the mlp, h its hidden layer and g the incoming gradient, the
-    gradient for gamma, the sum of g * z over the tokens, needs no z: it is that of W2 * (g' h)
-    along the rows, plus b2 times the sum of g; and g' h is needed for W2 in any case.
+    Of what is computed the hidden layers are kept alone, before their activation, and those of
+    large maps are not. With z = h W2' + b2 the output of the mlp, h its activated hidden layer and
+    g the incoming gradient, the gradient for gamma, the sum of g * z over the tokens, needs no z:
+    it is that of W2 * (g' h) along the rows, plus b2 times the sum of g; and g' h is needed for W2
+    in any case.
     """
 
     @staticmethod
     def forward(ctx, y, gamma, eps, norm_weight, norm_bias, w1, b1, w2, b2) -> Tensor:
-        ctx.save_for_backward(y, gamma, norm_weight, norm_bias, w1, b1, w2, b2)
-        ctx.eps = eps
         B, dim, H, W = y.shape
         out = y.new_empty(B, H, W, dim)
         maps, tokens = y.view(B, dim, H * W), out.view(B, H * W, dim)
-        for samples, part in chunks(B, H * W, dim, y):
+        ctx.eps, ctx.parts, kept = eps, list(chunks(tokens, len(w1))), []
+        keep = B * H * W * len(w1) * y.element_size() < LARGE_BYTES
+        for samples, part in ctx.parts:
             x = channels_last(maps[samples, :, part])
-            x = F.layer_norm(x, (dim,), norm_weight, norm_bias, eps)
-            x = F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2)
-            torch.mul(x, gamma, out=tokens[samples, part])
+            hidden = F.linear(F.layer_norm(x, (dim,), norm_weight, norm_bias, eps), w1, b1)
+            torch.mul(F.linear(F.gelu(hidden), w2, b2), gamma, out=tokens[samples, part])
+            if keep:
+                kept.append(hidden.view(-1, len(w1)))
+        ctx.save_for_backward(y, gamma, norm_weight, norm_bias, w1, b1, w2, b2, *kept)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
-        y, gamma, norm_weight, norm_bias, w1, b1, w2, b2 = ctx.saved_tensors
+    def backward(ctx, gradient: Tensor) -> tuple:
+        with full_precision(gradient.device):  # there may be an autocast around the backward
+            return _FeedForward._backward(ctx, gradient)
+
+    @staticmethod
+    def _backward(ctx, gradient: Tensor) -> tuple:
+        y, gamma, norm_weight, norm_bias, w1, b1, w2, b2, *kept = ctx.saved_tensors
         B, dim, H, W = y.shape
         maps, tokens = y.view(B, dim, H * W), gradient.reshape(B, H * W, dim)
         dy = torch.empty_like(y)
@@ -126,11 +155,11 @@ class _FeedForward(torch.autograd.Function):
             torch.zeros_like, (norm_weight, norm_bias, w1, b1, w2, b2)
         )
         scaled_w2 = w2 * gamma[:, None]
-        for samples, part in chunks(B, H * W, dim, y):
+        for i, (samples, part) in enumerate(ctx.parts):
             x = channels_last(maps[samples, :, part]).view(-1, dim)
             g = tokens[samples, part].reshape(-1, dim)
             normed, mean, rstd = aten.native_layer_norm(x, (dim,), norm_weight, norm_bias, ctx.eps)
-            hidden = F.linear(normed, w1, b1)
+            hidden = kept[i] if kept else F.linear(normed, w1, b1)
             gh.addmm_(g.t(), F.gelu(hidden))
             g_sum += g.sum(0)
             dhidden = aten.gelu_backward(g @ scaled_w2, hidden)
