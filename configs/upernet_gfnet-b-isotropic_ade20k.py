@@ -5,7 +5,7 @@ model = dict(
         _delete_=True,
         type="gfnet_dense.IsotropicGFNet",
         arch="base",
-        img_size=512,
+        img_size=224,
         out_indices=(4, 9, 14, 18),
         init_cfg=dict(type="Pretrained", checkpoint="gfnet://base"),
     ),

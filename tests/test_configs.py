@@ -48,12 +48,11 @@ def test_full_size_config_is_complete(path):
     model, loader = cfg.model, cfg.train_dataloader
     assert cfg.auto_scale_lr.base_batch_size % loader.batch_size == 0
     assert model.backbone.init_cfg.checkpoint == f"gfnet://{model.backbone.arch}"
+    assert model.backbone.img_size == 224
     if path in DETECTORS:
-        assert model.backbone.img_size == 224
         assert cfg.param_scheduler[-1]["end"] == cfg.train_cfg.max_epochs
         return
     height, width = model.data_preprocessor.size
-    assert model.backbone.img_size in (height, (height, width))
     for dataset in find_datasets(loader.dataset):
         (crop,) = (t for t in dataset.pipeline if t["type"] == "RandomCrop")
         assert tuple(crop["crop_size"]) == (height, width)

@@ -28,7 +28,7 @@ def test_full_size_main_job_starts(ade20k):
     """The whole 512-crop model, official weights in, two iterations and a validation."""
     options = "train_cfg.max_iters=2 train_cfg.val_interval=2 default_hooks.logger.interval=1"
     options += " train_dataloader.num_workers=1 val_dataloader.num_workers=1"
-    options += " model.backbone.init_cfg.checkpoint=gfnet-h-ti.pth"
+    options += " model.backbone.init_cfg.checkpoint=gfnet-h-ti.pth model.backbone.img_size=512"
     command = tool("train", ROOT / "configs/upernet_gfnet_ade20k.py", "--cfg-options")
     result = run([*command, *options.split()], ade20k)
     assert result.returncode == 0, result.stderr[-3000:]

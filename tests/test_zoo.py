@@ -58,8 +58,8 @@ def test_row_of_a_config():
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[0] == "[fpn_gfnet-h-ti_cityscapes](fpn_gfnet-h-ti_cityscapes.py)"
     assert cells[1:6] == ["Semantic FPN", "GFNet-H-Ti", "512x1024", "80k iterations", "8 x 1"]
-    # 26.1 M at crop 512, and the filters and position embedding of a map twice as wide
-    assert cells[6] == "34.9 M"
+    # 14.6 M of the backbone without its classifier (15.1 M), 4.2 M of pyramid and head
+    assert cells[6] == "18.8 M"
     assert cells[9] == "`python tools/train.py configs/fpn_gfnet-h-ti_cityscapes.py`"
     crop, large = (float(re.match(r"([\d.]+) G \(0\.\d%\)", cell)[1]) for cell in cells[7:9])
     assert large / crop == pytest.approx(2, rel=0.01)
@@ -100,7 +100,7 @@ def test_tool_writes_both_pages_and_shows_progress(tool, tmp_path, capsys):
     shutil.copytree(ROOT / "configs" / "_base_", tmp_path / "configs" / "_base_")
     shutil.copy(ROOT / "configs" / f"{name}.py", tmp_path / "configs")
     tool.write_pages(tmp_path)
-    assert re.search(rf"^{name}: 22\.\d M, 16\.\d G$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(rf"^{name}: 15\.\d M, 16\.\d G$", capsys.readouterr().out, re.MULTILINE)
     assert name in (tmp_path / "configs" / "README.md").read_text()
     (model,) = yaml.safe_load((tmp_path / "model-index.yml").read_text())["Models"]
     assert model["Metadata"]["Architecture"] == ["GFNet-H-Ti", "SegFormer's head"]

@@ -13,7 +13,8 @@ model = dict(
     backbone=dict(
         type="gfnet_dense.GFNet",
         arch="h-tiny",
-        img_size=512,  # the training crop: the 224 filters are resized once, when they are loaded
+        # The pretraining's, not the crop: whole images lose nothing so, see docs/resizing.md.
+        img_size=224,
         init_cfg=dict(type="Pretrained", checkpoint="gfnet://h-tiny"),
     ),
     train_cfg=dict(),
