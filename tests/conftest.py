@@ -19,6 +19,14 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def number_of_threads():
+    """What a test sets is not for the next one."""
+    number = torch.get_num_threads()
+    yield
+    torch.set_num_threads(number)
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The folder of real images that is not part of the repository."""
