@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints import load_pretrained
 from ..errors import InputError
-from .inference import can_infer, infer
+from .inference import infer
 from .layers import Block
 from .loading import adapt_state_dict
 from .resample import Size, resize_position_embedding
@@ -113,22 +113,29 @@ class GFNetBackbone(BaseModule):
         The stem is :data:`STEM`; a later patch embedding belongs to the block that follows.
         """
 
-    def _add_position(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+    def _add_position(self, x: Tensor, fast: bool) -> Tensor:  # (B, H, W, dim)
         size = x.shape[1:3]
         pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], size)
         pos_embed = pos_embed.reshape(1, *size, -1)
-        in_place = can_infer(self) and pos_embed.dtype == x.dtype
-        return x.add_(pos_embed) if in_place else x + pos_embed
+        return x.add_(pos_embed) if fast and pos_embed.dtype == x.dtype else x + pos_embed
 
-    def _run(self, blocks: Iterable[Block], x: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
+    def _run(
+        self, blocks: Iterable[Block], x: Tensor, i: int, fast: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Run blocks on ``x`` (B, H, W, dim), and the norm of output ``i`` behind them.
+
+        Args:
+            blocks: The blocks.
+            x: Map, which is overwritten if ``fast``.
+            i: Number of the output.
+            fast: Whether :func:`.can_infer` holds, which looks at every module.
 
         Returns:
             The map behind the blocks, and the normalised output, (B, dim, H, W), if it is wanted.
         """
         norm = getattr(self, f"norm{i}") if i in self.out_indices else None
         blocks = list(blocks)
-        if can_infer(self):
+        if fast:
             return infer(x, blocks, norm)
         for block in blocks:
             if self.with_cp and torch.is_grad_enabled():

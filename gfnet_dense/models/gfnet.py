@@ -23,6 +23,7 @@ from .base import (
     resolve_arch,
     stage_grids,
 )
+from .inference import can_infer
 from .layers import Block, PatchEmbed
 from .resample import Size
 
@@ -132,12 +133,12 @@ class GFNet(GFNetBackbone):
         Args:
             x: Images, (B, 3, H, W), H and W of 32 pixels and more.
         """
-        outs = []
+        outs, fast = [], can_infer(self)
         for i, (embed, blocks) in enumerate(zip(self.patch_embed, self.blocks, strict=True)):
             x = embed(x)  # (B, H, W, dim)
             if i == 0:
-                x = self._add_position(x)
-            x, out = self._run(blocks, x, i)
+                x = self._add_position(x, fast)
+            x, out = self._run(blocks, x, i, fast)
             outs.append(out)
             x = x.permute(0, 3, 1, 2)
         return tuple(outs[i] for i in self.out_indices)

@@ -20,6 +20,7 @@ from .base import (
     resolve_arch,
     stage_grids,
 )
+from .inference import can_infer
 from .layers import Block, PatchEmbed
 from .resample import Size
 
@@ -106,10 +107,10 @@ class IsotropicGFNet(GFNetBackbone):
         Args:
             x: Images, (B, 3, H, W), H and W of 32 pixels and more.
         """
-        outs, start = [], 0
-        x = self._add_position(self.patch_embed(x))  # (B, H, W, dim)
+        outs, start, fast = [], 0, can_infer(self)
+        x = self._add_position(self.patch_embed(x), fast)  # (B, H, W, dim)
         for i in self.out_indices:
-            x, out = self._run(self.blocks[start : i + 1], x, i)
+            x, out = self._run(self.blocks[start : i + 1], x, i, fast)
             outs.append(out)
             start = i + 1
         return tuple(outs)
