@@ -17,6 +17,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         from gfnet_dense.benchmark import borders
+        from gfnet_dense.benchmark.report import insert_block
         from gfnet_dense.pictures import save_figure
 
         metrics = borders.run()
@@ -24,7 +25,7 @@ def main() -> None:
         picture, page = DOCS / "images" / "borders.png", DOCS / "resizing.md"
         save_figure(borders.draw_plot(metrics), picture)
         block = f"![mIoU over the scale of the test image](images/{picture.name})\n\n{table}"
-        page.write_text(borders.insert_block(page.read_text(), block))
+        page.write_text(insert_block(page.read_text(), "borders", block))
         print(f"{table}\n\nwritten: {page}, {picture}")
 
 

@@ -2,7 +2,6 @@
 """Measure what each mode of resizing keeps, and put table and figure into docs/resizing.md."""
 
 import argparse
-import re
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -10,6 +9,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
+    from gfnet_dense.benchmark.report import insert_block
     from gfnet_dense.benchmark.resizing import (
         draw_resized_filter,
         format_properties,
@@ -19,13 +19,7 @@ def main() -> None:
 
     page = DOCS / "resizing.md"
     table = format_properties(measure_properties())
-    text = re.sub(
-        r"(?<=<!-- properties -->\n).*?(?=\n<!-- end -->)",
-        lambda _: table,
-        page.read_text(),
-        flags=re.DOTALL,
-    )
-    page.write_text(text)
+    page.write_text(insert_block(page.read_text(), "properties", table))
     picture = DOCS / "images" / "resizing.png"
     save_figure(draw_resized_filter(), picture)
     print(f"{table}\n\nwritten: {page}, {picture}")

@@ -7,7 +7,6 @@ seeds, and each model is tested in the ways of :mod:`.transfer`.
 import json
 import multiprocessing
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -298,11 +297,3 @@ def draw_plot(metrics: Metrics) -> Figure:
         handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False
     )
     return figure
-
-
-def insert_block(page: str, block: str) -> str:
-    """Return a Markdown page with ``block`` between the markers, at its end if it has none."""
-    begin, end = "<!-- borders -->", "<!-- end -->"
-    block = f"{begin}\n{block}\n{end}"
-    text, found = re.subn(f"{begin}.*?{end}", lambda _: block, page, count=1, flags=re.DOTALL)
-    return text if found else f"{page.rstrip()}\n\n{block}\n"

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -156,6 +157,15 @@ def align(lines: list[list[str]]) -> str:
         cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
         table.append(" | ".join([f"| {name:{widths[0]}}", *cells]) + " |")
     return "\n".join(table)
+
+
+def insert_block(page: str, name: str, block: str) -> str:
+    """Return a Markdown page with ``block`` between the markers ``<!-- name -->`` and
+    ``<!-- end -->``, at its end if it has none."""
+    begin, end = f"<!-- {name} -->", "<!-- end -->"
+    block = f"{begin}\n{block}\n{end}"
+    text, found = re.subn(f"{begin}.*?{end}", lambda _: block, page, count=1, flags=re.DOTALL)
+    return text if found else f"{page.rstrip()}\n\n{block}\n"
 
 
 def format_number(value: float | None) -> str:

@@ -5,6 +5,7 @@ import pytest
 from mmengine.registry import MODELS, init_default_scope
 
 from gfnet_dense.benchmark import borders
+from gfnet_dense.benchmark.report import insert_block
 from gfnet_dense.errors import InputError
 
 NATIVE, SMALL, CROPS = (128, [128]), (56, [128]), (128, [96, 128, 160])
@@ -147,7 +148,7 @@ def test_plot_compares_borders_in_a_panel_for_each_training():
 
 def test_block_replaces_the_one_in_the_page():
     page = "a\n<!-- properties -->\np\n<!-- end -->\nb\n"
-    once = borders.insert_block(page, r"t\1")
+    once = insert_block(page, "borders", r"t\1")
     assert once == page + "\n<!-- borders -->\nt\\1\n<!-- end -->\n"
     moved = once.replace("a\n", "") + "behind\n"
-    assert borders.insert_block(moved, "new") == moved.replace(r"t\1", "new")
+    assert insert_block(moved, "borders", "new") == moved.replace(r"t\1", "new")
