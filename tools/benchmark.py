@@ -6,7 +6,6 @@ needed, but for transfer.
 """
 
 import argparse
-import math
 import signal
 import sys
 from pathlib import Path
@@ -132,22 +131,16 @@ def transfer_cases(args: argparse.Namespace) -> list:
 
 def report(args: argparse.Namespace, results: dict) -> str:
     """Return the tables of a sweep, and write CSV and plots."""
-    from gfnet_dense.benchmark import mixers, transfer
     from gfnet_dense.benchmark import report as r
+    from gfnet_dense.benchmark import transfer
 
     plot = args.out / "plot.png"
     if args.command == "transfer":
         r.write_plot(transfer.draw_plot(results), plot)
         return transfer.format_table(results)
-    is_mixers = args.command == "mixers"
-    reference, what = ("global filter", "tokens") if is_mixers else ("GFNet-H-Ti", "pixels")
-    rows = r.summarize(results, reference)
+    rows, text, figure = r.present(results)
     r.write_csv(rows, args.out / "results.csv")
-    r.write_plot(r.draw_plot(rows, what), plot)
-    smallest, theory = (56, mixers.EXPONENTS) if is_mixers else (512, None)
-    text = r.format_table(rows, reference)
-    if growth := r.format_exponents(rows, smallest, math.inf, theory):
-        text += f"\n\nTime grows as a power of the number of {what}:\n\n{growth}"
+    r.write_plot(figure, plot)
     return text
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from ..pictures import save_figure
+from .mixers import EXPONENTS
 from .sweep import OK
 
 # Columns of the table: heading, and value of a row in the unit of the heading
@@ -76,6 +77,24 @@ def summarize(results: dict, reference: str | None = None) -> list[dict]:
     return sorted(rows, key=lambda row: (row["size"], row.get("latency", math.inf)))
 
 
+def present(results: dict) -> tuple[list[dict], str, Figure]:
+    """Return rows, tables (Markdown) and plot of a sweep of mixers, backbones or a whole model.
+
+    Args:
+        results: Of :func:`.sweep.run_sweep`, with the subcommand as ``settings["command"]``.
+    """
+    is_mixers = results["settings"]["command"] == "mixers"
+    reference, what = ("global filter", "tokens") if is_mixers else ("GFNet-H-Ti", "pixels")
+    smallest, theory = (56, EXPONENTS) if is_mixers else (512, None)
+    rows = summarize(results, reference)
+    text = format_table(rows, reference)
+    if ratios := format_ratios(rows, reference):
+        text += f"\n\nTime over that of {reference}, by size:\n\n{ratios}"
+    if growth := format_exponents(rows, smallest, math.inf, theory):
+        text += f"\n\nTime grows as a power of the number of {what}:\n\n{growth}"
+    return rows, text, draw_plot(rows, what)
+
+
 def rank(rows: list[dict]) -> list[str]:
     """Return the series from fast to slow, at the largest size that all of them have reached.
 
@@ -117,6 +136,29 @@ def format_table(rows: list[dict], reference: str | None = None) -> str:
     for i, row in enumerate(rows):
         cells = [format_number(column[i]) for column in values.values()]
         lines.append([row["series"], f"{row['size']:g}", *cells, row["status"]])
+    return align(lines)
+
+
+def format_ratios(rows: list[dict], reference: str) -> str:
+    """Return a Markdown table of latencies over the reference's, a row for each series, fast first.
+
+    Args:
+        rows: Of :func:`summarize`, with the same reference.
+        reference: The series that is left out, as 1 everywhere.
+
+    Returns:
+        '' if nothing can be compared. Where a series has no time its status stands.
+    """
+    cells = {
+        (row["series"], row["size"]): format_number(row.get("ratio")) or row["status"].split(":")[0]
+        for row in rows
+    }
+    sizes = sorted({row["size"] for row in rows if "ratio" in row})
+    others = [series for series in rank(rows) if series != reference]
+    if not sizes or not others:
+        return ""
+    lines = [["", *(f"{size:g}" for size in sizes)]]
+    lines += [[series, *(cells.get((series, size), "") for size in sizes)] for series in others]
     return align(lines)
 
 

@@ -68,7 +68,8 @@ def infer(
         block.filter.filter_(y)
         for samples, part in parts:
             residual = tokens[samples, part]
-            branch = block.mlp(block.norm2(channels_last(filtered[samples, :, part]).to(dtype)))
+            y_part = channels_last(filtered[samples, :, part]).to(dtype)
+            branch = block.mlp.infer(block.norm2(y_part))
             if block.gamma is None:
                 residual.add_(branch)
             else:

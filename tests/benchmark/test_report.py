@@ -16,6 +16,7 @@ from gfnet_dense.benchmark.report import (
     fit_exponent,
     format_exponents,
     format_number,
+    format_ratios,
     format_table,
     rank,
     summarize,
@@ -85,6 +86,15 @@ def test_table():
 def test_a_single_series_is_not_compared():
     rows = summarize({"cases": RESULTS["cases"][1:3]}, "GFNet-H-Ti")
     assert "x GFNet" not in format_table(rows, "GFNet-H-Ti")
+
+
+def test_ratios():
+    lines = format_ratios(summarize(RESULTS, "GFNet-X"), "GFNet-X").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["", "10", "20", "40"]
+    assert cells[2] == ["slow", "2", "out of memory", "skipped"]
+    assert cells[3] == ["broken", "failed", "", ""]
+    assert format_ratios(summarize(RESULTS), "nobody") == ""
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])

@@ -19,6 +19,7 @@ SHAPES = [(1, 3, 64, 64), (3, 3, 37, 90), (2, 3, 120, 33)]
 def small_chunks(monkeypatch):
     """Chunks and groups so small that tiny maps are cut, across samples too."""
     monkeypatch.setattr(mlp, "CPU_CHUNK_BYTES", 2**14)
+    monkeypatch.setattr(mlp, "CPU_TRAIN_CHUNK_BYTES", 2**14)
     monkeypatch.setattr(mlp, "MIN_CHUNK", 1)
     monkeypatch.setattr(global_filter, "CPU_GROUP_BYTES", 2**12)
 
@@ -302,9 +303,9 @@ def test_hidden_layers_that_are_kept_give_the_same_gradients(monkeypatch):
     for chunked in (False, True):
         with monkeypatch.context() as patch:
             patch.setattr(layers, "can_chunk", lambda *args, value=chunked: value)
-            patch.setattr(mlp, "CPU_CHUNK_BYTES", 2**11)
+            patch.setattr(mlp, "CPU_TRAIN_CHUNK_BYTES", 2**11)
             y = block(x).square().sum()
-            patch.setattr(mlp, "CPU_CHUNK_BYTES", 2**13)
+            patch.setattr(mlp, "CPU_TRAIN_CHUNK_BYTES", 2**13)
             gradients.append(torch.autograd.grad(y, block.parameters()))
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-11)
 
