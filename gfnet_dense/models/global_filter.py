@@ -93,7 +93,7 @@ class GlobalFilter(nn.Module):
         if torch.is_grad_enabled():
             self._clear_cache()
             with full_precision(x.device):
-                fft_size = self._fft_size(y.shape[-2:])
+                fft_size = self.fft_size(y.shape[-2:])
                 gains = self._gains(fft_size, y.dtype)(slice(None))
                 y = self._crop(_Filter.apply(self._extend(y), gains, fft_size), y.shape[-2:])
         else:
@@ -110,7 +110,7 @@ class GlobalFilter(nn.Module):
             ``x``.
         """
         size = x.shape[-2:]
-        fft_size = self._fft_size(size)
+        fft_size = self.fft_size(size)
         if x.device.type == "cpu":
             _keep_freed_memory()
         with full_precision(x.device):
@@ -122,8 +122,8 @@ class GlobalFilter(nn.Module):
                 x[group] = self._crop(_inverse(spectrum, fft_size, part.shape[-2:]), size)
         return x
 
-    def _fft_size(self, size: Size) -> Size:
-        """Return the size of the transforms for a map of ``size``.
+    def fft_size(self, size: Size) -> Size:
+        """Return the size of the transforms for a map of ``size`` (H, W).
 
         They are periodic, and the kernel reaches half its size: with other borders than circular
         room behind the map keeps its ends apart.
@@ -246,34 +246,36 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, gains: Tensor, fft_size: Size) -> Tensor:
-        ctx.sizes = fft_size, x.shape[-2:]
+        ctx.sizes, ctx.gains_shape = (fft_size, x.shape[-2:]), gains.shape
         x_needs, gains_need, _ = ctx.needs_input_grad
-        y, spectra = torch.empty_like(x, memory_format=torch.contiguous_format), None
-        if gains_need:
-            spectra = gains.new_empty(len(x), *gains.shape)
-        for group in _groups(x, fft_size):
+        y, spectra = torch.empty_like(x, memory_format=torch.contiguous_format), []
+        ctx.groups = list(_groups(x, fft_size))
+        for group in ctx.groups:
             spectrum = _transform(x[group], fft_size)
             if gains_need:
-                spectra[group] = spectrum
-            y[group] = _inverse(spectrum.mul_(gains[group[1]]), fft_size, x.shape[-2:])
-        ctx.save_for_backward(spectra, gains if x_needs else None)
+                spectra.append(spectrum)
+                filtered = spectrum * gains[group[1]]
+            else:
+                filtered = spectrum.mul_(gains[group[1]])
+            y[group] = _inverse(filtered, fft_size, x.shape[-2:])
+        ctx.save_for_backward(gains if x_needs else None, *spectra)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        spectra, gains = ctx.saved_tensors
+        gains, *spectra = ctx.saved_tensors
         (P, Q), size = ctx.sizes
         x_gradient = gains_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = torch.empty_like(gradient, memory_format=torch.contiguous_format)
         if ctx.needs_input_grad[1]:
-            gains_gradient = spectra.new_zeros(spectra.shape[1:])
-        for group in _groups(gradient, (P, Q)):
+            gains_gradient = spectra[0].new_zeros(ctx.gains_shape)
+        for i, group in enumerate(ctx.groups):
             spectrum = _transform(gradient[group], (P, Q))
             if gains_gradient is not None:
                 total = gains_gradient[group[1]]
-                for one, other in zip(spectra[group], spectrum, strict=True):
+                for one, other in zip(spectra[i], spectrum, strict=True):
                     total.addcmul_(one.conj(), other)
             if x_gradient is not None:
                 spectrum *= gains[group[1]].conj()
@@ -342,10 +344,14 @@ def _inverse(spectrum: Tensor, fft_size: Size, size: Size) -> Tensor:
 
 def _reflect(x: Tensor, reach: int, dim: int) -> Tensor:
     """Mirror ``x`` at its ends (edge pixels once) by any reach, as often as it takes."""
-    n = x.shape[dim]
-    index = torch.arange(-reach, n + reach, device=x.device)
+    return x.index_select(dim, mirrored_index(x.shape[dim], reach, x.device))
+
+
+def mirrored_index(n: int, reach: int, device: torch.device | None = None) -> Tensor:
+    """Return which of ``n`` pixels stands at each place from -reach to n + reach - 1."""
+    index = torch.arange(-reach, n + reach, device=device)
     period = max(2 * n - 2, 1)
-    return x.index_select(dim, (n - 1) - (index % period - (n - 1)).abs())
+    return (n - 1) - (index % period - (n - 1)).abs()
 
 
 @lru_cache(maxsize=1024)

@@ -161,10 +161,14 @@ class _FeedForward(torch.autograd.Function):
         keep = B * H * W * len(w1) * y.element_size() < LARGE_BYTES
         for samples, part in ctx.parts:
             x = channels_last(maps[samples, :, part])
-            hidden = linear(F.layer_norm(x, (dim,), norm_weight, norm_bias, eps), w1, b1)
-            torch.mul(linear(F.gelu(hidden), w2, b2), gamma, out=tokens[samples, part])
+            normed = F.layer_norm(x, (dim,), norm_weight, norm_bias, eps)
             if keep:
+                hidden = linear(normed, w1, b1)
                 kept.append(hidden.view(-1, len(w1)))
+                activated = F.gelu(hidden)
+            else:
+                activated = linear(normed, w1, b1, gelu="none")
+            torch.mul(linear(activated, w2, b2), gamma, out=tokens[samples, part])
         ctx.save_for_backward(y, gamma, norm_weight, norm_bias, w1, b1, w2, b2, *kept)
         return out
 
@@ -192,7 +196,8 @@ class _FeedForward(torch.autograd.Function):
             hidden = kept[i] if kept else linear(normed, w1, b1)
             gh.addmm_(g.t(), F.gelu(hidden))
             g_sum += g.sum(0)
-            dhidden = aten.gelu_backward(linear(g, scaled_w2.t()), hidden)
+            dhidden = linear(g, scaled_w2.t())
+            aten.gelu_backward.grad_input(dhidden, hidden, grad_input=dhidden)
             dw1.addmm_(dhidden.t(), normed)
             db1 += dhidden.sum(0)
             dnormed = linear(dhidden, w1.t())
