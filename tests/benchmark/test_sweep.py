@@ -184,12 +184,14 @@ def test_foreign_files_are_refused_and_stay(tmp_path, text):
 
 
 INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 from gfnet_dense.benchmark.sweep import Case, run_sweep
 from tests.benchmark.test_sweep import record, sleeping_after
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in background jobs
     path = Path(sys.argv[1])
     cases = [Case("a", 1, record, {}), Case("a", 2, sleeping_after, {"path": str(path) + ".pid"})]
     run_sweep(cases, path, 1, 60)
