@@ -12,6 +12,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gfnet_dense/__init__.py").
 OPENMMLAB = ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6"]
 SEG = [*OPENMMLAB, "onedl-mmsegmentation>=1.4.2"]
 DET = [*OPENMMLAB, "onedl-mmdetection>=3.5.1"]
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
 setup(
     name="gfnet-dense",
@@ -22,10 +23,11 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["gfnet_dense", "gfnet_dense.*"]),
     python_requires=">=3.10",
-    install_requires=["torch>=2.6", "numpy"],
+    install_requires=["torch>=2.6", "numpy", "safetensors>=0.4"],
     extras_require={
         "seg": SEG,
         "det": DET,
-        "test": [*SEG, *DET, "hypothesis", "pytest", "ruff"],
+        "export": EXPORT,
+        "test": [*SEG, *DET, *EXPORT, "hypothesis", "pytest", "ruff"],
     },
 )

@@ -7,6 +7,7 @@ the backbone's own load hook (:mod:`gfnet_dense.models.loading`).
 import argparse
 import hashlib
 import http.client
+import json
 import os
 import pickle
 import re
@@ -19,6 +20,7 @@ import torch
 from mmengine.dist import barrier
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -92,6 +94,32 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
         report += f"; {title}: {', '.join(modules) or 'nothing'}"
     print_log(report, logger="current")
     return report
+
+
+def load_whole(model: nn.Module, state_dict: dict[str, Tensor], name: str | Path) -> None:
+    """Load all weights of a model.
+
+    Args:
+        model: A segmentor or detector.
+        state_dict: Its weights; filters of another image size are resized.
+        name: What error messages call them.
+
+    Raises:
+        InputError: If names or shapes differ.
+    """
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as e:
+        raise misfit(name, e) from None
+
+
+def misfit(name: str | Path, error: RuntimeError) -> InputError:
+    """Return the sentence for what a strict ``load_state_dict`` raises."""
+    problems = [line for line in str(error).splitlines()[1:] if line.strip()] or [str(error)]
+    return InputError(
+        f"{name} does not fit the model of the config ({problems[0].strip(' .')[:200]}): take the "
+        "config that it was trained with"
+    )
 
 
 def fetch(checkpoint: str) -> Path:
@@ -170,13 +198,35 @@ def _socket_timeout(seconds: float):
 def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
     """Read a checkpoint file as data: nothing in it can run code.
 
-    Beside tensors and plain containers it may hold ``argparse.Namespace`` (the official training
-    script stores its arguments) and what mmengine keeps to resume (numbers, NumPy arrays, log
-    histories).
+    A safetensors file is taken by its content, whatever its name; it holds tensors and text alone.
+    Another may hold, beside tensors and plain containers, ``argparse.Namespace`` (the official
+    training script stores its arguments) and what mmengine keeps to resume (numbers, NumPy arrays,
+    log histories).
 
     Raises:
         InputError: If the file is refused, truncated, or no checkpoint.
     """
+    read = _read_safetensors if _is_safetensors(path) else _read_pickle
+    content = read(path, map_location)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}, expected a dict of tensors by name"
+        )
+    _check_arrays(content, path)
+    return content
+
+
+def _is_safetensors(path: str | Path) -> bool:
+    """Tell whether a file begins as safetensors do, with the length of a JSON text and the text."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False  # said by who reads it
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+
+
+def _read_pickle(path: str | Path, map_location: str | None):
     allowed = torch.serialization.safe_globals(_safe_globals())
     try:
         with allowed:
@@ -195,12 +245,24 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
         if isinstance(e, OSError) and e.errno is not None:
             raise InputError(f"{path} cannot be read: {e.strerror}") from None
         raise InputError(f"{path} is not a PyTorch checkpoint, or is truncated") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(
-            f"{path} holds a {type(content).__name__}, expected a dict of tensors by name"
-        )
-    _check_arrays(content, path)
     return content
+
+
+def _read_safetensors(path: str | Path, map_location: str | None) -> dict:
+    """Read the format of https://github.com/huggingface/safetensors, of anybody's, as the dict
+    that a .pth file would hold; what else we know is in its metadata, see :mod:`.publish`."""
+    try:
+        with safe_open(path, framework="pt", device=str(map_location or "cpu")) as file:
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+        meta = json.loads(metadata.get("meta", "{}"))
+    except OSError as e:
+        raise InputError(f"{path} cannot be read: {e.strerror or e}") from None
+    except (SafetensorError, ValueError) as e:
+        raise InputError(f"{path} is no safetensors file, or a damaged one ({e})") from None
+    if not isinstance(meta, dict):
+        meta = {}
+    return {metadata.get("key", "state_dict"): state_dict, "meta": meta}
 
 
 def _check_arrays(node, path: str | Path) -> None:

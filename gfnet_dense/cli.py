@@ -5,6 +5,7 @@ import errno
 import io
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -139,6 +140,21 @@ def read_config(path: str | Path):
             f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
         ) from None
     return cfg
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return the image size (H, W) of an argument: ``512x683``, or ``512`` for a square.
+
+    Raises:
+        InputError: If it is none, or below 32 pixels.
+    """
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    size = match and (int(match[1]), int(match[2] or match[1]))
+    if not size or min(size) < 32:
+        raise InputError(
+            f"an image size is HxW, of 32 pixels and more, such as 512x683, got {text!r}"
+        )
+    return size
 
 
 def _why_no_operators() -> str:

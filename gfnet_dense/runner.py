@@ -13,7 +13,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from mmengine.runner import Runner
 from torch import nn
 
-from .checkpoints import describe_arch, unwrap
+from .checkpoints import describe_arch, misfit, unwrap
 from .errors import InputError, building
 
 # Environment and config dumps, a line for every parameter, and advice to authors of libraries.
@@ -83,13 +83,9 @@ class DenseRunner(Runner):
             with redirect_stdout(io.StringIO()):  # a print of mmengine's loader
                 checkpoint = super().load_checkpoint(filename, map_location, strict, **kwargs)
         except RuntimeError as e:
-            problems = [line for line in str(e).splitlines()[1:] if line.strip()]
-            if not strict or not problems:
+            if not strict or len(str(e).splitlines()) < 2:  # not about names and shapes
                 raise
-            raise InputError(
-                f"{filename} does not fit the model of the config ({problems[0].strip(' .')[:200]}"
-                f"): take the config that it was trained with"
-            ) from None
+            raise misfit(filename, e) from None
         if not strict:
             self._check_loaded(filename, checkpoint)
         elif self._resume and not {"meta", "message_hub", "optimizer"} <= set(checkpoint):

@@ -35,7 +35,7 @@ def adapt_state_dict(
         if norm is not None:
             state_dict[f"{prefix}{last_norm}.{name}"] = norm
 
-    source = _stored_grid(state_dict, prefix)
+    source = stored_grid(state_dict, prefix)
     if source is None:
         return
     key = prefix + "pos_embed"
@@ -54,7 +54,7 @@ def _widen(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _stored_grid(state_dict: dict[str, Tensor], prefix: str) -> Size | None:
+def stored_grid(state_dict: dict[str, Tensor], prefix: str = "") -> Size | None:
     """Return the grid (h, w) of the first stage's filters.
 
     The half spectrum leaves the parity of w open; the position embedding has h * w entries.

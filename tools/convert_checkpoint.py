@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Write a backbone in the official form or in ours, its filters for another image size:
+
+python tools/convert_checkpoint.py gfnet://h-tiny gfnet-h-ti-512.safetensors --img-size 512
+python tools/convert_checkpoint.py iter_160000.pth gfnet-h-ti.pth --to official --img-size 224
+"""
+
+import argparse
+from pathlib import Path
+
+from gfnet_dense import cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="official file, checkpoint of ours, or gfnet://ARCH")
+    parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
+    parser.add_argument(
+        "--to",
+        choices=("ours", "official"),
+        default="ours",
+        help="names of the weights: those of gfnet_dense.GFNet (default), or the authors', with "
+        "one final norm",
+    )
+    parser.add_argument(
+        "--img-size",
+        metavar="HxW",
+        help="image size for which filters and position embedding are stored (default: as they "
+        "are)",
+    )
+    parser.add_argument(
+        "--filter-resize",
+        default="trigonometric",
+        metavar="MODE",
+        help="how filters are resized: trigonometric (default), bilinear, bicubic, spectral_pad",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        from gfnet_dense.checkpoints import fetch
+        from gfnet_dense.publish import convert
+
+        img_size = cli.parse_size(args.img_size) if args.img_size else None
+        path = fetch(args.checkpoint)
+        print(f"written: {convert(path, args.out, args.to, img_size, args.filter_resize)}")
+
+
+if __name__ == "__main__":
+    main()
