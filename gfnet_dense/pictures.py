@@ -1,13 +1,18 @@
 """Pictures of data, predictions and training runs, for people."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image, ImageDraw, ImageFont
+
+from .errors import InputError
 
 READABLE_WIDTH = 512  # pixels of a picture on which names and scores are written
 NOT_LABELLED = (0, 0, 0)  # of pixels in overlays
@@ -20,6 +25,26 @@ METRICS = {
     "val/coco/bbox_mAP": ("box AP", 100),
     "val/coco/segm_mAP": ("mask AP", 100),
 }
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Return an image file as (H, W, 3), uint8, RGB, upright as its EXIF orientation says.
+
+    What OpenCV reads: 16 bits are reduced to 8, grey becomes three channels, transparency is left
+    out.
+
+    Raises:
+        InputError: If there is no such file, or it is no image.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"the image {path} does not exist or is not a file")
+    try:
+        image = mmcv.imread(path, channel_order="rgb")
+    except cv2.error:  # of more pixels than OpenCV takes, or an empty file
+        image = None
+    if image is None:
+        raise InputError(f"{path} is no image that OpenCV can read, or a damaged one")
+    return image
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
@@ -75,17 +100,59 @@ def draw_detection_sheet(samples: list, metainfo: dict, path: Path) -> None:
     draw_sheet(rows, ("truth", "prediction"), {}, path, dpi=180)
 
 
-def overlay_labels(image: np.ndarray, labels: np.ndarray, metainfo: dict) -> np.ndarray:
-    """Return an image (H, W, 3) with the colours of a label map (H, W); dark where there is none.
+def overlay_labels(
+    image: np.ndarray,
+    labels: np.ndarray,
+    metainfo: dict,
+    opacity: float = 0.65,
+    shown: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Return an image with the colours of a label map; dark where there is no label.
 
-    Both are uint8, the image is RGB; ``metainfo`` is the dataset's, with ``palette``.
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        labels: (H, W), uint8 or uint16.
+        metainfo: The dataset's, with ``palette``.
+        opacity: Of the colours, 0..1.
+        shown: Classes to colour, by number; the image stays as it is elsewhere. All if None.
     """
-    palette = np.full((256, 3), NOT_LABELLED, np.uint8)
+    palette = np.full((2 ** (8 * labels.itemsize), 3), NOT_LABELLED, np.uint8)
     palette[: len(metainfo["palette"])] = metainfo["palette"]
-    return (0.35 * image + 0.65 * palette[labels]).astype(np.uint8)
+    image = np.ascontiguousarray(image)
+    coloured = cv2.addWeighted(palette[labels], opacity, image, 1 - opacity, 0)
+    if shown is None:
+        return coloured
+    return np.where(np.isin(labels, shown)[..., None], coloured, image)
 
 
-def overlay_instances(image: np.ndarray, instances, metainfo: dict) -> np.ndarray:
+def add_legend(image: np.ndarray, legend: dict[str, tuple], rows: int | None = None) -> np.ndarray:
+    """Return an image with names and colours on a white strip below.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        legend: RGB colour, 0..255, by name.
+        rows: Height of the strip in rows of names; as many as it takes if None.
+    """
+    width = image.shape[1]
+    size = int(np.clip(width / 50, 12, 48))
+    font = ImageFont.load_default(size)
+    cell = int(max((font.getlength(name) for name in legend), default=0)) + 3 * size
+    columns = max(width // cell, 1)
+    if rows is None:
+        rows = -(-len(legend) // columns)
+    strip = Image.new("RGB", (width, int((rows + 0.5) * 1.5 * size)), "white")
+    draw = ImageDraw.Draw(strip)
+    for i, (name, colour) in enumerate(legend.items()):
+        x, y = i % columns * cell + size // 2, int((i // columns + 0.25) * 1.5 * size)
+        box = (x, y + size // 8, x + size, y + size + size // 8)
+        draw.rectangle(box, fill=colour, outline="black")
+        draw.text((x + 1.5 * size, y), name, fill="black", font=font)
+    return np.concatenate([image, np.asarray(strip)])
+
+
+def overlay_instances(
+    image: np.ndarray, instances, metainfo: dict, opacity: float = 0.4
+) -> np.ndarray:
     """Return an image with boxes, names, scores and masks; a small one is enlarged to be readable.
 
     Args:
@@ -93,11 +160,12 @@ def overlay_instances(image: np.ndarray, instances, metainfo: dict) -> np.ndarra
         instances: mmdet's InstanceData with ``bboxes`` and ``labels`` and, where they are known,
             ``scores`` and ``masks``.
         metainfo: The dataset's, with ``classes`` and ``palette``.
+        opacity: Of the masks, 0..1.
     """
     from mmdet.structures import DetDataSample
     from mmdet.visualization import DetLocalVisualizer
 
-    visualizer = DetLocalVisualizer(line_width=2, alpha=0.4)
+    visualizer = DetLocalVisualizer(line_width=2, alpha=opacity)
     visualizer.dataset_meta = metainfo
     factor = max(1, READABLE_WIDTH // image.shape[1])
     predicted = "scores" in instances

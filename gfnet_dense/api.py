@@ -1,0 +1,98 @@
+"""Trained models in one call."""
+
+import copy
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch import nn
+
+from . import checkpoints, cli
+from .data_check import find_datasets
+from .errors import InputError, building
+from .models import GFNet, IsotropicGFNet
+from .models.base import GFNetBackbone
+from .models.loading import stored_grid
+from .predict import predict
+
+__all__ = ["load_backbone", "load_model", "predict"]
+
+
+def load_model(
+    config: str | Path | Config, checkpoint: str | Path | None, device: str = "cpu"
+) -> nn.Module:
+    """Return a segmentor or detector in evaluation mode.
+
+    Args:
+        config: A config of mmsegmentation or mmdetection, or its path.
+        checkpoint: What ``tools/train.py`` saved: a path or an http(s) address. It is read as data
+            and must fit the config. None: random weights.
+        device: PyTorch's name of it.
+
+    Returns:
+        The model, with ``cfg``, the config, and ``dataset_meta``, classes and palette: those that
+        the checkpoint tells, else those of the config's test dataset.
+
+    Raises:
+        InputError: If config or checkpoint cannot be read, or do not belong together.
+    """
+    cfg = config if isinstance(config, Config) else cli.read_config(str(config))
+    init_default_scope(cfg.default_scope)
+    settings = copy.deepcopy(cfg.model)  # mmdet's detectors change theirs, too
+    settings.backbone.init_cfg = None  # all weights are in the checkpoint
+    meta = None
+    with building("the config"):
+        model = MODELS.build(settings)
+    if checkpoint is not None:
+        path = checkpoints.fetch(str(checkpoint))
+        content = checkpoints.read_checkpoint(path)
+        checkpoints.load_whole(model, content.get("state_dict", content), path)
+        meta = content.get("meta", {}).get("dataset_meta")
+    model.cfg = cfg
+    model.dataset_meta = dict(meta or _metainfo(cfg))
+    palette = model.dataset_meta.get("palette") or []  # lists of lists out of JSON
+    model.dataset_meta["palette"] = [tuple(map(int, colour)) for colour in palette]
+    return model.to(device).eval()
+
+
+def _metainfo(cfg: Config) -> dict:
+    """Return classes and palette of the test dataset; its files are not looked at."""
+    dataset = find_datasets(cfg.test_dataloader.dataset)[0]
+    with building("the data of the config"):
+        return DATASETS.build({**dataset, "lazy_init": True}).metainfo
+
+
+def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
+    """Return the backbone that a file alone describes, in evaluation mode, all outputs built.
+
+    Args:
+        checkpoint: An official ImageNet file, a checkpoint of ours, ``gfnet://ARCH``. Filters and
+            position embedding stay on the grid of the file. What a file does not tell is taken as
+            published: circular borders.
+
+    Raises:
+        InputError: If it cannot be had, or holds no GFNet.
+    """
+    path = checkpoints.fetch(str(checkpoint))
+    state_dict = checkpoints.unwrap(checkpoints.read_checkpoint(path))
+    arch, grid = checkpoints.describe_arch(state_dict), stored_grid(state_dict)
+    if arch is None or grid is None:
+        raise InputError(f"{path} holds no GFNet")
+    (dims, depths), has_gamma = arch, any(name.endswith(".gamma") for name in state_dict)
+    scale = dict(layer_scale_init_value=1e-3 if has_gamma else None)
+    if "patch_embed.proj.weight" in state_dict:
+        depth = depths[0]
+        quarters = sorted({max(round(depth * i / 4), 1) - 1 for i in (1, 2, 3, 4)})
+        backbone = IsotropicGFNet(
+            dict(dim=dims[0], depth=depth, **scale),
+            img_size=tuple(16 * n for n in grid),
+            out_indices=quarters,
+        )
+    else:
+        backbone = GFNet(
+            dict(dims=dims, depths=depths, **scale),
+            img_size=tuple(4 * n for n in grid),
+            out_indices=range(len(dims)),
+        )
+    checkpoints.load_pretrained(backbone, str(path))
+    return backbone.eval()

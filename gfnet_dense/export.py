@@ -1,0 +1,265 @@
+"""Models for runtimes without PyTorch: graphs of real numbers, ONNX files."""
+
+import copy
+import io
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from . import __version__
+from .errors import InputError
+from .models.base import GFNetBackbone
+from .models.global_filter import GlobalFilter
+from .models.matrix_filter import MatrixFilter
+from .models.resample import Size, resize_position_embedding
+from .predict import threshold_of
+
+OPSET = 18
+INPUT = "images"
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ROUNDS = 5  # of the comparison of times
+
+
+def freeze_size(model: nn.Module, size: Size) -> nn.Module:
+    """Return a copy of a model for images of one size, without complex numbers and without FFT.
+
+    Global filters become matrix products, position embeddings are resized once.
+
+    Args:
+        model: A GFNet, or a segmentor or detector with one as ``backbone``.
+        size: Image size (H, W).
+
+    Returns:
+        The copy, in evaluation mode.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    backbone = getattr(model, "backbone", model)
+    sizes = {}
+    filters = {n: m for n, m in backbone.named_modules() if isinstance(m, GlobalFilter)}
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _, args, name=name: sizes.__setitem__(name, tuple(args[0].shape[1:3]))
+        )
+        for name, module in filters.items()
+    ]
+    with torch.no_grad():
+        backbone(next(backbone.parameters()).new_zeros(1, 3, *size))
+    for handle in handles:
+        handle.remove()
+    for name, module in filters.items():
+        matrix_filter = MatrixFilter(module, sizes[name]).to(module.complex_weight.device)
+        backbone.set_submodule(name, matrix_filter)
+    if isinstance(backbone, GFNetBackbone):
+        first = next(iter(sizes.values()))
+        resized = resize_position_embedding(backbone.pos_embed, backbone.grids[0], first)
+        backbone.pos_embed = nn.Parameter(resized, requires_grad=False)
+        backbone.grids = [first, *backbone.grids[1:]]
+    return model
+
+
+class SegmentorGraph(nn.Module):
+    """A segmentor of mmsegmentation, from normalised images (B, 3, H, W) to ``logits``
+    (B, num_classes, H, W) and ``labels`` (B, H, W)."""
+
+    def __init__(self, model: nn.Module, size: Size):
+        super().__init__()
+        self.model, self.size = model, size
+        self.threshold = threshold_of(model)
+        self.outputs = ("logits", "labels")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits = self.model.encode_decode(images, [dict(img_shape=self.size)])
+        if logits.shape[1] == 1:
+            return logits, (logits[:, 0].sigmoid() > self.threshold).long()
+        return logits, logits.argmax(dim=1)
+
+
+class DetectorGraph(nn.Module):
+    """A detector of mmdetection, from normalised images (B, 3, H, W) to the maps of its neck.
+
+    Of a one-stage detector with anchors the raw outputs of its head come behind them; boxes are
+    decoded and suppressed outside of the graph.
+    """
+
+    def __init__(self, model: nn.Module, num_maps: int):
+        super().__init__()
+        self.model = model
+        self.has_head = type(getattr(model, "bbox_head", None)).__name__ == "RetinaHead"
+        names = ("feature", "cls_score", "bbox_pred") if self.has_head else ("feature",)
+        self.outputs = tuple(f"{name}_{i}" for name in names for i in range(num_maps))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = self.model.extract_feat(images)
+        if not self.has_head:
+            return tuple(maps)
+        scores, boxes = self.model.bbox_head(maps)
+        return (*maps, *scores, *boxes)
+
+
+def build_graph(model: nn.Module, size: Size) -> nn.Module:
+    """Return what is exported of a segmentor or detector, with the names of its ``outputs``."""
+    if hasattr(model, "encode_decode"):
+        return SegmentorGraph(model, size)
+    with torch.no_grad():
+        image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
+        return DetectorGraph(model, len(model.extract_feat(image)))
+
+
+@dataclass
+class Check:
+    """How an exported graph compares with PyTorch on random images.
+
+    Attributes:
+        max_error: Largest absolute difference of any output.
+        relative_error: Largest |a - b| / |b| of any output.
+        latency: Seconds of a forward of one image, exported, and in PyTorch.
+    """
+
+    max_error: float
+    relative_error: float
+    latency: tuple[float, float]
+
+
+def check_format(path: Path) -> None:
+    """Raise InputError unless the suffix of ``path`` is one that :func:`export` writes, and what
+    that needs is installed."""
+    if path.suffix not in (".onnx", ".pt2"):
+        raise InputError(f"an exported file is named *.onnx or *.pt2 (torch.export), got {path}")
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if path.suffix == ".onnx" and missing:
+        raise InputError(
+            f"ONNX files need {' and '.join(missing)}: pip install 'gfnet-dense[export]'"
+        )
+
+
+def export(model: nn.Module, size: Size, path: Path, tolerance: float = 1e-4) -> Check:
+    """Write a model for images of one size and any number of them, and check the file.
+
+    Args:
+        model: As :func:`.api.load_model` returns it, on the CPU.
+        size: Image size (H, W).
+        path: The file, ``*.onnx``, or ``*.pt2`` of torch.export. It appears when it has passed.
+        tolerance: Largest relative error.
+
+    Raises:
+        InputError: If the outputs are off by more, or for another suffix.
+    """
+    check_format(path)
+    reference, metadata = build_graph(model, size), describe(model, size)
+    graph = build_graph(freeze_size(model, size), size)
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    batch = ({0: torch.export.Dim("batch", min=1)},)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(graph, (images,), dynamic_shapes=batch)
+        if path.suffix == ".onnx":
+            run = _write_onnx(program, graph.outputs, metadata, part)
+        else:
+            torch.export.save(program, part, extra_files={"metadata": json.dumps(metadata)})
+            run = torch.export.load(part).module()
+        check = compare(reference, run, images)
+        if not check.relative_error <= tolerance:
+            raise InputError(
+                f"the exported graph is off by {check.relative_error:.1e} relative to PyTorch, "
+                f"above the tolerance of {tolerance:g}: {path} was not written"
+            )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return check
+
+
+def _write_onnx(
+    program: torch.export.ExportedProgram, outputs: Sequence[str], metadata: dict, path: Path
+) -> Callable[[Tensor], list[Tensor]]:
+    """Write an ONNX file and return what runs it."""
+    import onnx
+    import onnxruntime
+
+    with redirect_stdout(io.StringIO()):  # its progress
+        onnx_program = torch.onnx.export(
+            program, input_names=[INPUT], output_names=list(outputs), opset_version=OPSET
+        )
+    proto = onnx_program.model_proto
+    _check_types(proto)
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    onnx.save(proto, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(y) for y in session.run(None, {INPUT: images.numpy()})]
+
+    return run
+
+
+def _check_types(proto) -> None:
+    """Make sure that no complex number and no Fourier transform is left."""
+    import onnx
+
+    complex_types = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+    graph = proto.graph
+    kinds = Counter(node.op_type for node in graph.node)
+    types = {tensor.data_type for tensor in graph.initializer}
+    types |= {v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
+    assert "DFT" not in kinds and types.isdisjoint(complex_types), kinds
+
+
+def describe(model: nn.Module, size: Size) -> dict[str, str]:
+    """Return the metadata of an exported file: what one needs to feed it and to read it."""
+    preprocessor = model.data_preprocessor
+    # mmengine's name, and mmsegmentation's; OpenCV reads BGR
+    converts = getattr(preprocessor, "_channel_conversion", None) or getattr(
+        preprocessor, "channel_conversion", False
+    )
+    return {
+        "classes": json.dumps(list(model.dataset_meta["classes"])),
+        "palette": json.dumps([list(map(int, c)) for c in model.dataset_meta["palette"]]),
+        "size": json.dumps(list(size)),
+        "channels": "RGB" if converts else "BGR",  # of images in 0..255, for mean and std
+        "mean": json.dumps(preprocessor.mean.flatten().tolist()),
+        "std": json.dumps(preprocessor.std.flatten().tolist()),
+        "made_with": f"gfnet_dense {__version__}, torch {torch.__version__}",
+    }
+
+
+def compare(
+    reference: nn.Module, run: Callable[[Tensor], Sequence[Tensor]], images: Tensor
+) -> Check:
+    """Compare an exported model with PyTorch, on all ``images`` and, for the time, on one.
+
+    Args:
+        reference: The model, of :func:`build_graph`.
+        run: The exported one.
+        images: (B, 3, H, W).
+    """
+    errors, times = [], {run: [], reference: []}
+    for i in range(ROUNDS + 1):
+        batch, results = images if i == 0 else images[:1], []
+        for function, seconds in times.items():
+            start = time.perf_counter()
+            with torch.inference_mode():
+                results.append(function(batch))
+            seconds.append(time.perf_counter() - start)
+        for name, ours, expected in zip(reference.outputs, *results, strict=True):
+            if name != "labels":  # of equal logits a rounding error decides
+                difference = ours.double() - expected
+                norm = expected.double().norm().clamp(min=1e-30)
+                errors.append((difference.abs().max(), difference.norm() / norm))
+    exported, torchs = (median(seconds[1:]) for seconds in times.values())
+    worst = torch.tensor(errors, dtype=torch.float64).amax(dim=0)  # nan if any is
+    return Check(*worst.tolist(), (exported, torchs))

@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Export a trained model for runtimes without PyTorch, and check the file against PyTorch:
+
+    python tools/export_onnx.py CONFIG CHECKPOINT --size 512x512 --out model.onnx
+
+Global filters become products of real matrices: no complex number, no Fourier transform. A file
+named *.pt2 is torch.export's instead. Segmentors are exported whole; of detectors backbone and
+neck, with RetinaNet's head behind them.
+"""
+
+import argparse
+from pathlib import Path
+
+from gfnet_dense import cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cli.add_config_arguments(parser)
+    parser.add_argument("checkpoint", help="file to export, as saved by tools/train.py")
+    parser.add_argument(
+        "--size", required=True, metavar="HxW", help="of the images, which is fixed: 512x512"
+    )
+    parser.add_argument("--out", type=Path, default=Path("model.onnx"), metavar="FILE")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="refuse a file whose outputs differ by more, relative (default: 1e-4)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        size = cli.parse_size(args.size)
+        from gfnet_dense import api, export
+
+        export.check_format(args.out)
+        cfg = cli.read_config(args.config)
+        cli.adapt_config(cfg, args)
+        model = api.load_model(cfg, args.checkpoint)
+        check = export.export(model, size, args.out, args.tolerance)
+        runtime = "onnxruntime" if args.out.suffix == ".onnx" else "torch.export"
+        ours, torchs = (1e3 * seconds for seconds in check.latency)
+        print(
+            f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB; difference to PyTorch "
+            f"{check.max_error:.1e} at most, {check.relative_error:.1e} relative; an image takes "
+            f"{ours:.0f} ms in {runtime}, {torchs:.0f} ms in PyTorch"
+        )
+
+
+if __name__ == "__main__":
+    main()
