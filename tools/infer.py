@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Predict photos, folders, patterns of files and videos, by a segmentor or a detector:
+
+    python tools/infer.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' film.mp4 --out-dir out
+
+Overlays are in out/overlays. A segmentor writes label maps (class numbers as PNG) to out/labels, a
+detector out/results.json in COCO's format. Predictions are those of tools/test.py; with --slide
+images are segmented at their own resolution, window by window, however large they are.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gfnet_dense import cli
+from gfnet_dense.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cli.add_config_arguments(parser)
+    parser.add_argument("checkpoint", help="file of weights, as saved by tools/train.py")
+    parser.add_argument("inputs", nargs="+", help="images, folders, patterns of files, videos")
+    parser.add_argument("--out-dir", type=Path, default=Path("predicted"), metavar="DIR")
+    parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    parser.add_argument(
+        "--opacity", type=float, default=0.5, help="of colours in overlays, 0..1 (default: 0.5)"
+    )
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="draw these alone")
+    parser.add_argument(
+        "--slide", metavar="HxW", help="slide a window of this size over the whole image"
+    )
+    parser.add_argument(
+        "--stride", metavar="HxW", help="from window to window (default: 2/3 of the window)"
+    )
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise InputError for arguments out of range, and read sizes."""
+    if not 0 <= args.opacity <= 1:
+        raise InputError(f"--opacity is between 0 and 1, got {args.opacity:g}")
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size is 1 or more, got {args.batch_size}")
+    if args.stride and not args.slide:
+        raise InputError("--stride is for --slide, which was not given")
+    args.slide = cli.parse_size(args.slide) if args.slide else None
+    args.stride = cli.parse_size(args.stride) if args.stride else None
+    if args.stride and any(s > w for s, w in zip(args.stride, args.slide, strict=True)):
+        raise InputError("--stride is at most the window of --slide, or pixels are left out")
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        check(args)
+        import torch
+
+        from gfnet_dense import api
+        from gfnet_dense.infer import Options, infer
+        from gfnet_dense.photos import find_photos
+
+        photos = find_photos(args.inputs)
+        cfg = cli.read_config(args.config)
+        cli.adapt_config(cfg, args)
+        device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.zeros(1, device=device)
+        except (AssertionError, RuntimeError):
+            raise InputError(f"--device {device} cannot be used here: leave it out") from None
+        model = api.load_model(cfg, args.checkpoint, device)
+        options = Options(
+            args.out_dir, args.opacity, args.classes, args.batch_size, args.slide, args.stride
+        )
+        summary = infer(model, photos, options)
+        speed = summary.images / summary.seconds
+        print(
+            f"{summary.images} images in {summary.seconds:.1f} s, {speed:.2f} images/s; results: "
+            f"{args.out_dir}"
+        )
+        for reason in summary.skipped:
+            print(f"skipped: {reason}", file=sys.stderr)
+        if summary.skipped:
+            sys.exit(f"error: {len(summary.skipped)} of {len(photos)} inputs were skipped")
+
+
+if __name__ == "__main__":
+    main()

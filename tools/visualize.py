@@ -1,0 +1,93 @@
+#!/usr/bin/env python
+"""Draw what a GFNet has learned, from an ImageNet file or any checkpoint with one as backbone:
+
+    python tools/visualize.py filters gfnet://h-tiny
+    python tools/visualize.py erf work_dirs/.../iter_160000.pth --size 512x512
+    python tools/visualize.py features gfnet://h-tiny --images photo.jpg other.jpg
+
+filters: gains in frequency and kernels in pixels, of every layer. erf: the effective receptive
+field of each output. features: principal components of the outputs as colours.
+"""
+
+import argparse
+from pathlib import Path
+
+from gfnet_dense import cli
+from gfnet_dense.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in (
+        ("filters", "filters in frequency and in space"),
+        ("erf", "effective receptive field of each output"),
+        ("features", "principal components of each output"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("checkpoint", help="a file, an address, or gfnet://ARCH")
+        command.add_argument(
+            "--out", type=Path, metavar="PNG", help=f"the picture (default: {name}.png)"
+        )
+        if name == "filters":
+            command.add_argument(
+                "--channels", type=int, default=8, help="of each layer (default: 8)"
+            )
+            continue
+        command.add_argument(
+            "--images", nargs="+", type=Path, metavar="FILE", required=name == "features",
+            help="photos" if name == "features" else "photos (default: noise)",
+        )  # fmt: skip
+        command.add_argument(
+            "--size", metavar="HxW", help="of the images (default: 512x512; features: as they are)"
+        )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        import torch
+
+        from gfnet_dense import api, pictures, visualize
+
+        out = args.out or Path(f"{args.command}.png")
+        if out.suffix != ".png":
+            raise InputError(f"--out is a PNG file, got {out}")
+        backbone = api.load_backbone(args.checkpoint)
+        of = Path(args.checkpoint).name
+        if args.command == "filters":
+            if args.channels < 2:
+                raise InputError(f"--channels is 2 or more, got {args.channels}")
+            visualize.draw_filters(backbone, f"Global filters of {of}", out, args.channels)
+            print(f"written: {out}")
+            return
+        size = cli.parse_size(args.size) if args.size else None
+        if args.command == "erf":
+            size = size or (512, 512)
+        images = [pictures.read_image(path) for path in args.images or ()]
+        if args.command == "erf":
+            noise = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
+            inputs = torch.cat([visualize.normalise(i, size) for i in images]) if images else noise
+            fields = visualize.receptive_field(backbone, inputs)
+            strides = visualize.strides_of(backbone)
+            on = f"{len(images)} images" if images else "noise"
+            title = f"Effective receptive field of {of}, {size[0]}x{size[1]}, on {on}"
+            visualize.draw_receptive_fields(fields, strides, title, out)
+        else:
+            outputs = []
+            with torch.inference_mode():
+                for image in images:
+                    x = visualize.normalise(image, size)
+                    outputs.append([y[0] for y in backbone(x)])
+            strides = visualize.strides_of(backbone)
+            title = f"Principal components of the outputs of {of}"
+            visualize.draw_features(images, outputs, strides, title, out)
+        print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    main()
