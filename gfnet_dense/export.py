@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -188,6 +189,7 @@ def _write_onnx(
     import onnx
     import onnxruntime
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # without torchvision it warns
     with redirect_stdout(io.StringIO()):  # its progress
         onnx_program = torch.onnx.export(
             program, input_names=[INPUT], output_names=list(outputs), opset_version=OPSET
