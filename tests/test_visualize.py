@@ -54,11 +54,20 @@ def test_receptive_field_of_a_known_network():
     model.norm0 = torch.nn.Identity()
     with torch.no_grad():
         model.patch_embed[0].proj.weight.fill_(0.1)
-    (field,) = receptive_field(model, torch.randn(2, 3, 32, 32))
+    (field,) = receptive_field(model, torch.randn(1, 3, 32, 32))
     expected = torch.zeros(32, 32)
     expected[16:20, 16:20] = 1  # position 4 of 8
     assert torch.allclose(field, expected)
     assert reach(field) == pytest.approx(8 / 1024)
+
+
+def test_receptive_field_behind_a_fresh_norm():
+    """Whose channels have the sum 0, whatever the image."""
+    torch.manual_seed(0)
+    model = GFNet(dict(dims=(8,), depths=(2,), layer_scale_init_value=1.0), out_indices=(0,))
+    (field,) = receptive_field(model.eval(), torch.randn(2, 3, 64, 64))
+    assert field.isfinite().all() and field.max() == 1
+    assert (field > 1e-5).float().mean() > 0.9  # filters see the whole image
 
 
 def test_principal_components_against_svd():
