@@ -111,13 +111,15 @@ def overlay_labels(
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        labels: (H, W), uint8 or uint16.
+        labels: (H, W), integers from 0.
         metainfo: The dataset's, with ``palette``.
         opacity: Of the colours, 0..1.
         shown: Classes to colour, by number; the image stays as it is elsewhere. All if None.
     """
-    palette = np.full((2 ** (8 * labels.itemsize), 3), NOT_LABELLED, np.uint8)
-    palette[: len(metainfo["palette"])] = metainfo["palette"]
+    colours = metainfo["palette"]
+    count = max(int(labels.max(initial=0)) + 1, len(colours))
+    palette = np.full((count, 3), NOT_LABELLED, np.uint8)
+    palette[: len(colours)] = colours
     image = np.ascontiguousarray(image)
     coloured = cv2.addWeighted(palette[labels], opacity, image, 1 - opacity, 0)
     if shown is None:
