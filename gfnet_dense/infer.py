@@ -4,6 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mmengine.utils import ProgressBar
 from torch import nn
 
 from .errors import InputError
+from .files import whole
 from .models.resample import Size
 from .photos import Photo, Video, is_video
 from .pictures import read_image
@@ -130,30 +132,25 @@ class _Inference:
             self.progress.update()
 
     def _video(self, photo: Photo) -> None:
-        video, waiting, writer = Video(photo.path), deque(), None
+        waiting, writer = deque(), cv2.VideoWriter()
+        path = self.options.out_dir / "overlays" / f"{photo.name}.mp4"
 
-        def read() -> Iterator[np.ndarray]:
+        def read(video: Video) -> Iterator[np.ndarray]:
             for frame in video:
                 waiting.append(frame)
                 yield frame
 
-        path = self.options.out_dir / "overlays" / f"{photo.name}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".part.{path.name}")
-        try:
-            for sample in self._predict(read()):
+        with closing(Video(photo.path)) as video, whole(path) as part, ExitStack() as end:
+            end.callback(writer.release)
+            for sample in self._predict(read(video)):
                 overlay = self._draw(waiting.popleft(), sample, True)
                 height, width = (n // 2 * 2 for n in overlay.shape[:2])  # codecs want even sizes
-                if writer is None:
+                if not writer.isOpened():
                     code = cv2.VideoWriter_fourcc(*"mp4v")
-                    writer = cv2.VideoWriter(str(part), code, video.fps, (width, height))
+                    writer.open(str(part), code, video.fps, (width, height))
                     if not writer.isOpened():
                         raise InputError(f"this OpenCV cannot write MP4 files, so not {path}")
                 writer.write(np.ascontiguousarray(overlay[:height, :width, ::-1]))
                 self.summary.images += 1
-            if writer is None:
+            if not writer.isOpened():
                 raise InputError(f"{photo.path} has no frame that can be read")
-            writer.release()
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Finding what a user wants predicted: photos, folders, patterns, frames of videos."""
 
 import glob
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 @dataclass(frozen=True)
 class Photo:
-    """A file to predict, and the name that its results get, a relative path without suffix."""
+    """A file to predict, and the name of its results, a relative path that gets their suffixes."""
 
     path: Path
     name: Path
@@ -35,22 +36,30 @@ def find_photos(inputs: Sequence[str]) -> list[Photo]:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
             photos += [Photo(p, p.relative_to(path).with_suffix("")) for p in found]
             if not found:
-                raise InputError(f"the folder {text} holds no images ({_list(IMAGE_SUFFIXES)})")
+                raise InputError(
+                    f"the folder {text} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                )
         elif path.is_file():
             photos.append(Photo(path, Path(path.stem)))
         elif found := sorted(glob.glob(str(path), recursive=True)):
             photos += [Photo(Path(p), Path(Path(p).stem)) for p in found if Path(p).is_file()]
         else:
             raise InputError(f"{text} is no image, folder, pattern of files, or video")
+    photos = list({(photo.path, photo.name): photo for photo in photos}.values())
+    files = Counter(photo.name for photo in photos)
+    photos = [  # a.jpg and a.png of one folder keep their suffixes
+        Photo(photo.path, photo.name.with_name(photo.path.name)) if files[photo.name] > 1 else photo
+        for photo in photos
+    ]
     by_name = {}
     for photo in photos:
         other = by_name.setdefault(photo.name, photo)
-        if other.path != photo.path:
+        if other is not photo:
             raise InputError(
-                f"the results of {other.path} and {photo.path} would have one name: give them to "
-                "two commands, or their common folder"
+                f"the results of {other.path} and {photo.path} would have one name: give their "
+                "common folder, or run two commands"
             )
-    return list(by_name.values())
+    return photos
 
 
 def is_video(path: Path) -> bool:
@@ -63,7 +72,6 @@ class Video:
 
     Attributes:
         fps: Frames per second.
-        count: How many frames the file says it has.
     """
 
     def __init__(self, path: Path):
@@ -71,18 +79,14 @@ class Video:
         if not self.capture.isOpened():
             raise InputError(f"{path} is no video that OpenCV can read")
         self.fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
-        self.count = max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        try:
-            while True:
-                found, frame = self.capture.read()
-                if not found:
-                    return
-                yield frame[..., ::-1]
-        finally:
-            self.capture.release()
+        while True:
+            found, frame = self.capture.read()
+            if not found:
+                return
+            yield frame[..., ::-1]
 
-
-def _list(suffixes: set[str]) -> str:
-    return ", ".join(sorted(suffixes))
+    def close(self) -> None:
+        """Give the file back."""
+        self.capture.release()

@@ -1,6 +1,5 @@
 """Pictures of data, predictions and training runs, for people."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import InputError
+from .files import whole
 
 READABLE_WIDTH = 512  # pixels of a picture on which names and scores are written
 NOT_LABELLED = (0, 0, 0)  # of pixels in overlays
@@ -49,13 +49,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Save a figure in the format of the path's suffix, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as part:
         figure.savefig(part, format=path.suffix[1:], dpi=dpi)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:

@@ -57,7 +57,7 @@ def predict(
     pipeline = _pipeline(model)
     packed = (pipeline(_as_loaded(image)) for image in images)
     for _, group in groupby(packed, key=lambda data: data["inputs"].shape):
-        while batch := _take(group, batch_size):
+        while batch := list(islice(group, batch_size)):
             with torch.inference_mode():
                 yield from (_segment if _is_segmentor(model) else _detect)(
                     model, pseudo_collate(batch)
@@ -72,10 +72,6 @@ def check_window(model: nn.Module, window: Size | None) -> None:
 
 def _is_segmentor(model: nn.Module) -> bool:
     return hasattr(model, "encode_decode")
-
-
-def _take(items: Iterator, count: int) -> list:
-    return list(islice(items, count))
 
 
 def _pipeline(model: nn.Module) -> Compose:

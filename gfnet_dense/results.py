@@ -1,7 +1,6 @@
 """Writing predictions: overlays for people, label maps and COCO's JSON for programs."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 
 from .errors import InputError
+from .files import whole
 from .photos import Photo
 from .pictures import add_legend, overlay_instances, overlay_labels
 
@@ -78,15 +78,10 @@ def write_image(image: np.ndarray, path: Path) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole(path) as part:
         found, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
         assert found, path.suffix
         part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class CocoResults:
@@ -100,8 +95,8 @@ class CocoResults:
     def add(self, photo: Photo, size: tuple[int, int], instances) -> None:
         """Add what was found in an image of ``size`` (H, W), mmdet's InstanceData."""
         image_id = len(self.images) + 1
-        name = f"{photo.name}{photo.path.suffix}"
-        self.images.append(dict(id=image_id, file_name=name, height=size[0], width=size[1]))
+        name = photo.name.with_name(photo.path.name)
+        self.images.append(dict(id=image_id, file_name=str(name), height=size[0], width=size[1]))
         for i, (box, label, score) in enumerate(
             zip(instances.bboxes, instances.labels, instances.scores, strict=True)
         ):
@@ -121,13 +116,8 @@ class CocoResults:
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with whole(path) as part:
             part.write_text(json.dumps(vars(self)))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _mask(mask) -> dict:

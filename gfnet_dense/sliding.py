@@ -60,15 +60,15 @@ def slide(
 
 
 def labels_of(logits: Tensor, threshold: float | None = None) -> Tensor:
-    """Return the labels (H, W) of logits (num_classes, H, W).
+    """Return the labels (..., H, W) of logits (..., num_classes, H, W).
 
     Args:
         logits: Of one class: of being it.
         threshold: Of the probability of a single class, from which on it is there.
     """
-    if len(logits) > 1:
-        return logits.argmax(dim=0)
-    return (logits[0].sigmoid() > threshold).long()
+    if logits.shape[-3] > 1:
+        return logits.argmax(dim=-3)
+    return (logits.squeeze(-3).sigmoid() > threshold).long()
 
 
 def resized_labels(

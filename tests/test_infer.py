@@ -202,7 +202,10 @@ def test_finding_photos(tmp_path):
     with pytest.raises(InputError, match="is no image, folder, pattern of files, or video"):
         find_photos([str(tmp_path / "nothing.png")])
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "1.png").touch()
+    for name in ("1.png", "1.jpg", "2.png"):
+        (tmp_path / "b" / name).touch()
+    names = [str(photo.name) for photo in find_photos([str(tmp_path / "b")] * 2)]
+    assert names == ["1.jpg", "1.png", "2"]
     with pytest.raises(InputError, match="would have one name"):
         find_photos([str(tmp_path / "a" / "1.png"), str(tmp_path / "b" / "1.png")])
 
@@ -233,7 +236,7 @@ def test_mistakes_are_one_sentence(args, message, folder):
 
 def test_results_of_an_interrupted_write_are_not_left(tmp_path, segmentor, monkeypatch):
     Image.fromarray(noise(40, 50, 3)).save(tmp_path / "a.png")
-    monkeypatch.setattr("gfnet_dense.results.os.replace", lambda *_: (_ for _ in ()).throw(OSError))
+    monkeypatch.setattr("gfnet_dense.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError))
     with pytest.raises(OSError):
         infer(segmentor, find_photos([str(tmp_path / "a.png")]), Options(tmp_path / "out"))
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

@@ -21,6 +21,7 @@ from statistics import fmean
 import torch
 
 from ..errors import InputError
+from ..files import whole
 
 OK, OUT_OF_MEMORY, TIME_LIMIT = "ok", "out of memory", "time limit"
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|ALLOC_FAILED")
@@ -299,10 +300,5 @@ def describe_seconds(seconds: float) -> str:
 
 def _write(results: dict, path: Path) -> None:
     """Write a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as part:
         part.write_text(json.dumps(results, indent=1))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
