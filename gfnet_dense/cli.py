@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import InputError, building
 
@@ -32,6 +33,20 @@ REFUSALS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOENT, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS,
 }  # fmt: skip
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser whose help keeps the lines of ``description``, and whose errors are one sentence."""
+
+    def __init__(self, description: str | None = None, **kwargs):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **kwargs,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; all arguments: {self.prog} --help\n")
 
 
 @contextmanager
@@ -67,7 +82,7 @@ def quiet_third_party() -> None:
     MMLogger.get_current_instance().addFilter(lambda record: "Line NMS" not in record.getMessage())
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of every command that reads a config."""
     from mmengine.config import DictAction
 
@@ -97,7 +112,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of every command that runs a model on one or several GPUs."""
     add_config_arguments(parser)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")

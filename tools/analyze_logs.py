@@ -12,9 +12,7 @@ from gfnet_dense.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="work directories, or scalars.json")
     parser.add_argument(
         "--names", nargs="+", help="of the runs (default: those of their directories)"

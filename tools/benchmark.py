@@ -1,5 +1,11 @@
 #!/usr/bin/env python
-"""Measure time and memory over resolution: benchmark.py mixers|backbones|model|transfer
+"""Measure time and memory over resolution:
+
+    python tools/benchmark.py backbones --sizes 512 1024 2048
+    python tools/benchmark.py backbones --against-published
+    python tools/benchmark.py mixers
+    python tools/benchmark.py model configs/upernet_gfnet_ade20k.py
+    python tools/benchmark.py transfer configs/upernet_gfnet_ade20k.py iter_160000.pth
 
 Tables in the terminal; results.json, results.csv and plots in --out. No data and no weights are
 needed, but for transfer.
@@ -16,9 +22,7 @@ SIZES = (224, 512, 1024, 2048, 4096)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     mixers = commands.add_parser("mixers", help="token mixers alone: table 1 of the GFNet paper")
@@ -76,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _add_sizes(parser: argparse.ArgumentParser, default: tuple[int, ...], what: str) -> None:
+def _add_sizes(parser: cli.ArgumentParser, default: tuple[int, ...], what: str) -> None:
     parser.add_argument(
         "--sizes",
         nargs="+",

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Put the tables and plots of docs/benchmarks/*.json, which benchmark.py wrote, into
-docs/benchmarks.md: each between the markers of its name."""
+"""Put the tables and plots of docs/benchmarks/*.json, which benchmark.py wrote, into the page
+docs/benchmarks.md, each between the markers of its name:
 
-import argparse
+    python tools/benchmark_report.py
+"""
+
 import json
 from pathlib import Path
 
@@ -12,7 +14,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    cli.ArgumentParser(__doc__).parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
         from gfnet_dense.benchmark.report import insert_block, present, write_plot

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Train and test with circular and zeros borders, and put table and figure into docs/resizing.md.
+"""Train and test with circular and zeros borders, table and figure into docs/resizing.md:
+
+    python tools/borders_report.py
 
 Hours on two CPU cores; what work_dirs/borders holds already is not repeated.
 """
 
-import argparse
 from pathlib import Path
 
 from gfnet_dense import cli
@@ -13,7 +14,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    cli.ArgumentParser(__doc__).parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
         from gfnet_dense.benchmark import borders

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Draw what a config trains on: python tools/browse_dataset.py CONFIG [--demo] [--split train]"""
+"""Draw what a config trains on, after augmentation, as one picture:
+
+python tools/browse_dataset.py configs/upernet_gfnet_ade20k.py --num 12 --out samples.png
+"""
 
 import argparse
 from pathlib import Path
@@ -8,7 +11,7 @@ from gfnet_dense import cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
     parser.add_argument("--split", choices=["train", "val", "test"], default="train")
     parser.add_argument("--num", type=int, default=8, help="number of samples (default: 8)")

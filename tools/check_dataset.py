@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Read every image and label map of a config and list what is wrong: check_dataset.py CONFIG"""
+"""Read every image and label map of a config and list what is wrong:
+
+python tools/check_dataset.py configs/upernet_gfnet_ade20k.py
+"""
 
 import argparse
 import sys
@@ -12,7 +15,7 @@ MAX_FILES = 8  # with the same error on the console
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
     return parser.parse_args()
 

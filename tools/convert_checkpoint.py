@@ -12,9 +12,7 @@ from gfnet_dense import cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     parser.add_argument("checkpoint", help="official file, checkpoint of ours, or gfnet://ARCH")
     parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
     parser.add_argument(

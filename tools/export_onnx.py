@@ -15,9 +15,7 @@ from gfnet_dense import cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
     parser.add_argument("checkpoint", help="file to export, as saved by tools/train.py")
     parser.add_argument(

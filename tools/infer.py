@@ -17,9 +17,7 @@ from gfnet_dense.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
     parser.add_argument("checkpoint", help="file of weights, as saved by tools/train.py")
     parser.add_argument("inputs", nargs="+", help="images, folders, patterns of files, videos")

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Print a config in full: python tools/print_config.py CONFIG [--demo] [--param-groups]
+"""Print a config in full, or what its optimizer does to each layer:
+
+    python tools/print_config.py configs/upernet_gfnet_ade20k.py --demo
+    python tools/print_config.py configs/upernet_gfnet_ade20k.py --param-groups
 
 What --demo and --cfg-options change follows as comments, so that the output is a config again.
 """
@@ -13,9 +16,7 @@ from gfnet_dense.optim import param_group_table
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
     parser.add_argument(
         "--param-groups",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make a small file for others of a training checkpoint: weights, config and classes alone.
+"""Make a small file for others of a training checkpoint, weights, config and classes alone:
 
     python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti.safetensors
 
@@ -13,9 +13,7 @@ from gfnet_dense import cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.ArgumentParser(__doc__)
     parser.add_argument("checkpoint", help="file as saved by tools/train.py")
     parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
     return parser.parse_args()

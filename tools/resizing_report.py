@@ -1,14 +1,18 @@
 #!/usr/bin/env python
-"""Measure what each mode of resizing keeps, and put table and figure into docs/resizing.md."""
+"""Measure what each mode of resizing keeps, table and figure into docs/resizing.md:
 
-import argparse
+python tools/resizing_report.py
+"""
+
 from pathlib import Path
+
+from gfnet_dense import cli
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    cli.ArgumentParser(__doc__).parse_args()
     from gfnet_dense.benchmark.report import insert_block
     from gfnet_dense.benchmark.resizing import (
         draw_resized_filter,

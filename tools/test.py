@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT [--demo] [--show-dir DIR]"""
+"""Evaluate a checkpoint on the test data of its config:
+
+python tools/test.py configs/upernet_gfnet_ade20k.py iter_160000.pth --show-dir shown
+"""
 
 import argparse
 
@@ -7,7 +10,7 @@ from gfnet_dense import cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(__doc__)
     cli.add_run_arguments(parser)
     parser.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
     parser.add_argument(

@@ -1,5 +1,12 @@
 #!/usr/bin/env python
-"""Train a config: python tools/train.py configs/upernet_gfnet_ade20k.py [--demo]"""
+"""Train a segmentor or detector, the config decides which:
+
+    python tools/train.py configs/upernet_gfnet_ade20k.py
+    python tools/train.py configs/upernet_gfnet_ade20k.py --demo        (on drawn data, minutes)
+    python tools/train.py configs/upernet_gfnet_ade20k.py --resume
+
+Checkpoints, logs, pictures of curves and predictions go to the work dir.
+"""
 
 import argparse
 
@@ -7,7 +14,7 @@ from gfnet_dense import cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(__doc__)
     cli.add_run_arguments(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in the work dir"

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
-"""Write configs/README.md and model-index.yml from the configs (minutes, no data, no download)."""
+"""Write configs/README.md and model-index.yml from the configs (minutes, no data, no download):
 
-import argparse
+python tools/zoo_page.py
+"""
+
 from pathlib import Path
 
 from gfnet_dense import cli
@@ -28,7 +30,7 @@ def write_pages(root: Path) -> None:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    cli.ArgumentParser(__doc__).parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
         write_pages(ROOT)
