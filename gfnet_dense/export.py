@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 
 from . import __version__
 from .errors import InputError
+from .files import whole
 from .models.base import GFNetBackbone
 from .models.global_filter import GlobalFilter
 from .models.matrix_filter import MatrixFilter
 from .models.resample import Size, resize_position_embedding
 from .predict import threshold_of
+from .sliding import labels_of
 
 OPSET = 18
 INPUT = "images"
@@ -80,9 +81,7 @@ class SegmentorGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         logits = self.model.encode_decode(images, [dict(img_shape=self.size)])
-        if logits.shape[1] == 1:
-            return logits, (logits[:, 0].sigmoid() > self.threshold).long()
-        return logits, logits.argmax(dim=1)
+        return logits, labels_of(logits, self.threshold)
 
 
 class DetectorGraph(nn.Module):
@@ -153,18 +152,15 @@ def export(model: nn.Module, size: Size, path: Path, tolerance: float = 1e-4) ->
         tolerance: Largest relative error.
 
     Raises:
-        InputError: If the outputs are off by more, or for another suffix.
+        InputError: If the model cannot be traced, the outputs are off by more, or for another
+            suffix.
     """
     check_format(path)
     reference, metadata = build_graph(model, size), describe(model, size)
     graph = build_graph(freeze_size(model, size), size)
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    batch = ({0: torch.export.Dim("batch", min=1)},)
-    try:
-        with torch.no_grad():
-            program = torch.export.export(graph, (images,), dynamic_shapes=batch)
+    with whole(path) as part:
+        program = _trace(graph, images)
         if path.suffix == ".onnx":
             run = _write_onnx(program, graph.outputs, metadata, part)
         else:
@@ -176,10 +172,22 @@ def export(model: nn.Module, size: Size, path: Path, tolerance: float = 1e-4) ->
                 f"the exported graph is off by {check.relative_error:.1e} relative to PyTorch, "
                 f"above the tolerance of {tolerance:g}: {path} was not written"
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return check
+
+
+def _trace(graph: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
+    batch = ({0: torch.export.Dim("batch", min=1)},)
+    try:
+        with torch.no_grad():
+            return torch.export.export(graph, (images,), dynamic_shapes=batch)
+    except Exception as e:  # whatever Python code of a head can raise while it is traced
+        head = getattr(graph.model, "decode_head", graph.model)
+        reason = str(e).strip().partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"torch.export cannot trace {type(head).__name__}, which would have to do without "
+            f"decisions on data and own kernels ({type(e).__name__}: {reason}); UPerNet, Semantic "
+            "FPN, SegFormer and the necks of detectors can be exported"
+        ) from e
 
 
 def _write_onnx(

@@ -13,7 +13,7 @@ from gfnet_dense.demo import shrink
 from gfnet_dense.errors import InputError
 from gfnet_dense.export import check_format, export, freeze_size
 from gfnet_dense.models import GFNet, IsotropicGFNet
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_operators
 from tests.tools.test_train import error_of, run, tool
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: gfnet-dense[export]")
@@ -90,6 +90,36 @@ def test_above_the_tolerance_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="above the tolerance of 0"):
         export(small_model(CONFIGS[1]), (64, 64), tmp_path / "model.onnx", tolerance=0)
     assert not list(tmp_path.iterdir())
+
+
+class Deciding(torch.nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_traced_is_told(tmp_path):
+    model = small_model(CONFIGS[1])
+    model.decode_head.dropout = Deciding()
+    with pytest.raises(InputError, match="torch.export cannot trace FPNHead"):
+        export(model, (64, 64), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_operators
+@pytest.mark.parametrize("name", ["retinanet_gfnet-h-ti_coco", "cascade-mask-rcnn_gfnet-h-ti_coco"])
+def test_detectors_in_onnxruntime(name, tmp_path):
+    """Backbone and neck, with RetinaNet's head behind them."""
+    model, path = small_model(name), tmp_path / "model.onnx"
+    export(model, (64, 96), path)
+    images = torch.randn(3, 3, 64, 96)
+    results = onnxruntime.InferenceSession(str(path)).run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        maps = model.extract_feat(images)
+        if name.startswith("retinanet"):
+            scores, boxes = model.bbox_head(maps)
+            maps = [*maps, *scores, *boxes]
+    for a, b in zip(results, maps, strict=True):
+        assert np.linalg.norm(a - b.numpy()) <= 1e-4 * b.norm()
 
 
 def test_other_formats_are_refused(tmp_path):

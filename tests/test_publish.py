@@ -1,15 +1,19 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS, init_default_scope
 from safetensors import safe_open
 
-from gfnet_dense import api
+from gfnet_dense import api, cli
 from gfnet_dense.checkpoints import load_pretrained, read_checkpoint
 from gfnet_dense.errors import InputError
 from gfnet_dense.models import GFNet, IsotropicGFNet
+from gfnet_dense.models.gfnet import ARCHS
 from gfnet_dense.publish import convert, publish
+from tests.conftest import ROOT
 from tests.published import official_isotropic_state_dict, official_state_dict
 from tests.tools.test_train import error_of, run, tool
 
@@ -97,8 +101,47 @@ def test_isotropic_models(tmp_path):
     )["model"]  # fmt: skip
 
 
-def test_a_segmentor_from_safetensors(tmp_path):
-    """A published file goes through all that reads checkpoints."""
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_from_the_official_file_to_a_published_segmentor(suffix, tmp_path):
+    """GFNet-H-Ti at its full size: official -> ours at 512 -> trained -> published -> loaded."""
+    torch.manual_seed(0)
+    dims, depths = ARCHS["h-tiny"]["dims"], ARCHS["h-tiny"]["depths"]
+    torch.save({"model": official_state_dict(dims, depths, 224)}, tmp_path / "official.pth")
+    image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+
+    def segmentor(checkpoint, img_size):
+        cfg = cli.read_config(str(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py"))
+        cfg.model.backbone.img_size = img_size
+        init_default_scope("mmseg")
+        model = MODELS.build({**cfg.model, "backbone": {**cfg.model.backbone, "init_cfg": None}})
+        load_pretrained(model.backbone, str(checkpoint))
+        torch.manual_seed(1)
+        for part in (model.neck, model.decode_head):
+            for parameter in part.parameters():
+                torch.nn.init.normal_(parameter, std=0.05)
+        return cfg, model.eval()
+
+    def logits(model):
+        data = {"inputs": [torch.from_numpy(image).permute(2, 0, 1)], "data_samples": None}
+        with torch.no_grad():
+            inputs = model.data_preprocessor(data, False)["inputs"]
+            return model.encode_decode(inputs, [dict(img_shape=(512, 512))])
+
+    _, model = segmentor(tmp_path / "official.pth", 224)
+    expected = logits(model)
+    converted = convert(
+        tmp_path / "official.pth", tmp_path / f"ours{suffix}", "ours", 512, "trigonometric"
+    )
+    cfg, model = segmentor(converted, 512)
+    content = {"state_dict": model.state_dict(), "meta": {"cfg": cfg.pretty_text}}
+    torch.save(content, tmp_path / "iter_1.pth")
+    published = publish(tmp_path / "iter_1.pth", tmp_path / f"published{suffix}")
+    model = api.load_model(cfg, published)
+    assert model.backbone.grids[0] == (128, 128)
+    assert (logits(model) - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_a_backbone_from_safetensors(tmp_path):
     model = GFNet(dict(dims=DIMS, depths=DEPTHS), img_size=64, out_indices=(0, 1))
     weights = {f"backbone.{k}": v for k, v in model.state_dict().items()}
     torch.save({"state_dict": weights, "meta": {}}, tmp_path / "a.pth")

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from gfnet_dense.checkpoints import read_checkpoint
 from gfnet_dense.demo import write_ade20k
+from gfnet_dense.publish import publish
 from tests.conftest import ROOT, TINY
 from tests.published import official_state_dict
 
@@ -84,6 +86,27 @@ def test_evaluation_of_the_checkpoint_gives_the_metric_of_the_training(trained, 
     assert [p.stem for p in maps] == [f"ADE_val_{i:08d}" for i in (1, 2, 3)]
     assert np.array(Image.open(maps[0])).shape == (192, 256)
     assert len(list((folder / "shown").rglob("test_ADE_val_*.png"))) == 3
+
+
+def test_published_safetensors_are_tested_and_trained_on(trained, folder):
+    """As load_from, and as what a backbone starts from."""
+    work_dir, result = trained
+    published = publish(work_dir / "iter_4.pth", folder / "published.safetensors")
+    command = tool("test", CONFIG, published, "--demo", "--cfg-options", *SHORT.split())
+    tested = run(command, folder)
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    metric = re.compile(r"mIoU: ([\d.]+)")
+    assert metric.findall(tested.stdout)[-1] == metric.findall(result.stdout)[-1]
+    options = [*SHORT.split(), "train_cfg.max_iters=1", "optim_wrapper.optimizer.lr=0"]
+    command = tool("train", CONFIG, "--demo", "--work-dir", "tuned", "--cfg-options", *options)
+    pretrained = "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint="
+    for start in (f"load_from={published}", f"{pretrained}{published}"):
+        tuned = run([*command, *start.split()], folder)
+        assert tuned.returncode == 0, tuned.stderr[-3000:]
+        weights = read_checkpoint(folder / "tuned" / "iter_1.pth")["state_dict"]
+        for name, weight in read_checkpoint(published)["state_dict"].items():
+            if name.startswith("backbone."):  # which has no batch norm
+                assert torch.equal(weights[name], weight), name
 
 
 def test_test_time_augmentation(trained, folder):
