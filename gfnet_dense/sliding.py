@@ -13,6 +13,7 @@ from torch import Tensor
 from .models.resample import Size
 
 BAND_BYTES = 2**30  # of logits resized at once
+BAND_ROWS = 64  # of an image that slides, given back at once
 
 
 def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
@@ -52,11 +53,14 @@ def slide(
             count[y1 - top :, x1:x2] += 1
         following = rows[i + 1][0] if i + 1 < len(rows) else H
         done = following - top
-        yield total[:, :done] / count[:done]
+        for sums, times in zip(
+            total[:, :done].split(BAND_ROWS, dim=1), count[:done].split(BAND_ROWS), strict=True
+        ):
+            yield sums / times
         kept, top = len(count) - done, following
-        for sums in (total, count):
-            sums[..., :kept, :] = sums[..., done:, :].clone()
-            sums[..., kept:, :] = 0
+        for plane in (*total, count):  # one by one: a copy of all is as large as the window's row
+            plane[:kept] = plane[done:].clone()
+            plane[kept:] = 0
 
 
 def labels_of(logits: Tensor, threshold: float | None = None) -> Tensor:

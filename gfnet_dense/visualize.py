@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from .pictures import save_figure
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, RGB, 0..255
 CELL = 0.9  # inches of a filter
+CHARACTER = 0.09  # inches of a letter of a caption
 
 
 @torch.no_grad()
@@ -117,7 +119,15 @@ def draw_filters(backbone: GFNetBackbone, title: str, path: Path, channels: int 
         channels: How many of each layer, evenly spaced.
     """
     filters = named_filters(backbone)
-    width, height = (2 * channels + 2.6) * CELL, len(filters) * CELL + 1.2
+    captions = [  # as broad as their columns
+        fill(text, max(int(channels * CELL / CHARACTER), 12))
+        for text in (
+            "gain of each frequency, |K|: 0 in the middle, dark is 0",
+            "kernel in pixels: red positive, blue negative, centre in the middle",
+        )
+    ]
+    header = 0.75 + 0.2 * max(text.count("\n") + 1 for text in captions)
+    width, height = (2 * channels + 2.6) * CELL, len(filters) * CELL + header + 0.25
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(
         len(filters),
@@ -138,13 +148,10 @@ def draw_filters(backbone: GFNetBackbone, title: str, path: Path, channels: int 
         row[0].text(
             -0.15, 0.5, f"{label}\n{h}x{w}", transform=row[0].transAxes, ha="right", va="center"
         )
-    left, right, top = 1.9 * CELL / width, 0.995, 1 - 0.95 / height
+    left, right, top = 1.9 * CELL / width, 0.995, 1 - header / height
     figure.subplots_adjust(left=left, right=right, top=top, bottom=0.02, wspace=0.06, hspace=0.06)
     figure.suptitle(title, y=1 - 0.12 / height, va="top", fontsize=14)
-    for first, text in (
-        (0, "gain of each frequency, |K|: 0 in the middle, dark is 0"),
-        (channels + 1, "kernel in pixels: red positive, blue negative, centre in the middle"),
-    ):
+    for first, text in zip((0, channels + 1), captions, strict=True):
         begin, end = (axes[0][i].get_position() for i in (first, first + channels - 1))
         figure.text((begin.x0 + end.x1) / 2, top + 0.1 / height, text, ha="center", va="bottom")
     save_figure(figure, path)

@@ -77,6 +77,16 @@ def test_segmentors_in_onnxruntime(name, size, tmp_path):
     assert np.array_equal(labels, logits.argmax(1))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("size", [(512, 512), (365, 491)])
+def test_full_size_segmentors_in_onnxruntime(name, size, tmp_path):
+    model = api.load_model(ROOT / "configs" / f"{name}.py", None)
+    check = export(model, size, tmp_path / "model.onnx")  # refuses complex types and DFT
+    print(name, size, check)
+    assert check.relative_error < 1e-4
+
+
 def test_torch_export(tmp_path):
     model, path = small_model(CONFIGS[1]), tmp_path / "model.pt2"
     assert export(model, (64, 96), path).relative_error < 1e-4
