@@ -37,6 +37,12 @@ OFFICIAL_FILES = {
 }
 
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"  # set: files may run code; other processes inherit it
+
+
+def trust_checkpoints() -> None:
+    """Let checkpoints hold any object of Python from now on: reading one can then run any code."""
+    os.environ[TRUST] = "1"
 
 
 def load_pretrained(module: nn.Module, checkpoint: str) -> str:
@@ -69,6 +75,7 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
             "file that belongs to the arch"
         )
 
+    check_dtypes(module, state_dict, path)
     shapes = {name: tensor.shape for name, tensor in state_dict.items()}
     try:
         result = module.load_state_dict(state_dict, strict=False)
@@ -105,8 +112,9 @@ def load_whole(model: nn.Module, state_dict: dict[str, Tensor], name: str | Path
         name: What error messages call them.
 
     Raises:
-        InputError: If names or shapes differ.
+        InputError: If names, shapes or kinds of numbers differ.
     """
+    check_dtypes(model, state_dict, name)
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as e:
@@ -196,7 +204,8 @@ def _socket_timeout(seconds: float):
 
 
 def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
-    """Read a checkpoint file as data: nothing in it can run code.
+    """Read a checkpoint file as data: nothing in it can run code, but for
+    :func:`trust_checkpoints`.
 
     A safetensors file is taken by its content, whatever its name; it holds tensors and text alone.
     Another may hold, beside tensors and plain containers, ``argparse.Namespace`` (the official
@@ -204,7 +213,8 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
     log histories).
 
     Raises:
-        InputError: If the file is refused, truncated, or no checkpoint.
+        InputError: If the file is refused, truncated, or no checkpoint, or holds weights that are
+            not finite.
     """
     read = _read_safetensors if _is_safetensors(path) else _read_pickle
     content = read(path, map_location)
@@ -212,7 +222,9 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
         raise InputError(
             f"{path} holds a {type(content).__name__}, expected a dict of tensors by name"
         )
-    _check_arrays(content, path)
+    if TRUST not in os.environ:
+        _check_arrays(content, path)
+    _check_finite(content, path)
     return content
 
 
@@ -230,14 +242,17 @@ def _read_pickle(path: str | Path, map_location: str | None):
     allowed = torch.serialization.safe_globals(_safe_globals())
     try:
         with allowed:
-            content = torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(
+                path, map_location=map_location, weights_only=TRUST not in os.environ
+            )
     except pickle.UnpicklingError as e:
         culprit = re.search(r"(?:GLOBAL|class) '?([\w.]+)", str(e))
         if culprit is None:
             raise InputError(f"{path} is not a PyTorch checkpoint, or a damaged one") from None
         raise InputError(
-            f"{path} was refused: it holds the object {culprit[1]}, which is not data; "
-            "a checkpoint with tensors and plain values is accepted"
+            f"{path} was refused: it holds the object {culprit[1]}, which is not data and could "
+            "run code; a checkpoint with tensors and plain values is accepted, and any from a "
+            "source that you trust with --trust-checkpoint"
         ) from None
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -278,6 +293,32 @@ def _check_arrays(node, path: str | Path) -> None:
         dtype = getattr(node, "dtype", node)
         if dtype.hasobject or dtype.fields is not None or dtype.subdtype is not None:
             raise InputError(f"{path} was refused: it holds an array of {dtype}, not of numbers")
+
+
+def _check_finite(node, path: str | Path, name: str = "") -> None:
+    """Refuse NaN, and infinite weights (buffers may hold infinity, such as masks of attention)."""
+    if isinstance(node, (dict, list, tuple)):
+        for key, each in node.items() if isinstance(node, dict) else enumerate(node):
+            _check_finite(each, path, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, Tensor) and node.is_floating_point():
+        is_weight = name.endswith((".weight", ".bias"))
+        if (~node.isfinite() if is_weight else node.isnan()).any():
+            raise InputError(
+                f"{path} holds numbers that are not finite, first in {name}: the training that "
+                "wrote it has diverged, take an earlier checkpoint"
+            )
+
+
+def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
+    """Raise InputError for weights of another kind of number than the module's, such as the
+    integers of a quantised model, which PyTorch would convert without a word."""
+    for name, expected in module.state_dict().items():
+        found = state_dict.get(name, expected)
+        if found.dtype.is_floating_point != expected.dtype.is_floating_point:
+            raise InputError(
+                f"{path} holds {name} as {found.dtype}, the model has {expected.dtype}: weights "
+                "are floating-point numbers of any precision"
+            )
 
 
 def use_safe_loading() -> None:

@@ -21,7 +21,6 @@ from .errors import InputError, building
 # oneDNN, PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each shape. A
 # detector never meets most of its shapes again, and memory grows with them: docs/detection.md.
 ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
-LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name for the file that names the newest one
 # What a launcher sets for its processes, and its command
 LAUNCHERS = {
     "pytorch": ("RANK", "torchrun --nproc-per-node=GPUS"),
@@ -75,6 +74,7 @@ def quiet_third_party() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", module="PIL", category=RuntimeWarning)  # of large images
 
     from mmengine.logging import MMLogger
 
@@ -109,6 +109,29 @@ def add_config_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--work-dir", help="where results go (default: work_dirs/CONFIG, work_dirs/demo/CONFIG)"
+    )
+
+
+class _Trust(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from .checkpoints import trust_checkpoints
+
+        trust_checkpoints()
+
+
+def add_checkpoint_argument(parser: ArgumentParser, help_text: str) -> None:
+    """Add the checkpoint of a command that reads one."""
+    parser.add_argument("checkpoint", help=help_text)
+    add_trust_argument(parser)
+
+
+def add_trust_argument(parser: ArgumentParser) -> None:
+    """Add the argument that lets checkpoints run code."""
+    parser.add_argument(
+        "--trust-checkpoint",
+        nargs=0,
+        action=_Trust,
+        help="read files that hold objects of Python, too, which can run any code",
     )
 
 
@@ -255,13 +278,18 @@ def prepare_training(cfg, resume: bool, amp: bool) -> None:
             asked for without a GPU.
     """
     from .data_check import check_classes, check_dataset_folders
+    from .resume import newest_checkpoint
 
     check_dataset_folders(cfg, ("train", "val"))
     check_classes(cfg, ("train", "val"))
     if resume:
         cfg.resume = True
-        if (Path(cfg.work_dir) / LAST_CHECKPOINT).exists():
-            cfg.load_from = None  # with which the config once started
+        if newest := newest_checkpoint(Path(cfg.work_dir)):
+            path, content = newest
+            cfg.load_from = str(path)
+            seed = content.get("meta", {}).get("seed")
+            if seed is not None:  # the data go on in their order
+                cfg.setdefault("randomness", {})["seed"] = seed
     if amp:
         import torch
 
@@ -336,6 +364,8 @@ def train(runner) -> None:
         # mmengine makes another error of an interrupt while it formats a config.
         if not signals:
             raise
+        from .resume import LAST_CHECKPOINT
+
         last = Path(runner.work_dir) / LAST_CHECKPOINT
         if last.exists() and last.stat().st_mtime > start:  # not another run's
             name = Path(last.read_text().strip()).name

@@ -1,5 +1,6 @@
 """Finding what is wrong with the data, and saying where it comes from."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError as TooLarge
 
 from .errors import InputError
+from .masks import check_mask
 
 # dataset type: (name, where to get it)
 SOURCES = {
@@ -34,6 +36,8 @@ SOURCES = {
 }
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+# Of one image: 16384x16384. OpenCV's own limit is four times that, Pillow's two thirds.
+MAX_PIXELS = 2**28
 SUFFIX_OF = {"img_path": "img_suffix", "seg_map_path": "seg_map_suffix"}
 
 
@@ -219,16 +223,19 @@ def _guard_transforms(transforms: list, metainfo: dict) -> None:
     for i, transform in enumerate(transforms):
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = _GuardedImage(transform)
-        elif _loads_seg_map(transform):
+        elif _is_of(transform, "mmseg"):
             transforms[i] = _GuardedSegMap(transform, metainfo)
+        elif _is_of(transform, "mmdet"):
+            transforms[i] = _GuardedInstances(transform)
         for inner in getattr(transform, "subroutines", ()):  # TestTimeAug
             _guard_transforms(inner.transforms, metainfo)
 
 
-def _loads_seg_map(transform) -> bool:
-    """Return whether it is mmsegmentation's: the indices of mmdetection's are not its classes."""
+def _is_of(transform, library: str) -> bool:
+    """Tell whether a transform loads annotations as a library does: indices of mmsegmentation are
+    classes, those of mmdetection are not."""
     return isinstance(transform, LoadAnnotations) and any(
-        base.__module__.startswith("mmseg.") for base in type(transform).__mro__
+        base.__module__.startswith(f"{library}.") for base in type(transform).__mro__
     )
 
 
@@ -275,16 +282,62 @@ class _GuardedSegMap:
         return results
 
 
+class _GuardedInstances:
+    """LoadAnnotations of mmdetection, whose errors name the image."""
+
+    def __init__(self, transform: Callable):
+        self.transform = transform
+
+    def __call__(self, results: dict) -> dict:
+        path = results["img_path"]
+        try:
+            if self.transform.with_mask:
+                for instance in results.get("instances", []):
+                    if instance.get("mask") is not None:
+                        check_mask(instance["mask"], results["ori_shape"])
+            results = self.transform(results)
+            boxes = results.get("gt_bboxes")
+            numbers = [] if boxes is None else getattr(boxes, "tensor", boxes)
+            finite = np.isfinite(np.asarray(numbers)).all()
+        except Exception as e:  # whatever mmdetection and pycocotools make of other types
+            raise InputError(
+                f"the annotations of {path} are broken: {type(e).__name__}: {e}"
+            ) from None
+        if not finite:
+            raise InputError(f"the annotations of {path} hold a box that is not finite")
+        return results
+
+
+def check_pixels(path: str | Path) -> None:
+    """Raise InputError for an image of very many pixels, whose file may be small; reads the header
+    only, and takes what Pillow does not know."""
+    try:
+        with Image.open(path) as image:
+            pixels = image.width * image.height
+    except TooLarge as e:
+        pixels = int(re.search(r"\d+", str(e))[0])
+    except Exception:  # whatever a broken header makes Pillow raise: told by who reads it
+        return
+    if pixels > MAX_PIXELS:
+        raise InputError(
+            f"{path} unpacks to {pixels / 1e6:.0f} million pixels, at most "
+            f"{MAX_PIXELS / 1e6:.0f} are read: cut it into tiles"
+        )
+
+
 def _read(read: Callable, results: dict, path: str, kind: str):
     try:
+        check_pixels(path)
         return read(results)
     except FileNotFoundError:
         raise InputError(f"the {kind} {path} does not exist") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} cannot be read as {kind}: it is no image file") from None
-    # What Pillow raises for broken files, and mmcv (AssertionError) where OpenCV has no image.
+    # What Pillow raises for broken files, mmcv (AssertionError) where OpenCV has no image, and
+    # mmsegmentation (TypeError) for a label map of one pixel.
     except (
-        OSError, AssertionError, IndexError, SyntaxError, ValueError, cv2.error, TooLarge,
+        OSError, AssertionError, IndexError, SyntaxError, TypeError, ValueError,
+        TooLarge, cv2.error,
     ) as e:  # fmt: skip
         if isinstance(e, InputError):
             raise

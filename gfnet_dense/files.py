@@ -16,6 +16,22 @@ def whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield part
-        os.replace(part, path)
+        replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def replace(part: Path, path: Path) -> None:
+    """Give a file its name, after its bytes have reached the disk: also where the power fails,
+    the name stands for the old file or the new one, each whole."""
+    _flush(part)
+    os.replace(part, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,6 +5,8 @@ there imports its ``locations``. So ``type='gfnet_dense.GFNet'`` builds under th
 mmsegmentation and mmdetection, without ``custom_imports``.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
@@ -14,7 +16,18 @@ from mmengine.registry import Registry
 SCOPE = "gfnet_dense"
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["gfnet_dense.models"])
-HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope=SCOPE, locations=["gfnet_dense.hooks"])
+HOOKS = Registry(
+    "hook",
+    parent=MMENGINE_HOOKS,
+    scope=SCOPE,
+    locations=["gfnet_dense.hooks", "gfnet_dense.finite", "gfnet_dense.resume"],
+)
+DATASETS = Registry(
+    "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["gfnet_dense.seeding"]
+)
+DATA_SAMPLERS = Registry(
+    "data sampler", parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=["gfnet_dense.seeding"]
+)
 TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.transforms"]
 )

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import torch
 from mmengine.dist import is_distributed, is_main_process
@@ -13,8 +14,10 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from mmengine.runner import Runner
 from torch import nn
 
-from .checkpoints import describe_arch, misfit, unwrap
+from .checkpoints import check_dtypes, describe_arch, misfit, unwrap
 from .errors import InputError, building
+from .files import replace
+from .seeding import SeedHook, with_seeds
 
 # Environment and config dumps, a line for every parameter, and advice to authors of libraries.
 NOISE = re.compile(
@@ -28,8 +31,9 @@ class DenseRunner(Runner):
     """The runner of the command lines.
 
     The console leaves out what is of use in the log file only. A checkpoint appears under its name
-    when it is whole. What is loaded must fit: all of it to test or to resume, the backbone's arch
-    to fine-tune (``load_from``).
+    when it is whole. Random numbers depend on seed and iteration alone, see :mod:`.seeding`. What
+    is loaded must fit: all of it to test or to resume, the backbone's arch to fine-tune
+    (``load_from``).
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
@@ -59,7 +63,13 @@ class DenseRunner(Runner):
     def build_dataloader(dataloader, *args, **kwargs):
         """Build a dataloader, or say in one sentence why the config's cannot be built."""
         with building("the data of the config"):
+            if isinstance(dataloader, dict) and dataloader["sampler"].get("shuffle", True):
+                dataloader = with_seeds(dataloader)
             return Runner.build_dataloader(dataloader, *args, **kwargs)
+
+    def register_hooks(self, *args, **kwargs) -> None:
+        super().register_hooks(*args, **kwargs)
+        self.register_hook(SeedHook())
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Save under another name first: a disk may be full, a process be killed meanwhile."""
@@ -67,7 +77,7 @@ class DenseRunner(Runner):
         try:
             super().save_checkpoint(out_dir, part, *args, **kwargs)
             if is_main_process():
-                os.replace(os.path.join(out_dir, part), os.path.join(out_dir, filename))
+                replace(Path(out_dir, part), Path(out_dir, filename))
         except BaseException:
             if is_main_process() and os.path.exists(os.path.join(out_dir, part)):
                 os.remove(os.path.join(out_dir, part))
@@ -86,8 +96,10 @@ class DenseRunner(Runner):
             if not strict or len(str(e).splitlines()) < 2:  # not about names and shapes
                 raise
             raise misfit(filename, e) from None
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_dtypes(model, checkpoint.get("state_dict", checkpoint), filename)
         if not strict:
-            self._check_loaded(filename, checkpoint)
+            self._check_loaded(model, filename, checkpoint)
         elif self._resume and not {"meta", "message_hub", "optimizer"} <= set(checkpoint):
             raise InputError(
                 f"{filename} holds weights only, nothing to resume from: give it as load_from to "
@@ -97,8 +109,7 @@ class DenseRunner(Runner):
         checkpoint.get("meta", {}).pop("config", None)
         return checkpoint
 
-    def _check_loaded(self, filename: str, checkpoint: dict) -> None:
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+    def _check_loaded(self, model: nn.Module, filename: str, checkpoint: dict) -> None:
         given = checkpoint.get("state_dict", checkpoint)
         if not set(given) & set(model.state_dict()):
             raise InputError(

@@ -10,10 +10,13 @@ from gfnet_dense.data_check import (
     check_classes,
     check_dataset_folders,
     check_num_classes,
+    check_pixels,
     class_names,
     guard_pipeline,
 )
 from gfnet_dense.errors import InputError
+from gfnet_dense.pictures import read_image
+from tests.conftest import needs_operators
 
 CLASSES = ("wall", "floor", "sky")
 
@@ -214,4 +217,37 @@ def test_label_maps_of_mmdetection_are_not_checked():
 
     transforms = [OfDetection(with_seg=True), OfSegmentation()]
     _guard_transforms(transforms, dict(classes=["a"]))
-    assert isinstance(transforms[0], OfDetection) and not isinstance(transforms[1], OfSegmentation)
+    assert [type(t).__name__ for t in transforms] == ["_GuardedInstances", "_GuardedSegMap"]
+
+
+@needs_operators
+@pytest.mark.parametrize(
+    "instance, message",
+    [
+        (dict(bbox=[0, 0, 5, float("nan")], mask=[[0, 0, 5, 0, 5, 5]]), "box that is not finite"),
+        (dict(bbox=[0, 0, 5, 5], mask=[[0, 0, 5, 0, 5, 1e30]]), "far outside of its image"),
+        (dict(bbox=[0, 0, 5, 5], mask=dict(size=[8, 9], counts=[9999])), "do not add up"),
+        (dict(bbox="x", mask=[[0, 0, 5, 0, 5, 5]]), "ValueError"),
+        (dict(bbox=[0, 0, 5, 5]), "KeyError: 'mask'"),
+    ],
+)
+def test_broken_instances_name_the_image(instance, message):
+    from mmdet.datasets.transforms import LoadAnnotations as OfDetection
+
+    transforms = [OfDetection(with_mask=True)]
+    _guard_transforms(transforms, dict(classes=["a"]))
+    results = dict(img_path="street.jpg", ori_shape=(8, 9), height=8, width=9)
+    results["instances"] = [dict(bbox_label=0, ignore_flag=0) | instance]
+    with pytest.raises(InputError, match=f"annotations of street.jpg .*{message}"):
+        transforms[0](results)
+
+
+def test_images_of_very_many_pixels_are_refused_unread(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (20000, 20000)).save(path)  # 400 megapixels, 50 kB
+    assert path.stat().st_size < 10**5
+    monkeypatch.setattr("cv2.imread", lambda *_: pytest.fail("was read"))
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was read"))
+    with pytest.raises(InputError, match="bomb.png unpacks to 400 million pixels"):
+        read_image(path)
+    check_pixels(tmp_path / "missing.png")  # left to who reads it

@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
         conflict_handler="resolve",  # --work-dir is --out here
     )
     cli.add_config_arguments(transfer)
-    transfer.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
+    cli.add_checkpoint_argument(transfer, "file to evaluate, as saved by tools/train.py")
     transfer.add_argument("--scales", nargs="+", type=float, default=[1, 1.5, 2], metavar="SCALE")
     transfer.add_argument("--modes", nargs="+", help="of resizing filters (default: all)")
     transfer.add_argument("--borders", nargs="+", help="of filters (default: the config's)")

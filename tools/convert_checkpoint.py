@@ -13,7 +13,7 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
-    parser.add_argument("checkpoint", help="official file, checkpoint of ours, or gfnet://ARCH")
+    cli.add_checkpoint_argument(parser, "official file, checkpoint of ours, or gfnet://ARCH")
     parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
     parser.add_argument(
         "--to",

@@ -17,7 +17,7 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
-    parser.add_argument("checkpoint", help="file to export, as saved by tools/train.py")
+    cli.add_checkpoint_argument(parser, "file to export, as saved by tools/train.py")
     parser.add_argument(
         "--size", required=True, metavar="HxW", help="of the images, which is fixed: 512x512"
     )

@@ -19,7 +19,7 @@ from gfnet_dense.errors import InputError
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
-    parser.add_argument("checkpoint", help="file of weights, as saved by tools/train.py")
+    cli.add_checkpoint_argument(parser, "file of weights, as saved by tools/train.py")
     parser.add_argument("inputs", nargs="+", help="images, folders, patterns of files, videos")
     parser.add_argument("--out-dir", type=Path, default=Path("predicted"), metavar="DIR")
     parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")

@@ -14,7 +14,7 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
-    parser.add_argument("checkpoint", help="file as saved by tools/train.py")
+    cli.add_checkpoint_argument(parser, "file as saved by tools/train.py")
     parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
     return parser.parse_args()
 

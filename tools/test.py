@@ -12,7 +12,7 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_run_arguments(parser)
-    parser.add_argument("checkpoint", help="file to evaluate, as saved by tools/train.py")
+    cli.add_checkpoint_argument(parser, "file to evaluate, as saved by tools/train.py")
     parser.add_argument(
         "--out", metavar="DIR", help="save predictions there: PNG label maps, or COCO JSON"
     )

@@ -16,6 +16,7 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_run_arguments(parser)
+    cli.add_trust_argument(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in the work dir"
     )

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         ("features", "principal components of each output"),
     ):
         command = commands.add_parser(name, help=help_text)
-        command.add_argument("checkpoint", help="a file, an address, or gfnet://ARCH")
+        cli.add_checkpoint_argument(command, "a file, an address, or gfnet://ARCH")
         command.add_argument(
             "--out", type=Path, metavar="PNG", help=f"the picture (default: {name}.png)"
         )

@@ -10,11 +10,14 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2, save_best="coco/bbox_mAP"),
+    checkpoint=dict(
+        type="gfnet_dense.CheckpointHook", interval=1, max_keep_ckpts=2, save_best="coco/bbox_mAP"
+    ),
     visualization=dict(type="DetVisualizationHook"),
 )
 custom_hooks = [
     dict(type="gfnet_dense.CheckDataHook"),
+    dict(type="gfnet_dense.FiniteLossHook"),
     dict(type="gfnet_dense.CufftPlanCacheHook", max_size=128),  # the last 16 shapes of batches
 ]
 vis_backends = [dict(type="LocalVisBackend")]

@@ -11,11 +11,18 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=8000, max_keep_ckpts=2, save_best="mIoU"
+        type="gfnet_dense.CheckpointHook",
+        by_epoch=False,
+        interval=8000,
+        max_keep_ckpts=2,
+        save_best="mIoU",
     ),
     visualization=dict(type="SegVisualizationHook"),
 )
-custom_hooks = [dict(type="gfnet_dense.CheckDataHook")]
+custom_hooks = [
+    dict(type="gfnet_dense.CheckDataHook"),
+    dict(type="gfnet_dense.FiniteLossHook"),
+]
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")
 log_processor = dict(by_epoch=False)

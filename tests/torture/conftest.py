@@ -1,0 +1,55 @@
+"""Torture: the same tests in a small and, with ``--torture``, in a large scale, and their figures.
+
+``make torture`` runs the large one, prints the table of figures and writes it to
+docs/reliability.md.
+"""
+
+import platform
+from datetime import date
+
+import pytest
+import torch
+
+from gfnet_dense.benchmark.report import align, insert_block
+from tests.conftest import ROOT
+
+FIGURES = pytest.StashKey[list]()
+PAGE = ROOT / "docs" / "reliability.md"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--torture", action="store_true", help="in full, and write the figures down")
+
+
+def pytest_configure(config):
+    config.stash[FIGURES] = []
+
+
+@pytest.fixture(scope="session")
+def torture(request) -> bool:
+    return request.config.getoption("--torture", default=False)
+
+
+@pytest.fixture
+def figure(request):
+    """Write down what a test has found: ``figure("kills survived", 21)``."""
+
+    def write(what: str, value: str | int) -> None:
+        request.config.stash[FIGURES].append((what, str(value)))
+
+    return write
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    figures = config.stash.get(FIGURES, [])
+    if not figures:
+        return
+    table = align([["what", "figure"], *figures])
+    terminalreporter.section("figures")
+    terminalreporter.write_line(table)
+    if config.getoption("--torture", default=False) and exitstatus == 0:
+        where = f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, "
+        where += f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+        block = f"{table}\n\n*`make torture`, {where}.*"
+        PAGE.write_text(insert_block(PAGE.read_text(), "torture", block))
+        terminalreporter.write_line(f"written: {PAGE}")

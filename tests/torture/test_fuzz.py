@@ -1,0 +1,35 @@
+"""Broken files, each of which is read or refused by a sentence: tests/torture/fuzz.py."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, needs_operators
+from tests.tools.test_train import run
+
+COUNTS = {"pth": 4000, "safetensors": 2000, "images": 3000, "labels": 2000, "coco": 2000}
+NAMES = {"pth": ".pth checkpoints", "safetensors": ".safetensors", "coco": "COCO JSON files"}
+SLOW = 5  # seconds for a file of kilobytes would be a hang
+GROWN = 200  # MiB
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc is Linux's")
+@pytest.mark.parametrize(
+    "kind", [k if k != "coco" else pytest.param(k, marks=needs_operators) for k in COUNTS]
+)
+def test_broken_files(kind, torture, figure, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    count = COUNTS[kind] if torture else COUNTS[kind] // 20
+    files = tmp_path / "files"
+    files.mkdir()
+    result = run([sys.executable, "-m", "tests.torture.fuzz", kind, str(count), "files"], tmp_path)
+    assert result.returncode == 0, f"exit code {result.returncode}: {result.stderr[-3000:]}"
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["files"] == count and 0 < found["refused"] < count
+    assert found["slowest"] < SLOW and found["grown"] < GROWN, found
+    name = NAMES.get(kind, kind)
+    figure(f"broken files: {name}, of which refused", f"{count}, {found['refused']}")
+    figure(f"broken files: {name}, slowest, memory", f"{found['slowest']:.2f} s, "
+           f"+{found['grown']:.0f} MiB")  # fmt: skip

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Evaluate with several processes, one for each GPU, or on CPUs:
+#     tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]
+# On several machines, on each: NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 [PORT=29500] before it.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+  echo "error: usage: tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]" >&2
+  exit 2
+fi
+exec "$(dirname "$0")/launch.sh" test.py "$3" "$1" "$2" "${@:4}"
