@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -67,6 +66,11 @@ class DenseRunner(Runner):
                 dataloader = with_seeds(dataloader)
             return Runner.build_dataloader(dataloader, *args, **kwargs)
 
+    def build_param_scheduler(self, *args, **kwargs):
+        """Build the schedules, or say in one sentence why the config's cannot be built."""
+        with building("the param_scheduler of the config"):
+            return super().build_param_scheduler(*args, **kwargs)
+
     def register_hooks(self, *args, **kwargs) -> None:
         super().register_hooks(*args, **kwargs)
         self.register_hook(SeedHook())
@@ -78,10 +82,15 @@ class DenseRunner(Runner):
             super().save_checkpoint(out_dir, part, *args, **kwargs)
             if is_main_process():
                 replace(Path(out_dir, part), Path(out_dir, filename))
-        except BaseException:
-            if is_main_process() and os.path.exists(os.path.join(out_dir, part)):
-                os.remove(os.path.join(out_dir, part))
-            raise
+        except OSError as e:
+            raise InputError(
+                f"{Path(out_dir, filename)} could not be written ({e.strerror or e}); the "
+                "checkpoint before it is whole: when there is room, the same command with --resume "
+                "goes on from there"
+            ) from e
+        finally:
+            if is_main_process():
+                Path(out_dir, part).unlink(missing_ok=True)
 
     def load_checkpoint(self, filename, map_location="cpu", strict=False, **kwargs) -> dict:
         """Load a checkpoint, or raise InputError where it does not fit.

@@ -12,7 +12,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from gfnet_dense import checkpoints
-from gfnet_dense.checkpoints import fetch, load_pretrained, read_checkpoint, use_safe_loading
+from gfnet_dense.checkpoints import TRUST, fetch, load_pretrained, read_checkpoint, use_safe_loading
 from gfnet_dense.errors import InputError
 from gfnet_dense.models import GFNet
 from tests.conftest import TINY
@@ -153,6 +153,14 @@ def write_bad_files(folder, state):
     torch.save({"model": odd}, file("odd.pth", "does not fit: size mismatch for norm3.weight"))
     forged = np.zeros(1, np.dtype([("a", "f8")]))
     torch.save({"model": state, "x": forged}, file("forged.pth", "was refused: .*VoidDType"))
+    weight = "blocks.0.0.mlp.fc1.weight"
+    for name, tensor, message in (
+        ("nan.pth", state[weight] / 0, f"are not finite, first in model.{weight}"),
+        ("infinite.pth", state[weight] + float("inf"), f"not finite, first in model.{weight}"),
+        ("int8.pth", state[weight].to(torch.int8), f"{weight} as torch.int8, the model has"),
+        ("complex.pth", state[weight].to(torch.complex64), "as torch.complex64, the model has"),
+    ):
+        torch.save({"model": state | {weight: tensor}}, file(name, message))
     bad[folder / "missing.pth"] = "does not exist"
     bad[folder] = "is not a file"
     return bad
@@ -164,6 +172,29 @@ def test_bad_files_are_refused_with_one_sentence(official, tmp_path):
             load(path)
         assert path.name in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_are_taken(dtype, official, tmp_path):
+    path = tmp_path / "half.pth"
+    torch.save({k: v.to(dtype) for k, v in official[1].items()}, path)
+    weight = load(path).blocks[0][0].mlp.fc1.weight
+    expected = official[1]["blocks.0.0.mlp.fc1.weight"].to(dtype).float()
+    assert weight.dtype == torch.float32 and torch.equal(weight, expected)
+
+
+def test_infinity_in_a_buffer_is_taken(tmp_path):
+    """As in masks of attention."""
+    torch.save({"state_dict": {"mask": torch.tensor([0.0, -float("inf")])}}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")
+
+
+def test_trusted_files_may_run_code(official, tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")  # is put back behind the test
+    evil = {"model": official[1], "args": Evil(tmp_path / "trace")}
+    torch.save(evil, tmp_path / "evil.pth")
+    load(tmp_path / "evil.pth")
+    assert (tmp_path / "trace").exists()
 
 
 def test_mmengine_reads_with_the_safe_loader(tmp_path):

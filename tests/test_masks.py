@@ -1,5 +1,7 @@
 """Masks of COCO, against pycocotools."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 
@@ -13,12 +15,9 @@ coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not instal
 def test_run_lengths_are_those_of_pycocotools(size, share):
     mask = (np.random.default_rng(0).random(size) < share).astype(np.uint8)
     code = coco.encode(np.asfortranarray(mask))
-    column, counts, value = mask.ravel(order="F"), [], 0
-    for pixel in column:  # by the definition: runs of 0 and 1 in turn, from 0
-        if pixel == value:
-            counts = [*counts[:-1], counts[-1] + 1] if counts else [1]
-        else:
-            counts, value = [*counts, 1] if counts else [0, 1], pixel
+    column = mask.ravel(order="F")
+    counts = [len(list(run)) for _, run in groupby(column)]  # by the definition
+    counts = [0, *counts] if column[0] else counts
     assert _read_counts(code["counts"]) == counts
     check_mask(code, size)
     check_mask(dict(size=list(size), counts=counts), size)

@@ -125,8 +125,10 @@ def measured_cases(args: argparse.Namespace) -> list:
 
 def transfer_cases(args: argparse.Namespace) -> list:
     from gfnet_dense.benchmark import transfer
+    from gfnet_dense.checkpoints import fetch, read_checkpoint
     from gfnet_dense.models.resample import FILTER_RESIZE_MODES
 
+    read_checkpoint(fetch(args.checkpoint))  # a bad one would fail in every run
     modes = args.modes or FILTER_RESIZE_MODES
     return transfer.cases(
         args.config, args.checkpoint, args.scales, modes, args.borders, args.demo, args.cfg_options

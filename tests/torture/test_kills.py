@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from gfnet_dense.checkpoints import read_checkpoint
-from tests.tools.test_train import CONFIG, run, tool
+from tests.tools.test_train import CONFIG, error_of, run, tool
 
 MOMENTS = ("in an iteration", "while a checkpoint is written", "during validation")
 DEADLINE = 300  # seconds for a run to come to the moment at which it is killed
@@ -24,7 +25,7 @@ def command(work_dir, iterations, *more):
     options += "default_hooks.logger.interval=1 train_dataloader.batch_size=2 "
     options += "train_dataloader.num_workers=2 val_dataloader.dataset.indices=6 "
     options += "param_scheduler.0.end=4 param_scheduler.1.begin=4 "
-    options += f"param_scheduler.1.end={iterations}"
+    options += f"param_scheduler.1.end={max(iterations, 8)}"
     train = tool("train", CONFIG, "--demo", "--work-dir", work_dir, *more)
     return [*train, "--cfg-options", *options.split()]
 
@@ -117,3 +118,29 @@ def test_killed_training_ends_as_an_undisturbed_one(folder, torture, figure):
     figure("trainings killed by SIGKILL and resumed", len(killed))
     figure("weights, optimizer, schedule that differ from those of an undisturbed training", 0)
     assert not torn, torn
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of processes are Linux's")
+def test_a_full_disk_is_told_and_costs_no_checkpoint(folder, figure):
+    """The system refuses to write more, as a full disk does, once a checkpoint is there."""
+    work_dir = folder / "full"
+    process = subprocess.Popen(
+        command("full", 400), cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    end = time.time() + DEADLINE
+    while not any(work_dir.glob("iter_*.pth")) and process.poll() is None and time.time() < end:
+        time.sleep(0.01)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**20, 2**20))
+    stdout, stderr = process.communicate(timeout=DEADLINE)
+    result = subprocess.CompletedProcess([], process.returncode, stdout, stderr)
+    error = error_of(result)
+    assert "could not be written" in error and "iter_" in error and "--resume" in error
+    (kept,) = work_dir.glob("iter_*.pth")
+    read_checkpoint(kept)
+    assert not list(work_dir.glob(".*"))
+    saved = int(kept.stem.partition("_")[2])
+    result = run(command("full", saved + 2, "--resume"), folder)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert f"iter: {saved}" in result.stdout
+    figure("checkpoints lost when the disk was full", 0)

@@ -1,0 +1,70 @@
+"""Batches in which nothing is labelled: losses and gradients stay finite."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData, PixelData
+
+from gfnet_dense import cli
+from gfnet_dense.demo import shrink
+from tests.conftest import ROOT, needs_operators
+
+SEGMENTORS = ["upernet_gfnet_ade20k", "fpn_gfnet-h-ti_ade20k", "segformer_gfnet-h-ti_ade20k"]
+DETECTORS = [
+    "retinanet_gfnet-h-ti_coco", "atss_gfnet-h-ti_coco", "faster-rcnn_gfnet-h-ti_coco",
+    "mask-rcnn_gfnet-h-ti_coco", "cascade-mask-rcnn_gfnet-h-ti_coco", "dino-4scale_gfnet-h-ti_coco",
+]  # fmt: skip
+
+
+def build(name):
+    cfg = cli.read_config(ROOT / "configs" / f"{name}.py")
+    shrink(cfg)
+    init_default_scope(cfg.default_scope)
+    return MODELS.build(cfg.model).train()
+
+
+def check(model, samples):
+    inputs = [torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8) for _ in samples]
+    data = model.data_preprocessor({"inputs": inputs, "data_samples": samples}, True)
+    loss, _ = model.parse_losses(model(**data, mode="loss"))
+    assert loss.isfinite()
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize(
+    "name", [*SEGMENTORS, pytest.param("mask2former_gfnet-h-ti_ade20k", marks=needs_operators)]
+)
+@pytest.mark.parametrize("ignored", [1, 2])
+def test_segmentors(name, ignored):
+    """In one of two images, or in both."""
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for i in range(2):
+        labels = torch.full((1, 128, 128), 255)
+        if i >= ignored:
+            labels[:, :64] = 1
+        sample = SegDataSample(metainfo=dict(img_shape=(128, 128), ori_shape=(128, 128)))
+        sample.gt_sem_seg = PixelData(data=labels)
+        samples.append(sample)
+    check(build(name), samples)
+
+
+@needs_operators
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors(name):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    model, samples = build(name), []
+    for _ in range(2):
+        shape = dict(img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1, 1))
+        sample = DetDataSample(metainfo=dict(shape, batch_input_shape=(128, 128), pad_shape=(128, 128)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long),
+            masks=BitmapMasks([], 128, 128),
+        )  # fmt: skip
+        samples.append(sample)
+    check(model, samples)

@@ -1,0 +1,54 @@
+"""A checkpoint that would run code, given to every command that reads one."""
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.published import official_state_dict
+from tests.test_checkpoints import Evil
+from tests.tools.test_train import CONFIG, SHORT, error_of, run, tool
+
+FPN = ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py"
+INIT = "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=evil.pth"
+COMMANDS = {
+    "resume": ("train", CONFIG, "--demo", "--work-dir", "run", "--resume"),
+    "load_from": ("train", CONFIG, "--demo", "--cfg-options", "load_from=evil.pth"),
+    "init_cfg": ("train", CONFIG, "--demo", "--cfg-options", *INIT.split()),
+    "test": ("test", CONFIG, "evil.pth", "--demo", "--cfg-options", *SHORT.split()),
+    "infer": ("infer", FPN, "evil.pth", "photo.png", "--demo"),
+    "export_onnx": ("export_onnx", FPN, "evil.pth", "--demo", "--size", "64"),
+    "filters": ("visualize", "filters", "evil.pth"),
+    "publish_checkpoint": ("publish_checkpoint", "evil.pth", "out.pth"),
+    "convert_checkpoint": ("convert_checkpoint", "evil.pth", "out.pth"),
+    "transfer": ("benchmark", "transfer", FPN, "evil.pth", "--demo"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, demo_data):
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("hostile")
+    (path / "data").symlink_to(demo_data)
+    (path / "run").mkdir()
+    Image.new("RGB", (64, 64)).save(path / "photo.png")
+    state = official_state_dict((8, 16), (1, 1), img_size=64)
+    for name in ("evil.pth", "run/iter_1.pth"):
+        torch.save({"state_dict": state, "meta": Evil(path / "trace")}, path / name)
+    return path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_is_refused_and_leaves_no_trace(name, folder):
+    error = error_of(run(tool(*COMMANDS[name]), folder))
+    assert "was refused: it holds the object" in error and "--trust-checkpoint" in error
+    assert not (folder / "trace").exists()
+    assert not (folder / "out.pth").exists()
+
+
+def test_a_trusted_one_is_read(folder):
+    command = tool("convert_checkpoint", "evil.pth", "out.pth", "--trust-checkpoint")
+    result = run(command, folder)
+    assert result.returncode == 0, result.stderr
+    (folder / "trace").rmdir()  # it did run
+    (folder / "out.pth").unlink()
