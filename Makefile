@@ -1,16 +1,20 @@
 # make demo       train, evaluate and draw the main job on data that the project draws itself
 # make test       compile mmcv's operators (once a machine), lint, run the whole test suite
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
+# make torture    the tests of docs/reliability.md in full (about half an hour), and their figures
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test install install-det lint clean
+.PHONY: demo test torture install install-det lint clean
 
 demo: install
 	$(PY) tools/train.py configs/upernet_gfnet_ade20k.py --demo
 
 test: install-det lint
 	$(PY) -m pytest
+
+torture: install-det
+	$(PY) -m pytest tests/torture --torture
 
 install:
 	@$(PYTHON) tools/install.py

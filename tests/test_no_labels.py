@@ -61,7 +61,9 @@ def test_detectors(name):
     model, samples = build(name), []
     for _ in range(2):
         shape = dict(img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1, 1))
-        sample = DetDataSample(metainfo=dict(shape, batch_input_shape=(128, 128), pad_shape=(128, 128)))
+        sample = DetDataSample(
+            metainfo=dict(shape, batch_input_shape=(128, 128), pad_shape=(128, 128))
+        )
         sample.gt_instances = InstanceData(
             bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long),
             masks=BitmapMasks([], 128, 128),

@@ -84,6 +84,20 @@ def test_gradients_are_those_of_one_process_with_twice_the_batch(tmp_path, figur
     figure("gradients of 2 processes, largest relative difference of a tensor", f"{worst:.1e}")
 
 
+def test_weights_shared_out_among_processes(tmp_path, figure, monkeypatch):
+    """PyTorch's fully_shard, which works on CPUs: docs/reliability.md."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, value in NO_GPU.items():
+        monkeypatch.setenv(name, value)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    out = tmp_path / "out"
+    result = run([sys.executable, *launch, "-m", "tests.torture.sharded", str(out)], tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    worst, share = map(float, out.read_text().split())
+    assert worst < 1e-10 and 0.4 < share < 0.6
+    figure("gradients of weights shared out (FSDP) among 2, largest difference", f"{worst:.1e}")
+
+
 def test_metrics_are_those_of_one_process(trained, folder, figure):
     checkpoint, _ = trained
     options = ["--demo", "--cfg-options", *SHORT.split(), "test_dataloader.dataset.indices=5"]
