@@ -254,7 +254,11 @@ def _read_pickle(path: str | Path, map_location: str | None):
             "run code; a checkpoint with tensors and plain values is accepted, and any from a "
             "source that you trust with --trust-checkpoint"
         ) from None
-    except (MemoryError, torch.OutOfMemoryError):
+    except MemoryError:
+        raise InputError(
+            f"{path} asks for more memory than there is: it is damaged, or too large for this machine"
+        ) from None
+    except torch.OutOfMemoryError:
         raise
     except Exception as e:  # a broken archive fails in many ways: RuntimeError, EOFError, KeyError
         if isinstance(e, OSError) and e.errno is not None:

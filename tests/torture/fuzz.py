@@ -37,6 +37,8 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     """Return bytes with one to four small injuries, most of them where formats keep their heads."""
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
+        if not data:
+            break
         places = [rng.randrange(len(data)), rng.randrange(min(512, len(data)))]
         places.append(len(data) - 1 - rng.randrange(min(512, len(data))))
         place = rng.choice(places)
