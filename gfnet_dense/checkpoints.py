@@ -256,7 +256,7 @@ def _read_pickle(path: str | Path, map_location: str | None):
         ) from None
     except MemoryError:
         raise InputError(
-            f"{path} asks for more memory than there is: it is damaged, or too large for this machine"
+            f"{path} asks for more memory than there is: it is damaged, or too large for here"
         ) from None
     except torch.OutOfMemoryError:
         raise

@@ -20,7 +20,8 @@ from .errors import InputError, building
 
 # oneDNN, PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each shape. A
 # detector never meets most of its shapes again, and memory grows with them: docs/detection.md.
-ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
+# PyTorch keeps as many of its own around them.
+ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "64"}
 # What a launcher sets for its processes, and its command
 LAUNCHERS = {
     "pytorch": ("RANK", "torchrun --nproc-per-node=GPUS"),
