@@ -14,6 +14,7 @@ import re
 import socket
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import InputError
+from .files import replace
 
 # https://github.com/raoyongming/GFNet#model-zoo. The addresses carry no file name.
 OFFICIAL_FILES = {
@@ -37,6 +39,7 @@ OFFICIAL_FILES = {
 }
 
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+_READING = Lock()  # what PyTorch allows in a file is one list for all threads
 TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"  # set: files may run code; other processes inherit it
 
 
@@ -182,7 +185,7 @@ def _download(url: str, path: Path) -> None:
         with _socket_timeout(DOWNLOAD_TIMEOUT):
             torch.hub.download_url_to_file(url, str(part))
         read_checkpoint(part)
-        os.replace(part, path)
+        replace(part, path)
     except (OSError, ValueError, http.client.HTTPException) as e:
         reason = "what came is no checkpoint" if isinstance(e, InputError) else e
         raise InputError(
@@ -241,7 +244,7 @@ def _is_safetensors(path: str | Path) -> bool:
 def _read_pickle(path: str | Path, map_location: str | None):
     allowed = torch.serialization.safe_globals(_safe_globals())
     try:
-        with allowed:
+        with _READING, allowed:
             content = torch.load(
                 path, map_location=map_location, weights_only=TRUST not in os.environ
             )

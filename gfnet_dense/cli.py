@@ -284,13 +284,18 @@ def prepare_training(cfg, resume: bool, amp: bool) -> None:
     check_dataset_folders(cfg, ("train", "val"))
     check_classes(cfg, ("train", "val"))
     if resume:
-        cfg.resume = True
-        if newest := newest_checkpoint(Path(cfg.work_dir)):
+        hook = cfg.get("default_hooks", {}).get("checkpoint", {})
+        settings = {key: hook.get(key) for key in ("out_dir", "filename_tmpl")}
+        newest = newest_checkpoint(Path(cfg.work_dir), **settings)
+        cfg.resume = newest is not None  # without, load_from stays what the training starts from
+        if newest is None:
+            print(f"no checkpoint in {cfg.work_dir}: the training starts anew", file=sys.stderr)
+        else:
             path, content = newest
             cfg.load_from = str(path)
             seed = content.get("meta", {}).get("seed")
             if seed is not None:  # the data go on in their order
-                cfg.setdefault("randomness", {})["seed"] = seed
+                cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     if amp:
         import torch
 
@@ -365,11 +370,11 @@ def train(runner) -> None:
         # mmengine makes another error of an interrupt while it formats a config.
         if not signals:
             raise
-        from .resume import LAST_CHECKPOINT
+        from .resume import LAST_CHECKPOINT, NONE_YET
 
         last = Path(runner.work_dir) / LAST_CHECKPOINT
-        if last.exists() and last.stat().st_mtime > start:  # not another run's
-            name = Path(last.read_text().strip()).name
+        name = Path(last.read_text().strip()).name if last.exists() else NONE_YET
+        if name != NONE_YET and last.stat().st_mtime > start:  # not another run's
             how = f"the same command with --resume goes on from {name}"
         else:
             how = "before the first checkpoint of this run"

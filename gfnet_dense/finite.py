@@ -1,12 +1,14 @@
 """Numbers that are not finite: kept out of the weights, and traced to the module they come from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce
+from mmengine.dist import all_gather_object, all_reduce, is_distributed
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -14,17 +16,22 @@ from .errors import InputError
 from .registry import HOOKS
 from .resume import NOT_FINITE
 
+# What the matching of queries (Mask2Former, DINO) says to costs that are not finite: SciPy's
+MATCHER_ERROR = "invalid numeric entries"
+
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Keep numbers that are not finite out of the weights, and stop where they stay.
 
-    A step whose gradients are not finite is left out, and what the layers counted meanwhile
-    (statistics of batch norms) is put back. After several such losses in a row training stops, and
-    tells which module was the first to give numbers that are not finite.
+    A step of the optimizer whose loss or gradients are not finite is left out, in all processes;
+    what layers counted meanwhile (statistics of batch norms) is put back. After several such steps
+    in a row training stops, and tells which module was the first to give numbers that are not
+    finite. Under mixed precision gradients may overflow until the loss scaler has found its scale:
+    those do not count.
 
     Args:
-        patience: After how many losses in a row.
+        patience: After how many steps in a row.
     """
 
     priority = "HIGH"  # before the hook that saves checkpoints
@@ -36,60 +43,122 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.buffers = [b for b in runner.model.buffers() if b.is_floating_point()]
         self.good_buffers = [b.clone() for b in self.buffers]
-        for optimizer in _optimizers(runner.optim_wrapper):
-            optimizer.register_step_pre_hook(self._check_gradients)
+        self.suspect = None  # the first batch since the last step whose loss was not finite
+        for wrapper in optim_wrappers(runner):
+            self._guard(wrapper)
+        loop = runner.train_loop
+        loop.run_iter = self._explaining(runner, loop.run_iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        self.left_out = False
+        self.is_finite, self.left_out = True, False
 
-    def _check_gradients(self, optimizer: torch.optim.Optimizer, args, kwargs) -> None:
-        """Make a step do nothing: parameters without gradient are passed over."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            self.left_out = True
-            for parameter in parameters:
-                parameter.grad = None
+    def _guard(self, wrapper: OptimWrapper) -> None:
+        """Let an optimizer look at losses and gradients: before it clips them, which may hide
+        what is not finite."""
+        update_params, step = wrapper.update_params, wrapper.step
+
+        def guarded_update(loss: Tensor, *args, **kwargs) -> None:
+            self.is_finite = self.is_finite and bool(loss.detach().isfinite().all())
+            update_params(loss, *args, **kwargs)
+
+        def guarded_step(**kwargs) -> None:
+            is_bad = not self.is_finite or self.suspect is not None
+            is_bad = is_bad or not (_scaler_helps(wrapper) or _has_finite_gradients(wrapper))
+            self.left_out = _in_any_process(is_bad)
+            self.in_a_row = self.in_a_row + 1 if self.left_out else 0
+            if not self.left_out:
+                step(**kwargs)
+
+        wrapper.update_params, wrapper.step = guarded_update, guarded_step
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
-        finite = torch.isfinite(torch.as_tensor(outputs["loss"]).detach().float()).all()
-        bad = (~finite | self.left_out).float().to(get_device())
-        all_reduce(bad, "max")  # all processes stop, or none
-        self.in_a_row = self.in_a_row + 1 if bad else 0
+        if self.is_finite:
+            sources, targets = self.buffers, self.good_buffers
+        else:
+            sources, targets = self.good_buffers, self.buffers
+            self.suspect = self.suspect or data_batch
+        if sources:
+            torch._foreach_copy_(targets, sources)
         runner.message_hub.update_info(NOT_FINITE, self.in_a_row)
-        if not bad:
-            _copy(self.buffers, self.good_buffers)
+        if not self.left_out:
             return
-        _copy(self.good_buffers, self.buffers)
+        suspect, self.suspect = self.suspect or data_batch, None
         runner.logger.warning(
             f"iteration {runner.iter + 1} has a loss or gradients that are not finite: its step is "
             "left out"
         )
-        if self.in_a_row < self.patience:
-            return
-        module = first_not_finite(runner.model, data_batch)
-        rate = max(lr for lrs in runner.optim_wrapper.get_lr().values() for lr in lrs)
-        last = runner.message_hub.get_info("last_ckpt")
-        raise InputError(
-            f"training stopped at iteration {runner.iter + 1}: the loss or its gradients were not "
-            f"finite {self.in_a_row} times in a row, at a learning rate of {rate:.3g}; the first "
-            f"output that is not finite is that of {module}; the last checkpoint before is "
-            f"{last or 'none'}: check the data, or take a lower learning rate"
-        )
+        if self.in_a_row >= self.patience:
+            context = optim_wrappers(runner)[0].optim_context(runner.model)
+            found = all_gather_object(first_not_finite(runner.model, suspect, context))
+            module = next(filter(None, found), "none of the modules: the loss or its gradient")
+            reason = f"the loss or its gradients were not finite {self.in_a_row} times in a row"
+            raise _stopped(runner, reason, module)
+
+    def _explaining(self, runner: Runner, run_iter: Callable) -> Callable:
+        """Say what is behind the error of a matcher, which comes before there is a loss."""
+
+        def run(*args) -> None:
+            try:
+                run_iter(*args)
+            except ValueError as e:
+                if MATCHER_ERROR not in str(e):
+                    raise
+                module = "known where one process trains alone"
+                if not is_distributed():  # the other processes would not take part
+                    context = optim_wrappers(runner)[0].optim_context(runner.model)
+                    module = first_not_finite(runner.model, args[-1], context)
+                raise _stopped(runner, "what the head matches is not finite", module) from e
+
+        return run
 
 
-def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.copy_(source)
+def _stopped(runner: Runner, reason: str, module: str | None) -> InputError:
+    rate = max(lr for lrs in runner.optim_wrapper.get_lr().values() for lr in lrs)
+    last = runner.message_hub.get_info("last_ckpt")
+    return InputError(
+        f"training stopped at iteration {runner.iter + 1}: {reason}, at a learning rate of "
+        f"{rate:.3g}; the first output that is not finite is that of {module}; the last checkpoint "
+        f"before is {last or 'none'}: check the data, or take a lower learning rate"
+    )
 
 
-def _optimizers(optim_wrapper) -> list[torch.optim.Optimizer]:
-    wrappers = getattr(optim_wrapper, "optim_wrappers", {"": optim_wrapper}).values()
-    return [wrapper.optimizer for wrapper in wrappers]
+def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
+    """Return the optimizers of a training, with all that mmengine has around them."""
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapperDict):
+        return list(wrapper.optim_wrappers.values())
+    return [wrapper]
 
 
-def first_not_finite(model: nn.Module, data_batch: dict) -> str:
-    """Return the name of the module whose output, in a training step, is not finite first."""
+def _has_finite_gradients(wrapper: OptimWrapper) -> bool:
+    parameters = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return not gradients or bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+
+
+def _scaler_helps(wrapper: OptimWrapper) -> bool:
+    """Tell whether a loss scaler leaves out a step that overflows, and takes a lower scale."""
+    scaler = getattr(wrapper, "loss_scaler", None)
+    is_fixed = getattr(wrapper, "_scale_update_param", None) is not None
+    return scaler is not None and scaler.is_enabled() and not is_fixed and scaler.get_scale() > 1
+
+
+def _in_any_process(flag: bool) -> bool:
+    flags = torch.tensor(float(flag), device=get_device())
+    all_reduce(flags, "max")
+    return bool(flags)
+
+
+def first_not_finite(
+    model: nn.Module, data_batch: dict, context: AbstractContextManager | None = None
+) -> str | None:
+    """Return the name of the module whose output, in a training step, is not finite first.
+
+    Args:
+        model: The model that is trained.
+        data_batch: As the dataloader gives it.
+        context: In which the forward runs, such as autocast.
+    """
     model = model.module if is_model_wrapper(model) else model
     found, handles = [], []
 
@@ -104,13 +173,16 @@ def first_not_finite(model: nn.Module, data_batch: dict) -> str:
         if name:
             handles.append(module.register_forward_hook(check(name)))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), context or nullcontext():
             data = model.data_preprocessor(data_batch, True)
             model._run_forward(data, mode="loss")
+    except ValueError:  # of a matcher, behind the module in question
+        if not found:
+            raise
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "none of the modules: the loss or its gradient"
+    return found[0] if found else None
 
 
 def _tensors_of(output) -> Iterator[Tensor]:

@@ -12,7 +12,6 @@ from mmengine.structures import BaseDataElement
 from .data_check import guard_pipeline
 from .pictures import draw_curves, draw_detection_sheet, draw_segmentation_sheet
 from .registry import HOOKS
-from .resume import LAST_CHECKPOINT
 
 
 @HOOKS.register_module()
@@ -98,6 +97,5 @@ class CurvesHook(Hook):
         path = Path(runner.work_dir) / "curves.png"
         draw_curves(scalars, path)
         print_log(f"curves: {path}", logger="current")
-        last = Path(runner.work_dir) / LAST_CHECKPOINT
-        if last.is_file():
-            print_log(f"checkpoint: {last.read_text().strip()}", logger="current")
+        if last := runner.message_hub.get_info("last_ckpt"):
+            print_log(f"checkpoint: {last}", logger="current")

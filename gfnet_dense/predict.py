@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from .errors import InputError
 from .models.resample import Size
 from .pictures import read_image
 from .sliding import labels_of, resized_labels, slide
+
+_SCOPE_LOCK = Lock()  # mmengine's default scope is one for all threads
 
 
 def predict(
@@ -58,10 +61,12 @@ def predict(
     packed = (pipeline(_as_loaded(image)) for image in images)
     for _, group in groupby(packed, key=lambda data: data["inputs"].shape):
         while batch := list(islice(group, batch_size)):
-            with torch.inference_mode():
-                yield from (_segment if _is_segmentor(model) else _detect)(
+            # Not while the caller holds the generator, whose code would run without gradients.
+            with torch.no_grad():
+                samples = (_segment if _is_segmentor(model) else _detect)(
                     model, pseudo_collate(batch)
                 )
+            yield from samples
 
 
 def check_window(model: nn.Module, window: Size | None) -> None:
@@ -79,7 +84,7 @@ def _pipeline(model: nn.Module) -> Compose:
     dataset = find_datasets(model.cfg.test_dataloader.dataset)[0]
     readers = ("LoadImage", "LoadAnnotations", "LoadPanoptic")
     transforms = [t for t in dataset["pipeline"] if not _name(t).startswith(readers)]
-    with DefaultScope.overwrite_default_scope(model.cfg.default_scope):
+    with _SCOPE_LOCK, DefaultScope.overwrite_default_scope(model.cfg.default_scope):
         return Compose(transforms)
 
 
@@ -99,23 +104,24 @@ def _as_loaded(image: np.ndarray) -> dict:
     )
 
 
-def _detect(model: nn.Module, batch: dict) -> Iterator[BaseDataElement]:
-    for sample in model.test_step(batch):
-        yield sample.cpu()
+def _detect(model: nn.Module, batch: dict) -> list[BaseDataElement]:
+    return [sample.cpu() for sample in model.test_step(batch)]
 
 
-def _segment(model: nn.Module, batch: dict) -> Iterator[BaseDataElement]:
+def _segment(model: nn.Module, batch: dict) -> list[BaseDataElement]:
     """As the segmentor's ``predict`` and ``postprocess_result``, which would hold the logits of
     all classes at the size of the image."""
     data = model.data_preprocessor(batch, False)
     samples = data["data_samples"]
     logits = model.inference(data["inputs"], [sample.metainfo for sample in samples])
+    predicted = []
     for one, sample in zip(logits, samples, strict=True):
         meta = sample.metainfo
         left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
         one = one[:, top : one.shape[1] - bottom, left : one.shape[2] - right]
         labels = resized_labels(one, meta["ori_shape"], model.align_corners, threshold_of(model))
-        yield _as_sample(sample, labels)
+        predicted.append(_as_sample(sample, labels))
+    return predicted
 
 
 def _predict_in_windows(
@@ -132,7 +138,7 @@ def _predict_in_windows(
         metas = [dict(img_shape=tuple(inputs.shape[2:]))]
         return model.encode_decode(inputs, metas)[0, :, : size[0], : size[1]]
 
-    with torch.inference_mode():
+    with torch.no_grad():
         bands = slide(logits_of, image.shape[:2], window, stride)
         labels = torch.cat([labels_of(band, threshold_of(model)).cpu() for band in bands])
     return _as_sample(SegDataSample(metainfo=dict(ori_shape=image.shape[:2])), labels)

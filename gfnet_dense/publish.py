@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .checkpoints import describe_arch, read_checkpoint, unwrap
 from .errors import InputError
+from .files import replace
 from .models.base import stage_grids
 from .models.loading import adapt_state_dict, stored_grid
 from .models.resample import Size, check_resize_mode
@@ -130,7 +131,7 @@ def save(
                 while block := file.read(2**20):
                     digest.update(block)
             target = target.with_name(f"{target.stem}-{digest.hexdigest()[:8]}{target.suffix}")
-        os.replace(part, target)
+        replace(part, target)
     finally:
         part.unlink(missing_ok=True)
     return target

@@ -13,11 +13,11 @@ from .errors import InputError
 from .registry import HOOKS
 
 LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name for the file that names the newest one
-
+NONE_YET = "none"  # in that file, of a training that has written no checkpoint
 
 # In the message hub, which checkpoints hold:
 VALIDATED = "validated_at"  # how far the training was at the last validation
-NOT_FINITE = "not_finite"  # how many losses in a row were not, until now; of FiniteLossHook
+NOT_FINITE = "not_finite"  # how many steps in a row were not, until now; of FiniteLossHook
 
 
 @HOOKS.register_module()
@@ -26,8 +26,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     It removes the oldest checkpoint, and the best one so far, before it writes another. A training
     that was interrupted between a checkpoint and the validation behind it goes on with that
-    validation. While losses are not finite no checkpoint is written; the one that is due comes
-    when they are again.
+    validation. A checkpoint that is due while losses are not finite, or between two steps of an
+    optimizer that accumulates gradients, is written when they are, and at the step, if it is one
+    of iterations and not the last.
     """
 
     is_due = False
@@ -36,6 +37,14 @@ class CheckpointHook(MMEngineCheckpointHook):
         super().before_train(runner)
         loop = runner.train_loop
         done, end = _progress(runner)
+        if done == 0 and is_main_process():
+            # Whatever else is in the folder is of another training.
+            Path(runner.work_dir, LAST_CHECKPOINT).write_text(NONE_YET)
+        if isinstance(loop, EpochBasedTrainLoop) and not self.by_epoch:
+            runner.logger.warning(
+                "checkpoints within an epoch: a training resumed from one repeats the whole epoch"
+            )
+        loop._decide_current_val_interval()
         due = done > 0 and (done % loop.val_interval == 0 or done == end)
         if runner.val_loop is None or done < loop.val_begin or not due:
             return
@@ -49,15 +58,17 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         super().after_train_iter(runner, *args, **kwargs)
-        if self.is_due and not runner.message_hub.get_info(NOT_FINITE) and not self.by_epoch:
+        if self.is_due:
             self._save_checkpoint(runner)
 
     def _save_checkpoint(self, runner: Runner) -> None:
-        self.is_due = bool(runner.message_hub.get_info(NOT_FINITE))
-        if self.is_due:
-            runner.logger.warning("the checkpoint is not written while losses are not finite")
-            return
-        super()._save_checkpoint(runner)
+        can_wait = not self.by_epoch and not self.is_last_train_iter(runner)
+        is_bad = bool(runner.message_hub.get_info(NOT_FINITE))
+        if is_bad and can_wait and not self.is_due:
+            runner.logger.warning("no checkpoint is written until losses are finite again")
+        self.is_due = can_wait and (is_bad or _accumulates(runner))
+        if not self.is_due:
+            super()._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         keep = self.max_keep_ckpts
@@ -66,7 +77,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         steps = [*(each for each in self.keep_ckpt_ids if each != step), step]
         self.keep_ckpt_ids = deque(steps[-keep:], keep)
-        runner.message_hub.update_info("keep_ckpt_ids", steps[-keep:])
+        # With those that go: if the training is killed before they have, resuming removes them.
+        runner.message_hub.update_info("keep_ckpt_ids", steps)
         self.max_keep_ckpts = -1  # nothing to remove for it
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
@@ -76,17 +88,29 @@ class CheckpointHook(MMEngineCheckpointHook):
             _remove(Path(self.out_dir, self.filename_tmpl.format(old)))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        if not hasattr(self, "best_ckpt_path"):  # none is kept, or one for each of several metrics
-            super()._save_best_checkpoint(runner, metrics)
-            return
-        old, self.best_ckpt_path = self.best_ckpt_path, None  # nothing to remove for it
+        backend, self.file_backend = self.file_backend, _LateRemovals(self.file_backend)
+        removed = self.file_backend.removed
         try:
             super()._save_best_checkpoint(runner, metrics)
         finally:
-            new = self.best_ckpt_path
-            self.best_ckpt_path = new or old
-        if old and new and new != old:
-            _remove(Path(old))
+            self.file_backend = backend
+        best = getattr(self, "best_ckpt_path_dict", {"": getattr(self, "best_ckpt_path", None)})
+        kept = {Path(path).name for path in best.values() if path}
+        for name in {Path(path).name for path in removed} - kept:
+            _remove(Path(self.out_dir, name))  # the path may be of a folder that this is a copy of
+
+
+class _LateRemovals:
+    """A file backend that only notes what is to be removed."""
+
+    def __init__(self, backend):
+        self.backend, self.removed = backend, []
+
+    def remove(self, path: str) -> None:
+        self.removed.append(path)
+
+    def __getattr__(self, name: str):
+        return getattr(self.backend, name)
 
 
 def _progress(runner: Runner) -> tuple[int, int]:
@@ -97,16 +121,29 @@ def _progress(runner: Runner) -> tuple[int, int]:
     return loop.iter, loop.max_iters
 
 
+def _accumulates(runner: Runner) -> bool:
+    """Tell whether gradients wait for the next step, which no checkpoint holds."""
+    wrapper = runner.optim_wrapper
+    counts = getattr(wrapper, "_accumulative_counts", 1)
+    return counts > 1 and wrapper._inner_count % counts != 0
+
+
 def _remove(path: Path) -> None:
     if is_main_process():
         path.unlink(missing_ok=True)
 
 
-def newest_checkpoint(work_dir: Path) -> tuple[Path, dict] | None:
+def newest_checkpoint(
+    work_dir: Path, out_dir: str | None = None, filename_tmpl: str | None = None
+) -> tuple[Path, dict] | None:
     """Return the newest whole checkpoint of a training, with what it holds.
 
     It is the one that ``last_checkpoint`` names; where that is missing, torn or damaged, the one
     that was written last and can be read.
+
+    Args:
+        work_dir: Of the training.
+        out_dir, filename_tmpl: Those of the hook that writes checkpoints, see mmengine.
 
     Returns:
         Its path and its content, None if there is no checkpoint.
@@ -114,14 +151,19 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path, dict] | None:
     Raises:
         InputError: If there are checkpoints but none can be read.
     """
-    files = [p for name in ("iter_*.pth", "epoch_*.pth") for p in work_dir.glob(name)]
+    folder = Path(out_dir, work_dir.name) if out_dir else work_dir
+    names = [filename_tmpl] if filename_tmpl else ["iter_{}.pth", "epoch_{}.pth"]
+    files = [p for name in names for p in folder.glob(name.format("*"))]
     files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     pointer = work_dir / LAST_CHECKPOINT
-    if pointer.is_file():
-        named = Path(pointer.read_text(errors="replace").strip())
-        named = named if named.is_file() else work_dir / named.name  # the folder was moved
-        if named.is_file():
-            files = [named, *(path for path in files if path != named)]
+    named = pointer.read_text(errors="replace").strip() if pointer.is_file() else ""
+    if named == NONE_YET:  # killed before the first one was named
+        files = [p for p in files if p.stat().st_mtime > pointer.stat().st_mtime]
+    elif named:
+        # First in the folder itself, which may be a copy of the one in which it was written.
+        places = [folder / Path(named).name, Path(named)]
+        found = [path for path in places if path.is_file()][:1]
+        files = [*found, *(path for path in files if path not in found)]
     reasons = []
     for path in files:
         try:
@@ -131,7 +173,7 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path, dict] | None:
             print_log(f"left out: {e}", logger="current")
     if reasons:
         raise InputError(
-            f"nothing to resume from: of {len(files)} checkpoints in {work_dir} none can be read "
+            f"nothing to resume from: of {len(files)} checkpoints in {folder} none can be read "
             f"({reasons[0]}); without --resume the training starts anew"
         )
     return None

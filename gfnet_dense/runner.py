@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
@@ -16,6 +16,7 @@ from torch import nn
 from .checkpoints import check_dtypes, describe_arch, misfit, unwrap
 from .errors import InputError, building
 from .files import replace
+from .processes import AverageStatisticsHook, check_same_start
 from .seeding import SeedHook, with_seeds
 
 # Environment and config dumps, a line for every parameter, and advice to authors of libraries.
@@ -47,6 +48,7 @@ class DenseRunner(Runner):
         if self.distributed and not torch.cuda.is_available() and not is_distributed():
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
+        check_same_start(self.cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for a distributed run; mmengine's wrapping is for GPUs alone."""
@@ -58,13 +60,18 @@ class DenseRunner(Runner):
             find_unused_parameters=self.cfg.get("find_unused_parameters", False),
         )
 
+    def build_train_loop(self, loop):
+        """Build the loop with samples that do not depend on what was loaded before."""
+        if isinstance(self._train_dataloader, dict):
+            with building("the data of the config"):
+                self._train_dataloader = with_seeds(self._train_dataloader)
+        return super().build_train_loop(loop)
+
     @staticmethod
-    def build_dataloader(dataloader, *args, **kwargs):
+    def build_dataloader(*args, **kwargs):
         """Build a dataloader, or say in one sentence why the config's cannot be built."""
         with building("the data of the config"):
-            if isinstance(dataloader, dict) and dataloader["sampler"].get("shuffle", True):
-                dataloader = with_seeds(dataloader)
-            return Runner.build_dataloader(dataloader, *args, **kwargs)
+            return Runner.build_dataloader(*args, **kwargs)
 
     def build_param_scheduler(self, *args, **kwargs):
         """Build the schedules, or say in one sentence why the config's cannot be built."""
@@ -74,23 +81,29 @@ class DenseRunner(Runner):
     def register_hooks(self, *args, **kwargs) -> None:
         super().register_hooks(*args, **kwargs)
         self.register_hook(SeedHook())
+        if self.distributed and not torch.cuda.is_available():
+            self.register_hook(AverageStatisticsHook())
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Save under another name first: a disk may be full, a process be killed meanwhile."""
-        part = f".{filename}.part"
+        part, failure = f".{filename}.part", None
         try:
             super().save_checkpoint(out_dir, part, *args, **kwargs)
             if is_main_process():
                 replace(Path(out_dir, part), Path(out_dir, filename))
         except OSError as e:
-            raise InputError(
-                f"{Path(out_dir, filename)} could not be written ({e.strerror or e}); the "
-                "checkpoint before it is whole: when there is room, the same command with --resume "
-                "goes on from there"
-            ) from e
+            failure = e.strerror or str(e)
         finally:
             if is_main_process():
                 Path(out_dir, part).unlink(missing_ok=True)
+        failures = [failure]
+        broadcast_object_list(failures)  # of the one that writes: all stop, or none
+        if failures[0]:
+            raise InputError(
+                f"{Path(out_dir, filename)} could not be written ({failures[0]}); the checkpoint "
+                "before it is whole: when there is room, the same command with --resume goes on "
+                "from there"
+            )
 
     def load_checkpoint(self, filename, map_location="cpu", strict=False, **kwargs) -> dict:
         """Load a checkpoint, or raise InputError where it does not fit.

@@ -1,5 +1,6 @@
 """Batches in which nothing is labelled: losses and gradients stay finite."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
@@ -23,6 +24,42 @@ def build(name):
     return MODELS.build(cfg.model).train()
 
 
+def segmentation_samples(num_labelled):
+    """Two samples, of which the last ones have labels."""
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for i in range(2):
+        labels = torch.full((1, 128, 128), 255)
+        if i >= 2 - num_labelled:
+            labels[:, :64] = 1
+        sample = SegDataSample(metainfo=dict(img_shape=(128, 128), ori_shape=(128, 128)))
+        sample.gt_sem_seg = PixelData(data=labels)
+        samples.append(sample)
+    return samples
+
+
+def detection_samples(num_labelled):
+    """Two samples, of which the last ones have a box."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    samples = []
+    for i in range(2):
+        shape = dict(img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1, 1))
+        sample = DetDataSample(
+            metainfo=dict(shape, batch_input_shape=(128, 128), pad_shape=(128, 128))
+        )
+        count = int(i >= 2 - num_labelled)
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([[20.0, 30.0, 80.0, 90.0]])[:count],
+            labels=torch.zeros(count, dtype=torch.long),
+            masks=BitmapMasks(np.ones((count, 128, 128), np.uint8), 128, 128),
+        )
+        samples.append(sample)
+    return samples
+
+
 def check(model, samples):
     inputs = [torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8) for _ in samples]
     data = model.data_preprocessor({"inputs": inputs, "data_samples": samples}, True)
@@ -39,34 +76,10 @@ def check(model, samples):
 @pytest.mark.parametrize("ignored", [1, 2])
 def test_segmentors(name, ignored):
     """In one of two images, or in both."""
-    from mmseg.structures import SegDataSample
-
-    samples = []
-    for i in range(2):
-        labels = torch.full((1, 128, 128), 255)
-        if i >= ignored:
-            labels[:, :64] = 1
-        sample = SegDataSample(metainfo=dict(img_shape=(128, 128), ori_shape=(128, 128)))
-        sample.gt_sem_seg = PixelData(data=labels)
-        samples.append(sample)
-    check(build(name), samples)
+    check(build(name), segmentation_samples(num_labelled=2 - ignored))
 
 
 @needs_operators
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors(name):
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-
-    model, samples = build(name), []
-    for _ in range(2):
-        shape = dict(img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1, 1))
-        sample = DetDataSample(
-            metainfo=dict(shape, batch_input_shape=(128, 128), pad_shape=(128, 128))
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long),
-            masks=BitmapMasks([], 128, 128),
-        )  # fmt: skip
-        samples.append(sample)
-    check(model, samples)
+    check(build(name), detection_samples(num_labelled=0))

@@ -1,8 +1,14 @@
 """Checkpoints of a training that stops at a bad moment."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import ConfigDict
+from mmengine.hooks import Hook
 
+from gfnet_dense import cli, resume
 from gfnet_dense.checkpoints import read_checkpoint
 from gfnet_dense.errors import InputError
 from gfnet_dense.resume import newest_checkpoint
@@ -12,18 +18,6 @@ from tests.toy import toy_runner
 
 def names(folder, pattern="*.pth"):
     return sorted(path.name for path in folder.glob(pattern))
-
-
-@pytest.mark.parametrize("at", [2, 4, 6])
-def test_resumed_training_ends_as_a_whole_one(at, tmp_path):
-    toy_runner(tmp_path / "whole", max_iters=8, max_keep_ckpts=-1, val=True).train()
-    toy_runner(tmp_path / "half", max_iters=at, val=True).train()
-    assert names(tmp_path / "half") == [f"iter_{at}.pth"]
-    start = tmp_path / "half" / f"iter_{at}.pth"
-    toy_runner(tmp_path / "half", max_iters=8, resume=start, val=True).train()
-    whole, resumed = (state_of(tmp_path / name / "iter_8.pth") for name in ("whole", "half"))
-    assert_same(whole, resumed)
-    assert names(tmp_path / "half") == ["iter_8.pth"]
 
 
 class Stopped(Exception):
@@ -44,6 +38,50 @@ def stop_at(runner, name):
         runner.train()
 
 
+ACCUMULATING = dict(optim_wrapper=dict(accumulative_counts=4), interval=3)
+RUNS = {  # settings, the last checkpoint, those to resume from
+    "iterations": (dict(max_iters=12), "iter_12", ["iter_2", "iter_4", "iter_6"]),
+    "epochs": (dict(max_epochs=3), "epoch_3", ["epoch_1", "epoch_2"]),
+    "workers": (dict(max_epochs=3, num_workers=2), "epoch_3", ["epoch_2"]),
+    "not shuffled": (dict(max_iters=12, shuffle=False), "iter_12", ["iter_6"]),
+    # Due at 3, 6, 9; written when the window of four is full.
+    "accumulating": (dict(max_iters=16, **ACCUMULATING), "iter_16", ["iter_4", "iter_8"]),
+    "averaging": (dict(max_iters=12, hooks=[dict(type="EMAHook")]), "iter_12", ["iter_4"]),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_resumed_training_ends_as_a_whole_one(kind, tmp_path):
+    settings, last, starts = RUNS[kind]
+    toy_runner(tmp_path / "whole", max_keep_ckpts=-1, val=True, **settings).train()
+    expected = state_of(tmp_path / "whole" / f"{last}.pth")
+    for start in starts:
+        folder = tmp_path / start
+        stop_after(toy_runner(folder, val=True, **settings), f"{start}.pth")
+        assert names(folder) == [f"{start}.pth"]
+        toy_runner(folder, resume=folder / f"{start}.pth", val=True, **settings).train()
+        assert_same(expected, state_of(folder / f"{last}.pth"))
+        assert names(folder) == [f"{last}.pth"]
+
+
+def stop_after(runner, name):
+    """Let a training stop once a file of this name is written, and named as the last one."""
+    runner.register_hook(_StopHook(name), priority="LOWEST")
+    with pytest.raises(Stopped):
+        runner.train()
+
+
+class _StopHook(Hook):
+    def __init__(self, name):
+        self.name = name
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if (Path(runner.work_dir) / self.name).exists():
+            raise Stopped
+
+    after_train_epoch = after_train_iter
+
+
 def test_the_last_checkpoint_stays_until_the_next_is_whole(tmp_path):
     stop_at(toy_runner(tmp_path), "iter_4.pth")
     assert names(tmp_path) == ["iter_2.pth"]
@@ -56,6 +94,68 @@ def test_the_best_checkpoint_stays_until_the_next_is_whole(tmp_path):
     assert names(tmp_path / "all", "best*") == ["best_mean_iter_8.pth"]
     stop_at(toy_runner(tmp_path / "stopped", **settings), "best_mean_iter_8.pth")
     assert names(tmp_path / "stopped") == ["best_mean_iter_4.pth", "iter_8.pth"]
+
+
+def test_each_of_several_best_checkpoints_stays_until_the_next_is_whole(tmp_path):
+    settings = dict(val=True, save_best=["mean", "negative"], rule="greater")
+    stop_at(toy_runner(tmp_path, **settings), "best_mean_iter_8.pth")
+    expected = ["best_mean_iter_4.pth", "best_negative_iter_4.pth", "iter_8.pth"]
+    assert names(tmp_path) == expected
+
+
+def test_what_a_killed_training_could_not_remove_goes_when_it_is_resumed(tmp_path, monkeypatch):
+    def stopping(path):
+        raise Stopped
+
+    monkeypatch.setattr(resume, "_remove", stopping)
+    with pytest.raises(Stopped):
+        toy_runner(tmp_path).train()
+    monkeypatch.undo()
+    assert names(tmp_path) == ["iter_2.pth", "iter_4.pth"]
+    toy_runner(tmp_path, resume=tmp_path / "iter_4.pth").train()
+    assert names(tmp_path) == ["iter_8.pth"]
+
+
+def test_a_copied_folder_is_a_training_of_its_own(tmp_path):
+    settings = dict(val=True, save_best="mean", rule="greater")
+    toy_runner(tmp_path / "a", max_iters=4, **settings).train()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    path, _ = newest_checkpoint(tmp_path / "b")
+    assert path == tmp_path / "b" / "iter_4.pth"
+    toy_runner(tmp_path / "b", resume=path, **settings).train()
+    assert names(tmp_path / "a") == ["best_mean_iter_4.pth", "iter_4.pth"]
+    assert names(tmp_path / "b") == ["best_mean_iter_8.pth", "iter_8.pth"]
+
+
+def test_a_training_started_anew_does_not_go_on_with_an_old_one(tmp_path):
+    toy_runner(tmp_path).train()
+    stop_at(toy_runner(tmp_path), "iter_2.pth")
+    assert names(tmp_path) == ["iter_8.pth"]
+    assert newest_checkpoint(tmp_path) is None
+    stop_after(toy_runner(tmp_path, max_keep_ckpts=-1), "iter_2.pth")
+    path, _ = newest_checkpoint(tmp_path)
+    assert path.name == "iter_2.pth"
+
+
+def test_nothing_to_resume_from_is_a_start_from_load_from(tmp_path, capsys):
+    cfg = ConfigDict(model={}, work_dir=str(tmp_path), load_from="weights.pth")
+    cli.prepare_training(cfg, resume=True, amp=False)
+    assert not cfg.resume and cfg.load_from == "weights.pth"
+    assert "starts anew" in capsys.readouterr().err
+    toy_runner(tmp_path, max_iters=2).train()
+    cli.prepare_training(cfg, resume=True, amp=False)
+    assert cfg.resume and Path(cfg.load_from) == tmp_path / "iter_2.pth"
+    assert cfg.randomness.seed == 1
+
+
+def test_checkpoints_in_another_folder_under_another_name(tmp_path):
+    hook = dict(out_dir=str(tmp_path / "big"), filename_tmpl="step-{}.pth")
+    toy_runner(tmp_path / "run", **hook).train()
+    assert names(tmp_path / "big" / "run") == ["step-8.pth"]
+    for text in (str(tmp_path / "big/run/step-8.pth"), ""):
+        (tmp_path / "run" / "last_checkpoint").write_text(text)
+        path, _ = newest_checkpoint(tmp_path / "run", **hook)
+        assert path == tmp_path / "big" / "run" / "step-8.pth"
 
 
 def test_a_validation_that_was_missed_is_made_up_for(tmp_path):

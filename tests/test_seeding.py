@@ -4,21 +4,19 @@ import pytest
 import torch
 
 from gfnet_dense.runner import DenseRunner
-from gfnet_dense.seeding import SeededDataset
-from tests.toy import ToyNumbers  # registers it
+from gfnet_dense.seeding import SeededDataset, with_seeds
+from tests.toy import ToyNumbers, toy_runner
 
 
 def loader(num_workers, sampler="InfiniteSampler", **more):
-    return DenseRunner.build_dataloader(
-        dict(
-            batch_size=2,
-            num_workers=num_workers,
-            dataset=dict(type="ToyNumbers", length=9),
-            sampler=dict(type=sampler, shuffle=True),
-            **more,
-        ),
-        seed=3,
+    config = dict(
+        batch_size=2,
+        num_workers=num_workers,
+        dataset=dict(type="ToyNumbers", length=9),
+        sampler=dict(type=sampler, shuffle=True),
+        **more,
     )
+    return DenseRunner.build_dataloader(with_seeds(config), seed=3)
 
 
 def batches(dataloader, count):
@@ -59,13 +57,8 @@ def test_the_wrapper_is_the_dataset_in_all_else():
     assert len(pickle.loads(pickle.dumps(dataset))) == 5  # workers that are spawned
 
 
-def test_other_loaders_stay_as_they_are():
-    dataloader = DenseRunner.build_dataloader(
-        dict(
-            batch_size=2,
-            num_workers=0,
-            dataset=dict(type="ToyNumbers"),
-            sampler=dict(type="DefaultSampler", shuffle=False),
-        )
-    )
-    assert type(dataloader.dataset) is ToyNumbers
+def test_the_training_of_a_runner_is_seeded_its_validation_not(tmp_path):
+    runner = toy_runner(tmp_path, max_iters=2, val=True)
+    runner.train()
+    assert type(runner.train_dataloader.dataset) is SeededDataset
+    assert type(runner.val_dataloader.dataset) is ToyNumbers

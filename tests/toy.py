@@ -3,7 +3,9 @@
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, METRICS, MODELS, OPTIM_WRAPPERS
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from gfnet_dense.runner import DenseRunner
@@ -30,41 +32,93 @@ class ToyNumbers:
 
 @MODELS.register_module()
 class ToyNet(BaseModel):
-    def __init__(self, infinite_gradient_at=None):
+    """Linear layers and a batch norm, some of whose forwards go wrong.
+
+    Args:
+        infinite_gradient_at: The number of a forward whose loss is finite, its gradient not.
+        infinite_loss_at: Of a forward whose loss is not finite, its gradient is.
+        loss_weight: A factor.
+        matches: Raise what a matching by SciPy does, of what is not finite.
+    """
+
+    def __init__(
+        self, infinite_gradient_at=(), infinite_loss_at=(), matches=False, loss_weight=1.0
+    ):
         super().__init__()
         self.first, self.norm, self.last = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
         self.dropout = nn.Dropout(0.3)
-        self.infinite_gradient_at, self.steps = infinite_gradient_at, 0
+        self.infinite_gradient_at, self.infinite_loss_at = infinite_gradient_at, infinite_loss_at
+        self.matches, self.loss_weight, self.steps = matches, loss_weight, 0
 
     def forward(self, inputs, mode="tensor"):
         y = self.last(self.dropout(self.norm(self.first(torch.stack(list(inputs))))))
         if mode == "predict":
             return [dict(y=float(each)) for each in y]
-        loss = (y - 1).square().mean()
+        loss = self.loss_weight * (y - 1).square().mean()
         self.steps += mode == "loss"
-        if self.steps == self.infinite_gradient_at:
-            loss = loss + (loss * 0).sqrt()  # finite, its gradient is not
+        if self.steps in self.infinite_gradient_at:
+            loss = loss + (loss * 0).sqrt()
+        if self.steps in self.infinite_loss_at:
+            loss = loss + float("inf")
+        if self.matches:
+            linear_sum_assignment(y.detach().numpy())
         return {"loss": loss}
+
+
+@OPTIM_WRAPPERS.register_module()
+class ToyScaler(OptimWrapper):
+    """The steps of mmengine's AmpOptimWrapper, which asks for a GPU, with PyTorch's loss scaler."""
+
+    def __init__(self, init_scale=2.0**16, fixed_scale=None, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler("cpu", init_scale=fixed_scale or init_scale)
+        self._scale_update_param = fixed_scale
+
+    def backward(self, loss, **kwargs):
+        self.loss_scaler.scale(loss).backward(**kwargs)
+        self._inner_count += 1
+
+    def step(self, **kwargs):
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update(self._scale_update_param)
 
 
 @METRICS.register_module()
 class ToyMean(BaseMetric):
-    """The mean of what is predicted."""
+    """The mean of what is predicted, and its negative."""
 
     def process(self, data_batch, data_samples):
         self.results += [sample["y"] for sample in data_samples]
 
     def compute_metrics(self, results):
-        return {"mean": sum(results) / len(results)}
+        mean = sum(results) / len(results)
+        return {"mean": mean, "negative": -mean}
 
 
 def toy_runner(
-    work_dir, max_iters=8, broken=(), model=None, resume=None, val=False, num_workers=0, **hook
-):
-    """Build a runner; ``hook`` are settings of the checkpoints."""
+    work_dir, max_iters=8, max_epochs=None, broken=(), model=None, resume=None, val=False,
+    num_workers=0, shuffle=True, optim_wrapper=None, hooks=(), **checkpoint,
+):  # fmt: skip
+    """Build a runner.
+
+    Args:
+        max_epochs: Train for so many epochs, instead of ``max_iters`` iterations.
+        broken, shuffle, num_workers: Of the data.
+        val: Validate as well.
+        optim_wrapper, hooks: Further settings, further hooks.
+        checkpoint: Settings of the hook that writes them.
+    """
     torch.manual_seed(0)
-    checkpoint = dict(type="gfnet_dense.CheckpointHook", by_epoch=False, interval=2)
-    checkpoint |= dict(max_keep_ckpts=1) | hook
+    if max_epochs is None:
+        train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=4)
+        sampler = "InfiniteSampler"
+        checkpoint = dict(interval=2) | checkpoint
+    else:
+        train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs)
+        sampler = "DefaultSampler"
+        checkpoint = dict(interval=1) | checkpoint
+    checkpoint = dict(by_epoch=max_epochs is not None, max_keep_ckpts=1) | checkpoint
+    checkpoint["type"] = "gfnet_dense.CheckpointHook"
 
     def loader(sampler, shuffle, **dataset):
         return dict(
@@ -83,12 +137,12 @@ def toy_runner(
         model=dict(type="ToyNet", **(model or {})),
         work_dir=str(work_dir),
         experiment_name=f"toy_{toy_runner.count}",  # loggers and message hubs are global, by name
-        train_dataloader=loader("InfiniteSampler", True, broken=broken),
-        train_cfg=dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=4),
-        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01)),
+        train_dataloader=loader(sampler, shuffle, broken=broken),
+        train_cfg=train_cfg,
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01)) | (optim_wrapper or {}),
         param_scheduler=dict(type="PolyLR", by_epoch=False, begin=0, end=16),
         default_hooks=dict(checkpoint=checkpoint, logger=None),
-        custom_hooks=[dict(type="gfnet_dense.FiniteLossHook", patience=3)],
+        custom_hooks=[dict(type="gfnet_dense.FiniteLossHook", patience=3), *hooks],
         randomness=dict(seed=1),
         load_from=str(resume) if resume else None,
         resume=bool(resume),

@@ -155,9 +155,8 @@ class Labels:
         dataset["data_prefix"] = dict(img_path="images", seg_map_path="labels")
         sampler = dict(type="InfiniteSampler", shuffle=True)
         with_default_scope("mmseg")
-        self.dataset = DenseRunner.build_dataloader(
-            dict(batch_size=1, num_workers=0, dataset=dataset, sampler=sampler), seed=0
-        ).dataset
+        loader = dict(batch_size=1, num_workers=0, dataset=dataset, sampler=sampler)
+        self.dataset = DenseRunner.build_dataloader(loader, seed=0).dataset
         guard_pipeline(self.dataset)
 
     def make(self, rng: random.Random) -> bytes:

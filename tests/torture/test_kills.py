@@ -40,7 +40,8 @@ def folder(tmp_path_factory, demo_data):
 def state_of(path):
     """All that a training is, but for the times in its logs."""
     checkpoint = read_checkpoint(path)
-    kept = {key: checkpoint[key] for key in ("state_dict", "optimizer", "param_schedulers")}
+    keys = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
+    kept = {key: checkpoint[key] for key in keys if key in checkpoint}
     return kept | {"iter": checkpoint["meta"]["iter"]}
 
 
