@@ -18,21 +18,22 @@ from typing import NoReturn
 
 from .errors import InputError, building
 
-# oneDNN, PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each shape. A
-# detector never meets most of its shapes again, and memory grows with them: docs/detection.md.
-# PyTorch keeps as many of its own around them.
+# oneDNN, PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each shape, and
+# PyTorch as many of its own around them. Most shapes of detectors, and of whole images, never come
+# again, and memory grows with them: docs/reliability.md.
 ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "64"}
 # What a launcher sets for its processes, and its command
 LAUNCHERS = {
     "pytorch": ("RANK", "torchrun --nproc-per-node=GPUS"),
     "slurm": ("SLURM_PROCID", "srun --ntasks=GPUS python"),
-    "mpi": ("OMPI_COMM_WORLD_LOCAL_RANK", "mpirun -n GPUS python"),
 }
 # What the file system refuses is not a defect of the program.
 REFUSALS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOENT, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS,
 }  # fmt: skip
+# What gloo and NCCL say where another process of the training has ended
+PEER_IS_GONE = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -60,6 +61,10 @@ def plain_errors() -> Iterator[None]:
         if e.errno not in REFUSALS:
             raise
         sys.exit(f"error: {e.filename or 'a file'} could not be written or read: {e.strerror}")
+    except RuntimeError as e:
+        if "RANK" not in os.environ or not PEER_IS_GONE.search(str(e)):
+            raise
+        sys.exit(1)  # the process that has ended tells why
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -139,7 +144,7 @@ def add_trust_argument(parser: ArgumentParser) -> None:
 def add_run_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of every command that runs a model on one or several GPUs."""
     add_config_arguments(parser)
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--launcher", choices=["none", *LAUNCHERS], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
@@ -154,6 +159,8 @@ def read_config(path: str | Path):
     path = Path(path)
     if not path.is_file():
         raise InputError(f"the config {path} does not exist; the project's own are in configs/")
+    for name, value in ONEDNN_CACHE.items():  # read at the first convolution
+        os.environ.setdefault(name, value)
     try:
         cfg = Config.fromfile(path)
         if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
@@ -164,8 +171,6 @@ def read_config(path: str | Path):
             import_module(f"{cfg.default_scope}.datasets")
             if cfg.default_scope == "mmdet":
                 import_module("mmdet.models")
-                for name, value in ONEDNN_CACHE.items():
-                    os.environ.setdefault(name, value)
     except InputError:
         raise
     except Exception as e:  # whatever a Python file can raise
@@ -257,10 +262,8 @@ def set_launcher(cfg, args: argparse.Namespace) -> None:
     import torch
 
     cfg.launcher = args.launcher
-    if args.launcher in ("slurm", "mpi") and not torch.cuda.is_available():
-        raise InputError(
-            f"--launcher {args.launcher} needs GPUs, none was found: without, take torchrun"
-        )
+    if args.launcher == "slurm" and not torch.cuda.is_available():
+        raise InputError("--launcher slurm needs GPUs, none was found: without, take torchrun")
     variable, command = LAUNCHERS.get(args.launcher, ("PATH", ""))
     if variable not in os.environ:
         raise InputError(

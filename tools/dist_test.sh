@@ -7,4 +7,4 @@ if [ $# -lt 3 ]; then
   echo "error: usage: tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]" >&2
   exit 2
 fi
-exec "$(dirname "$0")/launch.sh" test.py "$3" "$1" "$2" "${@:4}"
+exec "${PYTHON:-python}" "$(dirname "$0")/launch.py" test.py "$3" "$1" "$2" "${@:4}"

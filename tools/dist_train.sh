@@ -7,4 +7,4 @@ if [ $# -lt 2 ]; then
   echo "error: usage: tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]" >&2
   exit 2
 fi
-exec "$(dirname "$0")/launch.sh" train.py "$2" "$1" "${@:3}"
+exec "${PYTHON:-python}" "$(dirname "$0")/launch.py" train.py "$2" "$1" "${@:3}"

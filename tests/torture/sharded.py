@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 import torch
 from torch import distributed
@@ -31,13 +30,11 @@ def main(out: str) -> None:
     stored = sum(p.to_local().numel() for p in model.parameters())
     images = torch.randn(count, 3, 96, 80, dtype=torch.float64)
     sharded = gradients(model, images[rank : rank + 1])
-    expected, worst = gradients(whole, images), 0.0
-    for name, gradient in sharded.items():
-        difference = gradient.full_tensor() - expected[name]
-        worst = max(worst, float(difference.norm() / expected[name].norm()))
+    sharded = {name: gradient.full_tensor() for name, gradient in sharded.items()}
+    expected = gradients(whole, images)
     if rank == 0:
         share = stored / sum(p.numel() for p in whole.parameters())
-        Path(out).write_text(f"{worst} {share}")
+        torch.save({"whole": expected, "sharded": sharded, "share": share}, out)
     distributed.barrier()
     os._exit(0)  # gloo's threads sometimes abort at their end
 
