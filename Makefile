@@ -14,7 +14,7 @@ test: install-det lint
 	$(PY) -m pytest
 
 torture: install-det
-	$(PY) -m pytest tests/torture --torture
+	$(PY) -m tests.torture
 
 install:
 	@$(PYTHON) tools/install.py

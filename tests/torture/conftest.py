@@ -5,13 +5,16 @@ docs/reliability.md.
 """
 
 import platform
+from collections import Counter
 from datetime import date
+from pathlib import Path
 
 import pytest
 import torch
 
 from gfnet_dense.benchmark.report import align, insert_block
 from tests.conftest import ROOT
+from tests.torture import FILES, PATHS
 
 FIGURES = pytest.StashKey[list]()
 PAGE = ROOT / "docs" / "reliability.md"
@@ -40,14 +43,25 @@ def figure(request):
     return write
 
 
+def is_complete(reporter, exitstatus) -> bool:
+    """Tell whether all of the tests have run and passed, none of them left out."""
+    chosen = [Path(argument).resolve() for argument in reporter.config.args]
+    left_out = any(reporter.stats.get(how) for how in ("deselected", "skipped", "xfailed"))
+    return exitstatus == 0 and set(chosen) == set(PATHS) and not left_out
+
+
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     figures = config.stash.get(FIGURES, [])
     if not figures:
         return
+    if config.getoption("--torture", default=False):
+        passed = terminalreporter.stats.get("passed", [])
+        counts = Counter(report.nodeid.partition("::")[0] for report in passed)
+        figures += [(f"tests of {FILES[name]}", str(counts[name])) for name in FILES]
     table = align([["what", "figure"], *figures])
     terminalreporter.section("figures")
     terminalreporter.write_line(table)
-    if config.getoption("--torture", default=False) and exitstatus == 0:
+    if config.getoption("--torture", default=False) and is_complete(terminalreporter, exitstatus):
         where = f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, "
         where += f"Python {platform.python_version()}, PyTorch {torch.__version__}"
         block = f"{table}\n\n*`make torture`, {where}.*"

@@ -25,20 +25,24 @@ def test_every_size(torture, figure):
     model = GFNet(TINY, img_size=64).eval()
     tried = sizes(torture)
     assert {h for h, _ in tried} == {w for _, w in tried} == set(SIZES)
-    worst = []
-    for h, w in tried:
+    differences = {}
+    for number, (h, w) in enumerate(tried):
         x = torch.randn(1, 3, h, w)
         with torch.no_grad():
             maps = model(x)
-        for i, (a, b, dim) in enumerate(zip(maps, model(x), TINY["dims"], strict=True)):
+        for i, (a, dim) in enumerate(zip(maps, TINY["dims"], strict=True)):
             # The stem takes ceil(n / 4) patches, every stage ceil(n / 2) of those before.
             expected = (1, dim, math.ceil(h / (4 * 2**i)), math.ceil(w / (4 * 2**i)))
-            assert a.shape == b.shape == expected, (h, w)
+            assert a.shape == expected, (h, w)
             assert a.isfinite().all(), (h, w)
-            worst.append(float((a - b.detach()).norm() / a.norm()))
-    assert all(difference < 1e-5 for difference in worst)
+        if not torture or number % 11 == 0:  # of all: every height with 15 widths and more
+            with_gradients = [y.detach() for y in model(x)]
+            pairs = zip(maps, with_gradients, strict=True)
+            differences[h, w] = max(float((a - b).norm() / b.norm()) for a, b in pairs)
+    assert all(difference < 1e-5 for difference in differences.values())
     figure("input sizes from 32x32 to 200x200, of 28561", len(tried))
-    figure("on which both ways of a forward differ by at most", f"{max(worst):.1e}")
+    figure("with gradients as well, largest difference",
+           f"{len(differences)}, {max(differences.values()):.1e}")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,5 @@ def test_mirrored_images_give_mirrored_maps(stages, multiple, torture, figure):
             for a, b in zip(straight, mirrored, strict=True):
                 differences.append(float((a.flip(dims) - b).abs().max() / a.abs().max()))
     assert all(difference < 1e-10 for difference in differences)
-    if (torture and stages == 1) or stages == 4:
-        what = f"mirrored images, sizes that are multiples of {multiple}, largest difference"
-        figure(what, f"{len(tried)}; {max(differences):.1e}")
+    figure(f"mirrored images of sizes that are multiples of {multiple}, largest difference",
+           f"{len(tried)}, {max(differences):.1e}")  # fmt: skip

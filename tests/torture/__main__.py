@@ -1,0 +1,7 @@
+import sys
+
+import pytest
+
+from . import PATHS
+
+sys.exit(pytest.main(["--torture", *map(str, PATHS)]))
