@@ -87,7 +87,7 @@ What others report is below, under "Published figures".
   and longer side at most).
 - **Batch** is GPUs x images for each, which the learning rate is for. With another number add
   `--cfg-options auto_scale_lr.enable=True`. On 8 GPUs the command is
-  `torchrun --nproc-per-node=8 tools/train.py CONFIG --launcher pytorch`.
+  `tools/dist_train.sh CONFIG 8`.
 - **Parameters** are all that are trained, an auxiliary head included.
 - **FLOPs** are of one image in evaluation, without the auxiliary head; two-stage detectors look at
   1000 proposals, their mask heads at 100. As in papers, one
