@@ -3,6 +3,7 @@ import http.server
 import os
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -268,3 +269,10 @@ def test_unknown_official_name():
 
 def test_every_mapped_file_reads_on_the_cpu(official):
     assert read_checkpoint(official[0])["epoch"] == 299
+
+
+def test_several_threads_read_at_once(official):
+    """PyTorch has one list for all threads of what a file may hold."""
+    with ThreadPoolExecutor(4) as threads:
+        contents = list(threads.map(read_checkpoint, [official[0]] * 200))
+    assert all(content["epoch"] == 299 for content in contents)

@@ -96,6 +96,15 @@ def test_windows_are_those_of_mmsegmentation(size, segmentor):
     assert sample.pred_sem_seg.shape == size and same > 0.999
 
 
+@pytest.mark.parametrize("window", [None, (48, 64)])
+def test_the_caller_keeps_its_gradients(window, segmentor):
+    """While predictions come one by one, and with what is made of them."""
+    for sample in predict(segmentor, [noise(64, 64, 3)] * 2, window=window):
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        weight = torch.ones(1, requires_grad=True)
+        (weight * sample.pred_sem_seg.data).sum().backward()  # as labels of a student
+
+
 def test_images_of_all_kinds(tmp_path, segmentor):
     """Grey, 16 bits, transparent, on its side: as upright 8-bit RGB."""
     photo = noise(60, 90, 3)
