@@ -1,5 +1,6 @@
 """Finding what is wrong with the data, and saying where it comes from."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ SOURCES = {
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 # Of one image: 16384x16384. OpenCV's own limit is four times that, Pillow's two thirds.
 MAX_PIXELS = 2**28
+# Above some megapixels, of a byte of the file: twice what PNG makes of a blank image of one bit.
+MAX_PIXELS_PER_BYTE = 2**14
 SUFFIX_OF = {"img_path": "img_suffix", "seg_map_path": "seg_map_suffix"}
 
 
@@ -308,26 +311,50 @@ class _GuardedInstances:
         return results
 
 
-def check_pixels(path: str | Path) -> None:
-    """Raise InputError for an image of very many pixels, whose file may be small; reads the header
-    only, and takes what Pillow does not know."""
+def check_header(path: str | Path) -> None:
+    """Raise InputError for an image that would fill the memory, whose file may be small; reads the
+    headers only, and takes what Pillow does not know."""
     try:
         with Image.open(path) as image:
             pixels = image.width * image.height
     except TooLarge as e:
         pixels = int(re.search(r"\d+", str(e))[0])
-    except Exception:  # whatever a broken header makes Pillow raise: told by who reads it
-        return
+    except FileNotFoundError:
+        return  # told by who reads it
+    except Exception:  # whatever a broken header makes Pillow raise
+        pixels = 0
     if pixels > MAX_PIXELS:
         raise InputError(
             f"{path} unpacks to {pixels / 1e6:.0f} million pixels, at most "
             f"{MAX_PIXELS / 1e6:.0f} are read: cut it into tiles"
         )
+    num_bytes = os.path.getsize(path)
+    if pixels > max(MAX_PIXELS_PER_BYTE * num_bytes, 2**24):
+        raise InputError(
+            f"{path}, of {num_bytes} bytes, would unpack to {pixels / 1e6:.0f} million pixels: no "
+            "image is that empty, the file is damaged or made to fill the memory"
+        )
+    _check_png(path, num_bytes)
+
+
+def _check_png(path: str | Path, num_bytes: int) -> None:
+    """Raise InputError for a PNG with a part that is longer than the file: OpenCV would take the
+    memory for it first, up to 4 GB (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
+    with open(path, "rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        while len(head := file.read(8)) == 8:
+            end = file.tell() + int.from_bytes(head[:4], "big")
+            if end > num_bytes:
+                raise InputError(f"{path} is damaged or truncated: a part is longer than the file")
+            if head[4:] == b"IEND":
+                break
+            file.seek(end + 4)  # behind the checksum
 
 
 def _read(read: Callable, results: dict, path: str, kind: str):
     try:
-        check_pixels(path)
+        check_header(path)
         return read(results)
     except FileNotFoundError:
         raise InputError(f"the {kind} {path} does not exist") from None

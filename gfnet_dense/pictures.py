@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
-from .data_check import check_pixels
+from .data_check import check_header
 from .errors import InputError
 from .files import whole
 
@@ -39,7 +39,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise InputError(f"the image {path} does not exist or is not a file")
-    check_pixels(path)
+    check_header(path)
     try:
         image = mmcv.imread(path, channel_order="rgb")
     except cv2.error:  # of more pixels than OpenCV takes, or an empty file

@@ -9,8 +9,8 @@ from gfnet_dense.data_check import (
     _guard_transforms,
     check_classes,
     check_dataset_folders,
+    check_header,
     check_num_classes,
-    check_pixels,
     class_names,
     guard_pipeline,
 )
@@ -250,4 +250,23 @@ def test_images_of_very_many_pixels_are_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was read"))
     with pytest.raises(InputError, match="bomb.png unpacks to 400 million pixels"):
         read_image(path)
-    check_pixels(tmp_path / "missing.png")  # left to who reads it
+    check_header(tmp_path / "missing.png")  # left to who reads it
+
+
+def test_small_files_do_not_take_much_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was read"))
+    Image.new("RGB", (16000, 16000)).save(tmp_path / "blank.webp", lossless=True)
+    with pytest.raises(InputError, match="blank.webp, of .* bytes, .* to 256 million pixels"):
+        read_image(tmp_path / "blank.webp")
+    Image.new("1", (16000, 16000)).save(tmp_path / "blank.png")
+    check_header(tmp_path / "blank.png")  # a mask of nothing
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    check_header(tmp_path / "a.png")
+    place = content.index(b"IDAT")
+    forged = content[: place - 4] + b"\x7f\xff\xff\xff" + content[place:]
+    (tmp_path / "forged.png").write_bytes(forged)
+    (tmp_path / "cut.png").write_bytes(content[: place + 8])
+    for name in ("forged.png", "cut.png"):
+        with pytest.raises(InputError, match="a part is longer than the file"):
+            read_image(tmp_path / name)
