@@ -37,6 +37,7 @@ def load_model(
         InputError: If config or checkpoint cannot be read, or do not belong together.
     """
     cfg = config if isinstance(config, Config) else cli.read_config(str(config))
+    checkpoints.use_safe_loading()  # of what a model reads that it is built of, such as a teacher
     init_default_scope(cfg.default_scope)
     settings = copy.deepcopy(cfg.model)  # mmdet's detectors change theirs, too
     settings.backbone.init_cfg = None  # all weights are in the checkpoint

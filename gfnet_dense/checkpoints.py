@@ -1,31 +1,26 @@
-"""Where ImageNet weights come from, safe reading, key names, and the load report.
+"""Where ImageNet weights come from, key names, and the load report.
 
 This module knows files and key names. Resizing what was stored for another image size is done by
 the backbone's own load hook (:mod:`gfnet_dense.models.loading`).
 """
 
-import argparse
 import hashlib
 import http.client
-import json
 import os
-import pickle
 import re
 import socket
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 
-import numpy as np
 import torch
 from mmengine.dist import barrier
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import InputError
 from .files import replace
+from .safe_loading import read_checkpoint
 
 # https://github.com/raoyongming/GFNet#model-zoo. The addresses carry no file name.
 OFFICIAL_FILES = {
@@ -39,13 +34,6 @@ OFFICIAL_FILES = {
 }
 
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
-_READING = Lock()  # what PyTorch allows in a file is one list for all threads
-TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"  # set: files may run code; other processes inherit it
-
-
-def trust_checkpoints() -> None:
-    """Let checkpoints hold any object of Python from now on: reading one can then run any code."""
-    os.environ[TRUST] = "1"
 
 
 def load_pretrained(module: nn.Module, checkpoint: str) -> str:
@@ -206,116 +194,6 @@ def _socket_timeout(seconds: float):
         socket.setdefaulttimeout(previous)
 
 
-def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
-    """Read a checkpoint file as data: nothing in it can run code, but for
-    :func:`trust_checkpoints`.
-
-    A safetensors file is taken by its content, whatever its name; it holds tensors and text alone.
-    Another may hold, beside tensors and plain containers, ``argparse.Namespace`` (the official
-    training script stores its arguments) and what mmengine keeps to resume (numbers, NumPy arrays,
-    log histories).
-
-    Raises:
-        InputError: If the file is refused, truncated, or no checkpoint, or holds weights that are
-            not finite.
-    """
-    read = _read_safetensors if _is_safetensors(path) else _read_pickle
-    content = read(path, map_location)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(
-            f"{path} holds a {type(content).__name__}, expected a dict of tensors by name"
-        )
-    if TRUST not in os.environ:
-        _check_arrays(content, path)
-    _check_finite(content, path)
-    return content
-
-
-def _is_safetensors(path: str | Path) -> bool:
-    """Tell whether a file begins as safetensors do, with the length of a JSON text and the text."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-    except OSError:
-        return False  # said by who reads it
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**32
-
-
-def _read_pickle(path: str | Path, map_location: str | None):
-    allowed = torch.serialization.safe_globals(_safe_globals())
-    try:
-        with _READING, allowed:
-            content = torch.load(
-                path, map_location=map_location, weights_only=TRUST not in os.environ
-            )
-    except pickle.UnpicklingError as e:
-        culprit = re.search(r"(?:GLOBAL|class) '?([\w.]+)", str(e))
-        if culprit is None:
-            raise InputError(f"{path} is not a PyTorch checkpoint, or a damaged one") from None
-        raise InputError(
-            f"{path} was refused: it holds the object {culprit[1]}, which is not data and could "
-            "run code; a checkpoint with tensors and plain values is accepted, and any from a "
-            "source that you trust with --trust-checkpoint"
-        ) from None
-    except MemoryError:
-        raise InputError(
-            f"{path} asks for more memory than there is: it is damaged, or too large for here"
-        ) from None
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as e:  # a broken archive fails in many ways: RuntimeError, EOFError, KeyError
-        if isinstance(e, OSError) and e.errno is not None:
-            raise InputError(f"{path} cannot be read: {e.strerror}") from None
-        raise InputError(f"{path} is not a PyTorch checkpoint, or is truncated") from None
-    return content
-
-
-def _read_safetensors(path: str | Path, map_location: str | None) -> dict:
-    """Read the format of https://github.com/huggingface/safetensors, of anybody's, as the dict
-    that a .pth file would hold; what else we know is in its metadata, see :mod:`.publish`."""
-    try:
-        with safe_open(path, framework="pt", device=str(map_location or "cpu")) as file:
-            state_dict = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata() or {}
-        meta = json.loads(metadata.get("meta", "{}"))
-    except OSError as e:
-        raise InputError(f"{path} cannot be read: {e.strerror or e}") from None
-    except (SafetensorError, ValueError) as e:
-        raise InputError(f"{path} is no safetensors file, or a damaged one ({e})") from None
-    if not isinstance(meta, dict):
-        meta = {}
-    return {metadata.get("key", "state_dict"): state_dict, "meta": meta}
-
-
-def _check_arrays(node, path: str | Path) -> None:
-    """Refuse NumPy arrays of more than numbers: a forged dtype makes pointers of their bytes."""
-    if isinstance(node, HistoryBuffer):
-        node = vars(node)
-    if isinstance(node, dict):
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for each in node:
-            _check_arrays(each, path)
-    elif isinstance(node, (np.ndarray, np.generic, np.dtype)):
-        dtype = getattr(node, "dtype", node)
-        if dtype.hasobject or dtype.fields is not None or dtype.subdtype is not None:
-            raise InputError(f"{path} was refused: it holds an array of {dtype}, not of numbers")
-
-
-def _check_finite(node, path: str | Path, name: str = "") -> None:
-    """Refuse NaN, and infinite weights (buffers may hold infinity, such as masks of attention)."""
-    if isinstance(node, (dict, list, tuple)):
-        for key, each in node.items() if isinstance(node, dict) else enumerate(node):
-            _check_finite(each, path, f"{name}.{key}" if name else str(key))
-    elif isinstance(node, Tensor) and node.is_floating_point():
-        is_weight = name.endswith((".weight", ".bias"))
-        if (~node.isfinite() if is_weight else node.isnan()).any():
-            raise InputError(
-                f"{path} holds numbers that are not finite, first in {name}: the training that "
-                "wrote it has diverged, take an earlier checkpoint"
-            )
-
-
 def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
     """Raise InputError for weights of another kind of number than the module's, such as the
     integers of a quantised model, which PyTorch would convert without a word."""
@@ -341,28 +219,6 @@ def use_safe_loading() -> None:
     CheckpointLoader.register_scheme(schemes, load_from_file, force=True)
 
 
-def _safe_globals() -> list:
-    numpy_core = getattr(np, "_core", None) or np.core  # renamed by NumPy 2
-    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "uint32", "bool")]
-    return [
-        argparse.Namespace,
-        HistoryBuffer,
-        numpy_core.multiarray._reconstruct,
-        numpy_core.multiarray.scalar,
-        np.ndarray,
-        np.dtype,
-        *dtypes,
-        (_statistic_of_history, "builtins.getattr"),
-    ]
-
-
-def _statistic_of_history(owner: type, name: str):
-    """Stand in for ``getattr``, with which a HistoryBuffer stores its methods."""
-    if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
-
-
 def unwrap(checkpoint: dict) -> dict[str, Tensor]:
     """Return the backbone's state dict of a checkpoint: wrappers and prefixes taken off."""
     for key in ("state_dict", "model"):
@@ -379,7 +235,8 @@ def describe_arch(state_dict: dict[str, Tensor]) -> tuple[tuple, tuple] | None:
     """Return (dims, depths) of a GFNet from its keys, one number per stage, None if it is none."""
     dims, blocks = {}, {}
     for name, tensor in state_dict.items():
-        if match := re.fullmatch(r"patch_embed\.(?:(\d+)\.)?proj\.weight", name):
+        match = re.fullmatch(r"patch_embed\.(?:(\d+)\.)?proj\.weight", name)
+        if match and tensor.ndim == 4:
             dims[int(match[1] or 0)] = tensor.shape[0]
         elif match := re.fullmatch(r"blocks\.(?:(\d+)\.)?(\d+)\.filter\.complex_weight", name):
             blocks.setdefault(int(match[1] or 0), set()).add(match[2])

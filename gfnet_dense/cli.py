@@ -29,8 +29,8 @@ LAUNCHERS = {
 }
 # What the file system refuses is not a defect of the program.
 REFUSALS = {
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOENT, errno.ENOSPC,
-    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 # What gloo and NCCL say where another process of the training has ended
 PEER_IS_GONE = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")
@@ -120,7 +120,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 
 class _Trust(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        from .checkpoints import trust_checkpoints
+        from .safe_loading import trust_checkpoints
 
         trust_checkpoints()
 
@@ -353,6 +353,9 @@ def build_optim_wrapper(cfg):
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import MODELS, init_default_scope
 
+    from .checkpoints import use_safe_loading
+
+    use_safe_loading()
     init_default_scope(cfg.default_scope)
     with building("the config"):
         return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper)

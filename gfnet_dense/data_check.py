@@ -353,6 +353,8 @@ def _check_png(path: str | Path, num_bytes: int) -> None:
 
 
 def _read(read: Callable, results: dict, path: str, kind: str):
+    if Path(path).exists() and not Path(path).is_file():  # a device or a pipe would never end
+        raise InputError(f"the {kind} {path} is not a file")
     try:
         check_header(path)
         return read(results)

@@ -19,6 +19,9 @@ def building(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (AssertionError, KeyError, TypeError, ValueError) as e:
+    except (
+        AssertionError, AttributeError, LookupError, OverflowError, RecursionError, TypeError,
+        ValueError,
+    ) as e:  # fmt: skip
         reason = " ".join(str(e).split())
         raise InputError(f"{what} cannot be built: {type(e).__name__}: {reason}") from e

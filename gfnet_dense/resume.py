@@ -97,7 +97,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         best = getattr(self, "best_ckpt_path_dict", {"": getattr(self, "best_ckpt_path", None)})
         kept = {Path(path).name for path in best.values() if path}
         for name in {Path(path).name for path in removed} - kept:
-            _remove(Path(self.out_dir, name))  # the path may be of a folder that this is a copy of
+            if name.startswith("best_"):  # whatever a checkpoint says
+                # The path may be of a folder that this one is a copy of.
+                _remove(Path(self.out_dir, name))
 
 
 class _LateRemovals:
@@ -108,6 +110,9 @@ class _LateRemovals:
 
     def remove(self, path: str) -> None:
         self.removed.append(path)
+
+    def rmtree(self, path: str) -> None:
+        """Leave folders alone: what this project writes are files."""
 
     def __getattr__(self, name: str):
         return getattr(self.backend, name)
@@ -153,7 +158,7 @@ def newest_checkpoint(
     """
     folder = Path(out_dir, work_dir.name) if out_dir else work_dir
     names = [filename_tmpl] if filename_tmpl else ["iter_{}.pth", "epoch_{}.pth"]
-    files = [p for name in names for p in folder.glob(name.format("*"))]
+    files = [p for name in names for p in folder.glob(name.format("*")) if p.is_file()]
     files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     pointer = work_dir / LAST_CHECKPOINT
     named = pointer.read_text(errors="replace").strip() if pointer.is_file() else ""

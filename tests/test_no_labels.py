@@ -21,7 +21,9 @@ def build(name):
     cfg = cli.read_config(ROOT / "configs" / f"{name}.py")
     shrink(cfg)
     init_default_scope(cfg.default_scope)
-    return MODELS.build(cfg.model).train()
+    model = MODELS.build(cfg.model)
+    model.init_weights()  # DINO's constructor leaves some as they lie in memory
+    return model.train()
 
 
 def segmentation_samples(num_labelled):

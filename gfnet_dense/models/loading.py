@@ -46,6 +46,11 @@ def adapt_state_dict(
         stage = int(match[1] or 0) if match else len(grids)
         if stage < len(grids):
             size = tuple(-(-n // 2**stage) for n in source)
+            if weight.ndim != 4 or weight.shape[:2] != (size[0], size[1] // 2 + 1):
+                raise InputError(
+                    f"the filter {key} has the shape {tuple(weight.shape)}, which does not fit "
+                    f"maps of {size[0]}x{size[1]}, as the position embedding has them"
+                )
             state_dict[key] = resize_filter(_widen(weight), size, grids[stage], filter_resize)
 
 
@@ -64,8 +69,14 @@ def stored_grid(state_dict: dict[str, Tensor], prefix: str = "") -> Size | None:
         weight = state_dict.get(prefix + name)
         if weight is None:
             continue
+        if weight.ndim != 4 or weight.shape[3] != 2 or not weight.numel():
+            raise InputError(
+                f"the filter {prefix}{name} has the shape {tuple(weight.shape)}, not "
+                "(h, w // 2 + 1, dim, 2)"
+            )
         h, half = weight.shape[:2]
-        entries = 0 if pos_embed is None else pos_embed.shape[1]
+        has_entries = pos_embed is not None and pos_embed.ndim == 3
+        entries = pos_embed.shape[1] if has_entries else 0
         if entries % h or entries // h // 2 + 1 != half:
             raise InputError(
                 f"the position embedding {prefix}pos_embed has {entries} entries, which does not "

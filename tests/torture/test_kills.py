@@ -101,7 +101,8 @@ def test_killed_training_ends_as_an_undisturbed_one(folder, torture, figure):
         process = start(folder, log, "killed", ENDLESS, "--resume")
         if kill(process, log, work_dir, moment, rng):
             killed.append(moment)
-        assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+        else:  # of a killed one the workers may say that they miss it
+            assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
         for path in work_dir.glob("*.pth"):  # whatever has a name is whole
             read_checkpoint(path)
         if len(killed) == kills:
