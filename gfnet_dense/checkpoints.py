@@ -144,7 +144,7 @@ def fetch(checkpoint: str) -> Path:
         digest = hashlib.sha256(url.encode()).hexdigest()[:8]  # others have files of that name
         name = f"{digest}-{url.partition('?')[0].rstrip('/').rpartition('/')[2]}"
     else:
-        path = Path(checkpoint).expanduser()
+        path = Path(os.path.expanduser(checkpoint))  # "~nobody" stays as it is
         if not path.is_file():
             raise InputError(f"the checkpoint {checkpoint} does not exist or is not a file")
         return path
@@ -199,6 +199,8 @@ def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
     integers of a quantised model, which PyTorch would convert without a word."""
     for name, expected in module.state_dict().items():
         found = state_dict.get(name, expected)
+        if not isinstance(found, Tensor):
+            raise InputError(f"{path} holds a {type(found).__name__} as {name}, not a tensor")
         if found.dtype.is_floating_point != expected.dtype.is_floating_point:
             raise InputError(
                 f"{path} holds {name} as {found.dtype}, the model has {expected.dtype}: weights "

@@ -36,6 +36,10 @@ REFUSALS = {
 PEER_IS_GONE = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")
 
 
+# OpenCV reads it when it is imported: images of formats that Pillow does not know
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose help keeps the lines of ``description``, and whose errors are one sentence."""
 
@@ -281,11 +285,12 @@ def prepare_training(cfg, resume: bool, amp: bool) -> None:
         InputError: If data is missing or the heads are for other classes, or mixed precision is
             asked for without a GPU.
     """
-    from .data_check import check_classes, check_dataset_folders
+    from .data_check import check_classes, check_dataset_folders, check_evaluators
     from .resume import newest_checkpoint
 
     check_dataset_folders(cfg, ("train", "val"))
     check_classes(cfg, ("train", "val"))
+    check_evaluators(cfg, ("val",))
     if resume:
         hook = cfg.get("default_hooks", {}).get("checkpoint", {})
         settings = {key: hook.get(key) for key in ("out_dir", "filename_tmpl")}
@@ -314,9 +319,10 @@ def prepare_testing(cfg, checkpoint: str, out: str | None, show_dir: str | None,
         InputError: If data or checkpoint are missing.
     """
     from .checkpoints import fetch
-    from .data_check import check_dataset_folders
+    from .data_check import check_dataset_folders, check_evaluators
 
     check_dataset_folders(cfg, ("test",))
+    check_evaluators(cfg, ("test",))
     cfg.load_from = checkpoint
     if "://" not in checkpoint:
         fetch(checkpoint)  # if it is missing, say so before building

@@ -1,5 +1,6 @@
 """Finding what is wrong with the data, and saying where it comes from."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError as TooLarge
 
 from .errors import InputError
-from .masks import check_mask
+from .masks import check_annotation, check_mask
 
 # dataset type: (name, where to get it)
 SOURCES = {
@@ -165,6 +166,49 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
             "give one for each, or leave it out"
         )
     return [str(name) for name in classes]
+
+
+def check_evaluators(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
+    """Raise InputError where an evaluator of COCO's would stop, or crash, at the end of the first
+    validation: it reads all annotations of its file, also those that the dataset leaves out.
+
+    Args:
+        cfg: A whole config.
+        splits: Whose evaluators to look at: 'val', 'test'.
+    """
+    for split in splits:
+        evaluators = cfg.get(f"{split}_evaluator") or []
+        for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+            if each.get("ann_file"):
+                check_coco_file(Path(each["ann_file"]), with_masks="segm" in each.get("metric", ()))
+
+
+def check_coco_file(path: Path, with_masks: bool) -> None:
+    """Raise InputError unless all images and annotations of a COCO JSON can be evaluated.
+
+    Args:
+        path: The file (https://cocodataset.org/#format-data).
+        with_masks: Whether masks are evaluated, too.
+    """
+    try:
+        content = json.loads(path.read_text())
+        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+        annotations = content["annotations"]
+        [category["id"] for category in content["categories"]]
+    except OSError as e:
+        raise InputError(f"the annotation file {path} cannot be read: {e.strerror}") from None
+    except (LookupError, RecursionError, TypeError, ValueError) as e:
+        raise InputError(
+            f"{path} is no COCO file, of images, annotations and categories: "
+            f"{type(e).__name__}: {e}"
+        ) from None
+    for number, annotation in enumerate(annotations):
+        try:
+            check_annotation(annotation, sizes, with_masks)
+        except (LookupError, OverflowError, TypeError, ValueError) as e:
+            raise InputError(
+                f"annotation number {number} of {path} is broken: {type(e).__name__}: {e}"
+            ) from None
 
 
 def check_num_classes(model: ConfigDict, classes: list[str]) -> None:

@@ -22,6 +22,8 @@ from .pictures import read_image
 from .predict import check_window, predict
 from .results import CocoResults, class_numbers, draw, label_map, write_image
 
+MAX_RATIO = 100  # of the sides of an image
+
 
 @dataclass
 class Options:
@@ -74,6 +76,16 @@ def infer(model: nn.Module, photos: Sequence[Photo], options: Options) -> Summar
     return _Inference(model, options).run(photos)
 
 
+def check_shape(image: np.ndarray, path: Path) -> None:
+    """Raise InputError for an image of which nothing is left when it is made smaller."""
+    short, long = sorted(image.shape[:2])
+    if long > MAX_RATIO * short:
+        raise InputError(
+            f"{path} is of {image.shape[1]}x{image.shape[0]} pixels: one side is more than "
+            f"{MAX_RATIO} times the other"
+        )
+
+
 class _Inference:
     def __init__(self, model: nn.Module, options: Options):
         self.model, self.options, self.meta = model, options, model.dataset_meta
@@ -114,6 +126,7 @@ class _Inference:
             for photo in photos:
                 try:
                     image = read_image(photo.path)
+                    check_shape(image, photo.path)
                 except InputError as e:
                     self.summary.skipped.append(str(e))
                     self.progress.update()

@@ -45,27 +45,41 @@ def read_log(path: Path) -> Log:
             f"{path} holds no logs of a training, TIME/vis_data/scalars.json: give the work "
             "directory of one"
         )
-    log, ends = Log(path.resolve().parents[2].name if path.is_file() else path.resolve().name), {}
+    log, ends = Log(_name_of(path.resolve())), {}
     for file in files:
         for line in file.read_text(errors="replace").splitlines():
             try:
-                entry = json.loads(line)
-                step = int(entry["step"])
-            except (ValueError, KeyError, TypeError):
+                _add_entry(log, ends, json.loads(line))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue  # the last line of a run that was killed
-            if "loss" in entry:
-                log.loss[step] = float(entry["loss"])
-                if "epoch" in entry:
-                    ends[int(entry["epoch"])] = step
-                continue
-            for name, (label, factor) in METRICS.items():
-                value = entry.get(name.removeprefix("val/"))
-                if value is not None:
-                    # Runs by epochs count validations in epochs.
-                    log.metrics.setdefault(label, {})[ends.get(step, step)] = value * factor
     if not log.loss and not log.metrics:
         raise InputError(f"{files[0]} holds neither losses nor metrics")
     return log
+
+
+def _name_of(path: Path) -> str:
+    """Return the name of a run: that of its work directory."""
+    work_dir = path.parents[min(2, len(path.parents) - 1)] if path.is_file() else path
+    return work_dir.name
+
+
+def _add_entry(log: Log, ends: dict[int, int], entry: dict) -> None:
+    """Add a line of a log.
+
+    Args:
+        ends: The last iteration by epoch, kept from line to line.
+    """
+    step = int(entry["step"])
+    if "loss" in entry:
+        log.loss[step] = float(entry["loss"])
+        if "epoch" in entry:
+            ends[int(entry["epoch"])] = step
+        return
+    for name, (label, factor) in METRICS.items():
+        value = entry.get(name.removeprefix("val/"))
+        if value is not None:
+            # Runs by epochs count validations in epochs.
+            log.metrics.setdefault(label, {})[ends.get(step, step)] = float(value) * factor
 
 
 def smooth(curve: Curve, share: float = 0.05) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,25 @@ import numpy as np
 from .models.resample import Size
 
 
+def check_annotation(annotation: dict, sizes: dict[int, Size], with_mask: bool) -> None:
+    """Raise ValueError, KeyError or TypeError unless COCO's evaluation can read an annotation.
+
+    Args:
+        annotation: One of the list in the file.
+        sizes: (H, W) of the images, by id.
+        with_mask: Whether its ``segmentation`` is read, too.
+    """
+    size = sizes[annotation["image_id"]]
+    if not all(type(n) is int and n > 0 for n in size):
+        raise ValueError(f"its image is of size {size}")
+    annotation["id"], annotation["category_id"]
+    numbers = np.asarray([*annotation["bbox"], annotation["area"]], dtype=np.float64)
+    if numbers.shape != (5,) or not np.isfinite(numbers).all():
+        raise ValueError("bbox are four numbers, area is one")
+    if with_mask:
+        check_mask(annotation["segmentation"], size)
+
+
 def check_mask(mask: list | dict, size: Size) -> None:
     """Raise ValueError unless a ``segmentation`` can be made a mask of an image of ``size`` (H, W).
 

@@ -1,6 +1,7 @@
 """Finding what a user wants predicted: photos, folders, patterns, frames of videos."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ def find_photos(inputs: Sequence[str]) -> list[Photo]:
     """
     photos = []
     for text in inputs:
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
             photos += [Photo(p, p.relative_to(path).with_suffix("")) for p in found]
@@ -75,7 +76,10 @@ class Video:
     """
 
     def __init__(self, path: Path):
-        self.path, self.capture = path, cv2.VideoCapture(str(path))
+        self.path, self.capture = path, cv2.VideoCapture()
+        name = str(path).encode(errors="surrogateescape")
+        if name.decode(errors="replace") == str(path):  # OpenCV crashes on names that are no text
+            self.capture.open(str(path))
         if not self.capture.isOpened():
             raise InputError(f"{path} is no video that OpenCV can read")
         self.fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0

@@ -1,7 +1,8 @@
 """Reading checkpoint files as data: nothing in them can run code, nor fill the memory.
 
-PyTorch's ``weights_only`` reader builds a short list of classes. To it come stand-ins for NumPy's,
-whose own would let a file make arrays of pointers, and a check of everything that was built.
+PyTorch's ``weights_only`` reader builds a short list of classes. To it come stand-ins for those of
+NumPy and mmengine, which would let a file make arrays of pointers, or change a class, and a check
+of everything that was built.
 """
 
 import argparse
@@ -199,13 +200,13 @@ class _Cleaner:
             return node.value if isinstance(node, _Array) else node.item()
         if type(node) is argparse.Namespace:
             return argparse.Namespace(**self.clean(dict(vars(node)), name))
-        if type(node) is HistoryBuffer:
+        if type(node) is _History:
             return self._clean_history(node, name)
         raise self.refuse(f"a {type(node).__name__}, which is no data: {name}")
 
-    def _clean_history(self, node: HistoryBuffer, name: str) -> HistoryBuffer:
+    def _clean_history(self, node: "_History", name: str) -> HistoryBuffer:
         """Return a new one, made of its numbers."""
-        state = vars(node)
+        state = node.state
         logs, counts = (
             self.clean(state.get(key), name) for key in ("_log_history", "_count_history")
         )
@@ -238,6 +239,15 @@ class _Cleaner:
 
 def _join(name: str, key) -> str:
     return f"{name}.{key}" if name else str(key)
+
+
+class _History:
+    """Stands in for mmengine's HistoryBuffer, whose state changes the class itself."""
+
+    state = {}  # until it is filled
+
+    def __setstate__(self, state: dict) -> None:
+        self.state = state
 
 
 class _Dtype:
@@ -279,9 +289,14 @@ def _bytes(data) -> bytes:
     return data.encode("latin1") if isinstance(data, str) else data
 
 
+def _no_bytes() -> bytes:
+    """Stand in for ``bytes``, with which an empty array stores its content."""
+    return b""
+
+
 def _statistic_of_history(owner: type, name: str) -> str:
     """Stand in for ``getattr``, with which a HistoryBuffer stores its methods."""
-    if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
+    if owner is _History and name in ("min", "max", "mean", "current"):
         return name
     raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
 
@@ -290,10 +305,11 @@ def _safe_globals() -> Iterable:
     multiarray = ("numpy.core.multiarray", "numpy._core.multiarray")  # renamed by NumPy 2
     return [
         argparse.Namespace,
-        HistoryBuffer,
+        (_History, "mmengine.logging.history_buffer.HistoryBuffer"),
         (_Array, "numpy.ndarray"),
         (_Dtype, "numpy.dtype"),
         *((_reconstruct, f"{module}._reconstruct") for module in multiarray),
         *((_scalar, f"{module}.scalar") for module in multiarray),
         (_statistic_of_history, "builtins.getattr"),
+        *((_no_bytes, f"{module}.bytes") for module in ("builtins", "__builtin__")),
     ]
