@@ -38,7 +38,8 @@ def publish(source: Path, target: Path) -> Path:
     content = read_checkpoint(source)
     if not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{source} is no checkpoint of a training: it has no state_dict")
-    meta = {k: v for k, v in content.get("meta", {}).items() if k in KEPT_META}
+    meta = content.get("meta", {})
+    meta = {key: meta[key] for key in KEPT_META if key in meta and _is_json(meta[key])}
     return save(content["state_dict"], meta, target, with_hash=True)
 
 
@@ -135,6 +136,14 @@ def save(
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _is_json(value) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_suffix(path: Path) -> None:

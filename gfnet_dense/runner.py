@@ -10,9 +10,11 @@ import torch
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from torch import nn
 
+from . import resumed_state
 from .checkpoints import check_dtypes, describe_arch, misfit, unwrap
 from .errors import InputError, building
 from .files import replace
@@ -123,7 +125,7 @@ class DenseRunner(Runner):
         if not strict:
             self._check_loaded(model, filename, checkpoint)
         elif self._resume:
-            _check_progress(checkpoint, filename, self._train_loop)
+            self._check_resumed(filename, checkpoint)
         # mmengine would execute the text of the config that the file holds.
         checkpoint.get("meta", {}).pop("config", None)
         return checkpoint
@@ -132,21 +134,28 @@ class DenseRunner(Runner):
         """Resume, or say in one sentence why the state of the training does not fit."""
         try:
             super().resume(filename, *args, **kwargs)
-        except (
-            AssertionError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as e:
-            if isinstance(e, (InputError, torch.OutOfMemoryError)):
-                raise
+        except InputError:
+            raise
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as e:
             raise InputError(
-                f"{filename} cannot be resumed from ({type(e).__name__}: {e}): it belongs to "
-                "another optimizer or schedule, or is damaged; give it as load_from to start a new "
+                f"{filename} cannot be resumed from ({str(e).splitlines()[0]}): it is of another "
+                "model, optimizer or schedule, or damaged; give it as load_from to start a new "
                 "training from its weights"
             ) from e
+
+    def _check_resumed(self, filename: str, checkpoint: dict) -> None:
+        if not resumed_state.PARTS <= set(checkpoint):
+            raise InputError(
+                f"{filename} holds weights only, nothing to resume from: give it as load_from to "
+                "start a new training from them"
+            )
+        resumed_state.check_progress(checkpoint["meta"], self._train_loop)
+        resumed_state.check_hub(checkpoint["message_hub"])
+        if isinstance(self.optim_wrapper, OptimWrapper):
+            resumed_state.check_optimizer(checkpoint["optimizer"], self.optim_wrapper)
+        if isinstance(self.param_schedulers, list) and "param_schedulers" in checkpoint:
+            own = [scheduler.state_dict() for scheduler in self.param_schedulers]
+            resumed_state.check_like(checkpoint["param_schedulers"], own, "param_schedulers")
 
     def _check_loaded(self, model: nn.Module, filename: str, checkpoint: dict) -> None:
         given = checkpoint.get("state_dict", checkpoint)
@@ -162,25 +171,3 @@ class DenseRunner(Runner):
                 f"{filename} was trained with another backbone: its dims and depths are {found}, "
                 f"those of the config {expected}"
             )
-
-
-def _check_progress(checkpoint: dict, filename: str, loop: BaseLoop) -> None:
-    """Raise InputError unless a checkpoint tells how far its training was, within the loop's."""
-    if not {"meta", "message_hub", "optimizer"} <= set(checkpoint):
-        raise InputError(
-            f"{filename} holds weights only, nothing to resume from: give it as load_from to "
-            "start a new training from them"
-        )
-    meta = checkpoint["meta"]
-    for key in ("epoch", "iter"):
-        if type(meta.get(key)) is not int or meta[key] < 0:
-            raise InputError(
-                f"{filename} does not tell how far its training was: its {key} is {meta.get(key)!r}"
-            )
-    # With another number of GPUs an epoch has another number of iterations.
-    key = "epoch" if isinstance(loop, EpochBasedTrainLoop) else "iter"
-    end = loop.max_epochs if key == "epoch" else loop.max_iters
-    if meta[key] > end:
-        raise InputError(
-            f"{filename} is of {key} {meta[key]}, the config trains {end}: nothing to resume"
-        )

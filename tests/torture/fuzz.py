@@ -4,31 +4,40 @@ Each must be read, or refused by one sentence. Prints how many were, how long th
 and the peak of memory; ends at the first defect, with its number, and keeps the file.
 """
 
+import copy
 import io
 import json
 import random
+import re
 import resource
 import sys
 import time
 import warnings
+from argparse import Namespace
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 from PIL import Image
 from safetensors.torch import save
 
-from gfnet_dense import cli
-from gfnet_dense.checkpoints import load_pretrained
-from gfnet_dense.data_check import guard_pipeline
+from gfnet_dense import api, cli
+from gfnet_dense.checkpoints import load_pretrained, use_safe_loading
+from gfnet_dense.data_check import check_coco_file, guard_pipeline
 from gfnet_dense.demo import shrink
 from gfnet_dense.errors import InputError
 from gfnet_dense.models import GFNet
 from gfnet_dense.pictures import read_image
+from gfnet_dense.publish import convert, publish
 from gfnet_dense.runner import DenseRunner
+from gfnet_dense.safe_loading import read_checkpoint
 from tests.conftest import ROOT, TINY
 from tests.published import official_state_dict
+from tests.toy import toy_runner
 
 EXTRA_MEMORY = 3 * 2**30  # bytes of address space beyond what the start took
 
@@ -59,28 +68,50 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def change(content, strange: list, rng: random.Random) -> None:
+    """Replace a value somewhere in containers by a strange one, or take it out, in place."""
+    node = content
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = rng.choice(keys)
+        if isinstance(node[key], (dict, list)) and node[key] and rng.random() < 0.85:
+            node = node[key]
+            continue
+        if rng.random() < 0.3:
+            del node[key]
+        else:
+            node[key] = rng.choice(strange)
+        return
+
+
 def mutate_json(text: str, rng: random.Random) -> bytes:
     """Return a JSON text some of whose values are others, or gone; or one with injured bytes."""
     if rng.random() < 0.3:
         return mutate(text.encode(), rng)
     content = json.loads(text)
+    strange = [None, -1, 1e308, float("nan"), "", "x" * 50, [], {}, [[]], True, 10**20]
     for _ in range(rng.randint(1, 3)):
-        node = content
-        while True:
-            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-            if not keys:
-                break
-            key = rng.choice(keys)
-            if isinstance(node[key], (dict, list)) and node[key] and rng.random() < 0.85:
-                node = node[key]
-                continue
-            strange = [None, -1, 1e308, float("nan"), "", "x" * 50, [], {}, [[]], True, 10**20]
-            if rng.random() < 0.3:
-                del node[key]
-            else:
-                node[key] = rng.choice(strange)
-            break
+        change(content, strange, rng)
     return json.dumps(content).encode()
+
+
+def strange_contents() -> list:
+    """Return what a checkpoint may hold in a place where something else is expected."""
+    deep = []
+    for _ in range(100):
+        deep = [deep]
+    return [
+        None, -1, 10**20, float("nan"), "x", b"x", True, [], {}, {1: 2}, (1, "a"), deep,
+        torch.zeros(0), torch.zeros(()), torch.zeros(3, 4), torch.zeros(2, 2, 2, 2),
+        torch.tensor([float("nan")]), torch.tensor([float("inf")]),
+        torch.zeros(3, dtype=torch.int8), torch.zeros(3, dtype=torch.complex64),
+        torch.eye(3).to_sparse(), torch.zeros(1).expand(10**8), torch.zeros(3, device="meta"),
+         torch.zeros(3).to(torch.float8_e4m3fn), np.zeros(3),
+        np.float64(1), np.array([{}], dtype=object), Counter("aab"), OrderedDict(a=1),
+        Namespace(a=[1]), HistoryBuffer([1.0], [1]),
+    ]  # fmt: skip
 
 
 class Checkpoints:
@@ -105,6 +136,77 @@ class Checkpoints:
 
     def read(self) -> None:
         load_pretrained(self.model, str(self.path))
+
+
+class Contents:
+    """Checkpoints that are whole files, with strange things in them, in commands that read them."""
+
+    def __init__(self, folder: Path):
+        self.path, self.folder = folder / "file.pth", folder
+        cfg = cli.read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
+        shrink(cfg)
+        cfg.model.backbone.arch = TINY
+        cfg.model.neck.in_channels = list(TINY["dims"])
+        self.cfg = cfg
+        with_default_scope("mmseg")
+        state_dict = dict(api.load_model(cfg, None).state_dict())
+        meta = dict(cfg="a = 1", iter=4, epoch=0, seed=0, time="now", experiment_name="a")
+        meta["dataset_meta"] = dict(classes=["a", "b"], palette=[[1, 2, 3], [4, 5, 6]])
+        self.content = dict(meta=meta, state_dict=state_dict, message_hub={}, optimizer={})
+        self.readers = [
+            lambda: load_pretrained(GFNet(TINY, img_size=64), str(self.path)),
+            lambda: api.load_model(self.cfg, self.path),
+            lambda: api.load_backbone(self.path),
+            lambda: publish(self.path, folder / "published.pth").unlink(),
+            lambda: publish(self.path, folder / "published.safetensors").unlink(),
+            lambda: convert(self.path, folder / "converted.pth", "ours", 96, "trigonometric"),
+            lambda: convert(self.path, folder / "converted.pth", "official", None, "bilinear"),
+        ]
+
+    def make(self, rng: random.Random) -> bytes:
+        content = copy.deepcopy(self.content)
+        for _ in range(rng.randint(1, 2)):
+            # Half of them in the few weights whose shapes tell the arch.
+            weights = content.get("state_dict")
+            telling = [k for k in self.content["state_dict"] if TELLING.search(k)]
+            if isinstance(weights, dict) and rng.random() < 0.5:
+                weights[rng.choice(telling)] = rng.choice(strange_contents())
+            else:
+                change(content, strange_contents(), rng)
+        self.reader = rng.choice(self.readers)
+        buffer = io.BytesIO()
+        torch.save(content, buffer, _use_new_zipfile_serialization=rng.random() < 0.8)
+        return buffer.getvalue()
+
+    def read(self) -> None:
+        self.reader()
+
+
+TELLING = re.compile(r"pos_embed|patch_embed.*weight|complex_weight|norm")
+
+
+class Resumed:
+    """Checkpoints of a training with strange things in them, to resume from."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, folder / "iter_4.pth"
+        use_safe_loading()
+        self.settings = dict(val=True, save_best="mean", rule="greater")
+        toy_runner(folder / "start", max_iters=4, **self.settings).train()
+        self.content = read_checkpoint(folder / "start" / "iter_4.pth")
+
+    def make(self, rng: random.Random) -> bytes:
+        content = copy.deepcopy(self.content)
+        part = rng.choice(["meta", "message_hub", "optimizer", "param_schedulers"])
+        change(content[part], strange_contents(), rng)
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return buffer.getvalue()
+
+    def read(self) -> None:
+        work_dir = self.folder / "run"
+        with redirect_stdout(io.StringIO()):
+            toy_runner(work_dir, max_iters=5, resume=self.path, **self.settings).train()
 
 
 class Images:
@@ -216,6 +318,7 @@ class Annotations:
         return mutate_json(self.seed, rng)
 
     def read(self) -> None:
+        check_coco_file(self.path, with_masks=True)
         dataset = DenseRunner.build_dataloader(self.loader, seed=0).dataset
         guard_pipeline(dataset)
         for i in range(len(dataset)):
@@ -231,6 +334,8 @@ def with_default_scope(name: str) -> None:
 KINDS: dict[str, Callable] = {
     "pth": lambda folder: Checkpoints(folder, ".pth"),
     "safetensors": lambda folder: Checkpoints(folder, ".safetensors"),
+    "contents": Contents,
+    "resumed": Resumed,
     "images": Images,
     "labels": Labels,
     "coco": Annotations,

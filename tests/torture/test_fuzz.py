@@ -9,8 +9,17 @@ import pytest
 from tests.conftest import ROOT, needs_operators
 from tests.tools.test_train import run
 
-COUNTS = {"pth": 4000, "safetensors": 2000, "images": 3000, "labels": 2000, "coco": 2000}
-NAMES = {"pth": ".pth checkpoints", "safetensors": ".safetensors", "coco": "COCO JSON files"}
+COUNTS = {
+    "pth": 4000, "safetensors": 2000, "contents": 2000, "resumed": 400, "images": 3000,
+    "labels": 2000, "coco": 2000,
+}  # fmt: skip
+NAMES = {
+    "pth": ".pth checkpoints",
+    "safetensors": ".safetensors",
+    "contents": "whole .pth files of strange contents",
+    "resumed": "such files, to resume from",
+    "coco": "COCO JSON files",
+}
 SLOW = 5  # seconds for a file of kilobytes would be a hang
 GROWN = 512  # MiB: 3 KB may unpack to 49 million pixels
 
