@@ -193,7 +193,7 @@ def check_coco_file(path: Path, with_masks: bool) -> None:
     try:
         content = json.loads(path.read_text())
         sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-        annotations = content["annotations"]
+        annotations = list(content["annotations"])
         [category["id"] for category in content["categories"]]
     except OSError as e:
         raise InputError(f"the annotation file {path} cannot be read: {e.strerror}") from None

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from mmengine.config import ConfigDict
@@ -9,6 +11,7 @@ from gfnet_dense.data_check import (
     _guard_transforms,
     check_classes,
     check_dataset_folders,
+    check_evaluators,
     check_header,
     check_num_classes,
     class_names,
@@ -240,6 +243,54 @@ def test_broken_instances_name_the_image(instance, message):
     results["instances"] = [dict(bbox_label=0, ignore_flag=0) | instance]
     with pytest.raises(InputError, match=f"annotations of street.jpg .*{message}"):
         transforms[0](results)
+
+
+def coco(**changes):
+    """A COCO file of one image and one annotation."""
+    image = dict(id=7, file_name="a.jpg", height=20, width=30)
+    polygon = [1, 1, 9, 1, 9, 9]
+    annotation = dict(
+        id=1, image_id=7, category_id=1, bbox=[1, 1, 8, 8], area=32, iscrowd=0,
+        segmentation=[polygon],
+    )  # fmt: skip
+    image |= {k: v for k, v in changes.items() if k in image}
+    annotation |= {k: v for k, v in changes.items() if k not in image}
+    return dict(images=[image], annotations=[annotation], categories=[dict(id=1, name="a")])
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (coco(), None),
+        (coco(area=0, segmentation=[[1e9, 1e9, 1e9, 0, 0, 0]]), "number 0 of .* far outside"),
+        (coco(segmentation=dict(size=[20, 30], counts="\x7f" * 50)), "no compressed run lengths"),
+        (coco(segmentation=dict(size=[20, 30], counts=[-5, 605])), "do not add up"),
+        (coco(segmentation=None), "neither polygons"),
+        (coco(width=-30), r"image is of size \(20, -30\)"),
+        (coco(image_id=8), "KeyError: 8"),
+        (coco(bbox=[1, 1, float("nan"), 1]), "bbox are four numbers"),
+        (coco(bbox=[1, 1, 10**400, 1]), "OverflowError"),
+        (coco(area=None), "area is one"),
+        ({"images": []}, "is no COCO file"),
+        ([], "is no COCO file"),
+    ],
+)
+def test_files_that_cocos_evaluation_cannot_read(content, message, tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    cfg = ConfigDict(val_evaluator=dict(type="CocoMetric", ann_file=str(path), metric=["segm"]))
+    if message is None:
+        check_evaluators(cfg, ("val", "test"))
+        return
+    with pytest.raises(InputError, match=message):
+        check_evaluators(cfg, ("val", "test"))
+
+
+def test_nested_without_end(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 10**5)
+    cfg = ConfigDict(test_evaluator=[dict(ann_file=str(tmp_path / "a.json"))])
+    with pytest.raises(InputError, match="is no COCO file"):
+        check_evaluators(cfg, ("test",))
 
 
 def test_images_of_very_many_pixels_are_refused_unread(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Predictions of files: against tools/test.py, against mmsegmentation, and what is written."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -138,6 +140,18 @@ def test_a_bad_image_is_skipped_and_the_rest_done(folder):
 
 
 @needs_operators
+def test_images_too_narrow_and_names_that_are_no_text_are_skipped(tmp_path, segmentor):
+    Image.fromarray(noise(1, 5000, 3)).save(tmp_path / "line.png")
+    Image.fromarray(noise(40, 50, 3)).save(tmp_path / "good.png")
+    film = tmp_path / os.fsdecode(b"\xff.mp4")
+    film.write_bytes(b"no film")
+    photos = find_photos([str(tmp_path), str(film)])
+    summary = infer(segmentor, photos, Options(tmp_path / "out"))
+    assert summary.images == 1 and len(summary.skipped) == 2
+    assert "line.png is of 5000x1 pixels: one side is more than" in summary.skipped[0]
+    assert "is no video" in summary.skipped[1]
+
+
 def test_boxes_in_cocos_format(tmp_path, detector):
     from pycocotools.coco import COCO
 

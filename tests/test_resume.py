@@ -201,3 +201,58 @@ def test_newest_checkpoint(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match="of 3 checkpoints in .* none can be read"):
         newest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "part, key, value, message",
+    [
+        ("meta", "iter", "x", "its iter is 'x'"),
+        ("meta", "iter", 10**12, "it is of iter 1000000000000, the config trains 8"),
+        ("meta", "epoch", None, "its epoch is None"),
+        ("message_hub", "log_scalars", None, "message_hub.log_scalars is not whole"),
+        ("optimizer", "state", {}, None),  # as of an optimizer that keeps nothing
+        ("optimizer", "param_groups", [], "optimizer.param_groups is not what the config makes"),
+    ],
+)
+def test_states_that_do_not_fit_are_one_sentence(part, key, value, message, tmp_path):
+    toy_runner(tmp_path, max_iters=4).train()
+    content = torch.load(tmp_path / "iter_4.pth", weights_only=False)
+    content[part][key] = value
+    torch.save(content, tmp_path / "iter_4.pth")
+    runner = toy_runner(tmp_path, resume=tmp_path / "iter_4.pth")
+    if message is None:
+        runner.train()
+        return
+    with pytest.raises(InputError, match="iter_4.pth cannot be resumed from") as error:
+        runner.train()
+    assert message in str(error.value)
+
+
+def test_a_state_of_another_shape(tmp_path):
+    toy_runner(tmp_path, max_iters=4).train()
+    content = torch.load(tmp_path / "iter_4.pth", weights_only=False)
+    content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    torch.save(content, tmp_path / "iter_4.pth")
+    with pytest.raises(InputError, match="exp_avg of parameter 0 does not fit it"):
+        toy_runner(tmp_path, resume=tmp_path / "iter_4.pth").train()
+
+
+def test_a_planted_path_removes_nothing(tmp_path):
+    """What a checkpoint says of the best one so far is removed when there is a better one."""
+    settings = dict(val=True, save_best="mean", rule="greater")
+    toy_runner(tmp_path / "run", max_iters=4, **settings).train()
+    precious = [tmp_path / "folder" / "file", tmp_path / "run" / "notes.txt"]
+    for path in precious:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    for planted in (precious[0].parent, precious[0], precious[1]):
+        content = torch.load(tmp_path / "run" / "iter_4.pth", weights_only=False)
+        content["message_hub"]["runtime_info"] |= dict(best_ckpt=str(planted), best_score=-9.0)
+        torch.save(content, tmp_path / "planted.pth")
+        runner = toy_runner(
+            tmp_path / "run", max_iters=8, resume=tmp_path / "planted.pth", **settings
+        )
+        runner.train()
+        assert (tmp_path / "run" / "best_mean_iter_8.pth").exists()
+        assert all(path.exists() for path in precious)
+        toy_runner(tmp_path / "run", max_iters=4, **settings).train()

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from gfnet_dense import api
+from gfnet_dense.errors import InputError
+from tests.conftest import ROOT, needs_operators
 from tests.published import official_state_dict
 from tests.test_checkpoints import Evil
 from tests.tools.test_train import CONFIG, SHORT, error_of, run, tool
@@ -34,7 +36,7 @@ def folder(tmp_path_factory, demo_data):
     Image.new("RGB", (64, 64)).save(path / "photo.png")
     state = official_state_dict((8, 16), (1, 1), img_size=64)
     for name in ("evil.pth", "run/iter_1.pth"):
-        torch.save({"state_dict": state, "meta": Evil(path / "trace")}, path / name)
+        torch.save({"state_dict": state, "args": Evil(path / "trace")}, path / name)
     return path
 
 
@@ -52,3 +54,18 @@ def test_a_trusted_one_is_read(folder):
     assert result.returncode == 0, result.stderr
     (folder / "trace").rmdir()  # it did run
     (folder / "out.pth").unlink()
+
+
+@needs_operators
+def test_what_a_model_loads_while_it_is_built_is_data_too(folder, tmp_path):
+    """mmdetection's distillation reads the weights of its teacher in its constructor."""
+    config = tmp_path / "distilled.py"
+    base = ROOT / "configs" / "retinanet_gfnet-h-ti_coco.py"
+    config.write_text(
+        f"_base_ = [{str(base)!r}]\n"
+        "model = dict(type='KnowledgeDistillationSingleStageDetector', eval_teacher=True,\n"
+        f"    teacher_config={str(base)!r}, teacher_ckpt={str(folder / 'evil.pth')!r})\n"
+    )
+    with pytest.raises(InputError, match="was refused: it holds the object"):
+        api.load_model(config, None)
+    assert not (folder / "trace").exists()

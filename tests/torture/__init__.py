@@ -6,6 +6,7 @@ from tests.conftest import ROOT
 FILES = {
     "tests/test_resume.py": "checkpoints and resuming",
     "tests/test_seeding.py": "random numbers",
+    "tests/test_safe_loading.py": "checkpoints made by hand to do harm",
     "tests/test_checkpoints.py": "checkpoints that are broken, or would run code",
     "tests/tools/test_hostile.py": "a planted pickle in every command",
     "tests/test_masks.py": "masks of COCO",
