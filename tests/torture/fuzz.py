@@ -93,7 +93,7 @@ def mutate_json(text: str, rng: random.Random) -> bytes:
     content = json.loads(text)
     strange = [None, -1, 1e308, float("nan"), "", "x" * 50, [], {}, [[]], True, 10**20]
     for _ in range(rng.randint(1, 3)):
-        change(content, strange, rng)
+        change(content, copy.deepcopy(strange), rng)
     return json.dumps(content).encode()
 
 
