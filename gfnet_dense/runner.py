@@ -137,10 +137,11 @@ class DenseRunner(Runner):
         except InputError:
             raise
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as e:
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise InputError(
-                f"{filename} cannot be resumed from ({str(e).splitlines()[0]}): it is of another "
-                "model, optimizer or schedule, or damaged; give it as load_from to start a new "
-                "training from its weights"
+                f"{filename} cannot be resumed from ({reason}): it is of another model, optimizer "
+                "or schedule, or damaged; give it as load_from to start a new training from its "
+                "weights"
             ) from e
 
     def _check_resumed(self, filename: str, checkpoint: dict) -> None:
