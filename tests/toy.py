@@ -97,7 +97,7 @@ class ToyMean(BaseMetric):
 
 def toy_runner(
     work_dir, max_iters=8, max_epochs=None, broken=(), model=None, resume=None, val=False,
-    num_workers=0, shuffle=True, optim_wrapper=None, hooks=(), **checkpoint,
+    num_workers=0, shuffle=True, optim_wrapper=None, hooks=(), launcher="none", **checkpoint,
 ):  # fmt: skip
     """Build a runner.
 
@@ -144,6 +144,7 @@ def toy_runner(
         default_hooks=dict(checkpoint=checkpoint, logger=None),
         custom_hooks=[dict(type="gfnet_dense.FiniteLossHook", patience=3), *hooks],
         randomness=dict(seed=1),
+        launcher=launcher,
         load_from=str(resume) if resume else None,
         resume=bool(resume),
         **evaluation,

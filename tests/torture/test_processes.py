@@ -139,6 +139,21 @@ def test_weights_shared_out_among_processes(tmp_path, figure, monkeypatch):
     figure("gradients of weights shared out (FSDP) among 2, largest difference", f"{worst:.1e}")
 
 
+def test_a_step_is_left_out_in_all_processes(tmp_path, monkeypatch):
+    """Although the loss of one of them alone is not finite; statistics are the same, too."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, value in NO_GPU.items():
+        monkeypatch.setenv(name, value)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    module = ["-m", "tests.torture.left_out", str(tmp_path)]
+    result = run([sys.executable, *launch, *module], tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, two = (torch.load(tmp_path / f"rank_{rank}") for rank in (0, 1))
+    assert one["steps"] == two["steps"] == 7
+    for name, weight in one["state_dict"].items():
+        assert torch.equal(weight, two["state_dict"][name]), name
+
+
 def test_metrics_are_those_of_one_process(trained, folder, figure):
     """Of five images, an odd number; and in the training itself, whose processes count the
     statistics of batch norms together."""
