@@ -1,8 +1,11 @@
-"""What dist_train.sh and dist_test.sh share: launch.py TOOL PROCESSES ARGUMENTS, by torchrun.
+"""Start several processes of a tool by torchrun, as dist_train.sh and dist_test.sh do:
+
+    python tools/launch.py train.py 8 configs/upernet_gfnet_ade20k.py
 
 A process that fails tells why itself: torchrun's own report of several screens stays away.
 """
 
+import argparse
 import logging
 import os
 import signal
@@ -11,7 +14,10 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.run import parse_args, run
+from torch.distributed.run import parse_args as parse_torchrun_args
+from torch.distributed.run import run
+
+from gfnet_dense import cli
 
 
 def launcher_arguments(count: str) -> list[str]:
@@ -36,18 +42,24 @@ def describe(error: ChildFailedError) -> str:
     return f"process {rank} ended with the exit code {failure.exitcode}, the reason is above"
 
 
+def parse_args() -> argparse.Namespace:
+    parser = cli.ArgumentParser(__doc__)
+    parser.add_argument("tool", choices=["train.py", "test.py"])
+    parser.add_argument("processes", help="on this machine, one for each GPU, or on CPUs")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of the tool")
+    args = parser.parse_args()
+    if not args.processes.isdecimal() or int(args.processes) < 1:
+        parser.error(f"the number of processes is 1 or more, got {args.processes!r}")
+    return args
+
+
 def main() -> None:
-    tool, count, *arguments = sys.argv[1:]
-    if not count.isdecimal() or int(count) < 1:
-        print(
-            f"error: the number of processes on this machine is 1 or more, got {count!r}",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    args = parse_args()
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    command = [*launcher_arguments(count), str(Path(__file__).with_name(tool)), *arguments]
+    tool = str(Path(__file__).with_name(args.tool))
+    command = [*launcher_arguments(args.processes), tool, *args.arguments]
     try:
-        run(parse_args([*command, "--launcher", "pytorch"]))
+        run(parse_torchrun_args([*command, "--launcher", "pytorch"]))
     except ChildFailedError as e:
         sys.exit(f"error: {describe(e)}")
     except SignalException as e:
