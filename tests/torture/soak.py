@@ -4,6 +4,7 @@ Prints the resident memory in MiB after each, and what is open and kept, as JSON
 is computed is kept, to see that the test would notice.
 """
 
+import copy
 import json
 import logging
 import os
@@ -42,7 +43,7 @@ class Log:
 
     def add(self, result) -> None:
         if self.kept is not None:
-            self.kept.append(result)
+            self.kept.append([result, copy.deepcopy(result), copy.deepcopy(result)])
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         self.memory.append(round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1))
         if len(self.memory) in (self.rounds // 3, self.rounds):
