@@ -139,6 +139,11 @@ def test_trust_is_a_clear_yes(value, tmp_path, monkeypatch):
     assert not (tmp_path / "trace").exists()
 
 
+def test_trusted_weights_are_finite_too(tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")
+    assert "not finite, first in a.weight" in refusal({"a.weight": torch.ones(2) / 0}, tmp_path)
+
+
 def test_devices_and_pipes(tmp_path):
     with pytest.raises(InputError, match="is not a file"):
         read_checkpoint("/dev/zero")
