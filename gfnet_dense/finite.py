@@ -8,7 +8,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_gather_object, all_reduce, is_distributed
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -28,7 +28,8 @@ class FiniteLossHook(Hook):
     what layers counted meanwhile (statistics of batch norms) is put back. After several such steps
     in a row training stops, and tells which module was the first to give numbers that are not
     finite. Under mixed precision gradients may overflow until the loss scaler has found its scale:
-    those do not count.
+    those do not count. Models with several optimizers (mmengine's OptimWrapperDict) are not
+    watched: they step on their own.
 
     Args:
         patience: After how many steps in a row.
@@ -44,8 +45,7 @@ class FiniteLossHook(Hook):
         self.buffers = [b for b in runner.model.buffers() if b.is_floating_point()]
         self.good_buffers = [b.clone() for b in self.buffers]
         self.suspect = None  # the first batch since the last step whose loss was not finite
-        for wrapper in optim_wrappers(runner):
-            self._guard(wrapper)
+        self._guard(runner.optim_wrapper)
         loop = runner.train_loop
         loop.run_iter = self._explaining(runner, loop.run_iter)
 
@@ -88,7 +88,7 @@ class FiniteLossHook(Hook):
             "left out"
         )
         if self.in_a_row >= self.patience:
-            context = optim_wrappers(runner)[0].optim_context(runner.model)
+            context = runner.optim_wrapper.optim_context(runner.model)
             found = all_gather_object(first_not_finite(runner.model, suspect, context))
             module = next(filter(None, found), "none of the modules: the loss or its gradient")
             reason = f"the loss or its gradients were not finite {self.in_a_row} times in a row"
@@ -105,7 +105,7 @@ class FiniteLossHook(Hook):
                     raise
                 module = "known where one process trains alone"
                 if not is_distributed():  # the other processes would not take part
-                    context = optim_wrappers(runner)[0].optim_context(runner.model)
+                    context = runner.optim_wrapper.optim_context(runner.model)
                     module = first_not_finite(runner.model, args[-1], context)
                 raise _stopped(runner, "what the head matches is not finite", module) from e
 
@@ -120,14 +120,6 @@ def _stopped(runner: Runner, reason: str, module: str | None) -> InputError:
         f"{rate:.3g}; the first output that is not finite is that of {module}; the last checkpoint "
         f"before is {last or 'none'}: check the data, or take a lower learning rate"
     )
-
-
-def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
-    """Return the optimizers of a training, with all that mmengine has around them."""
-    wrapper = runner.optim_wrapper
-    if isinstance(wrapper, OptimWrapperDict):
-        return list(wrapper.optim_wrappers.values())
-    return [wrapper]
 
 
 def _has_finite_gradients(wrapper: OptimWrapper) -> bool:

@@ -101,6 +101,18 @@ def test_members_are_found(tmp_path):
     run.finish()
 
 
+def run_module(name, out, processes=2):
+    """Run a module beside this one, which writes to ``out``, in several processes."""
+    launch = ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "-m"]
+    module = [*(launch if processes > 1 else []), f"tests.torture.{name}", str(out)]
+    environment = {**os.environ, **NO_GPU}
+    result = subprocess.run(
+        [sys.executable, "-m", *module],
+        cwd=ROOT, env=environment, text=True, capture_output=True, timeout=900,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
 def largest_difference(one, two):
     """Return the largest relative difference of tensors by name."""
     assert one.keys() == two.keys()
@@ -109,45 +121,27 @@ def largest_difference(one, two):
     return max(differences)
 
 
-def test_gradients_are_those_of_one_process_with_twice_the_batch(tmp_path, figure, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name, value in NO_GPU.items():
-        monkeypatch.setenv(name, value)
-    module = ["-m", "tests.torture.gradients"]
-    several = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *module]
-    for name, arguments in (("one", module), ("two", several)):
-        result = run([sys.executable, *arguments, str(tmp_path / name)], tmp_path)
-        assert result.returncode == 0, result.stderr[-3000:]
+def test_gradients_are_those_of_one_process_with_twice_the_batch(tmp_path, figure):
+    run_module("gradients", tmp_path / "one", processes=1)
+    run_module("gradients", tmp_path / "two")
     one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
     worst = largest_difference(one, two)
     assert worst <= 1e-6
     figure("gradients of 2 processes, largest relative difference of a tensor", f"{worst:.1e}")
 
 
-def test_weights_shared_out_among_processes(tmp_path, figure, monkeypatch):
+def test_weights_shared_out_among_processes(tmp_path, figure):
     """PyTorch's fully_shard, which works on CPUs: docs/reliability.md."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name, value in NO_GPU.items():
-        monkeypatch.setenv(name, value)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    out = tmp_path / "out"
-    result = run([sys.executable, *launch, "-m", "tests.torture.sharded", str(out)], tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
-    found = torch.load(out)
+    run_module("sharded", tmp_path / "out")
+    found = torch.load(tmp_path / "out")
     worst = largest_difference(found["whole"], found["sharded"])
     assert worst < 1e-10 and 0.4 < found["share"] < 0.6
     figure("gradients of weights shared out (FSDP) among 2, largest difference", f"{worst:.1e}")
 
 
-def test_a_step_is_left_out_in_all_processes(tmp_path, monkeypatch):
+def test_a_step_is_left_out_in_all_processes(tmp_path):
     """Although the loss of one of them alone is not finite; statistics are the same, too."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name, value in NO_GPU.items():
-        monkeypatch.setenv(name, value)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    module = ["-m", "tests.torture.left_out", str(tmp_path)]
-    result = run([sys.executable, *launch, *module], tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_module("left_out", tmp_path)
     one, two = (torch.load(tmp_path / f"rank_{rank}") for rank in (0, 1))
     assert one["steps"] == two["steps"] == 7
     for name, weight in one["state_dict"].items():
