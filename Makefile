@@ -1,9 +1,12 @@
 # make demo       train, evaluate and draw the main job on data that the project draws itself
 # make test       compile mmcv's operators (once a machine), lint, run the whole test suite
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
-# make torture    the tests of docs/reliability.md in full (about half an hour), and their figures
+# make torture    the tests of docs/reliability.md in full (about an hour), and their figures
 PYTHON ?= python3
 PY := .venv/bin/python
+# Of the tests. Each has one thread: their models are small, and threads would wait for each other.
+WORKERS ?= 2
+test torture: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test torture install install-det lint clean
 
@@ -11,7 +14,7 @@ demo: install
 	$(PY) tools/train.py configs/upernet_gfnet_ade20k.py --demo
 
 test: install-det lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: install-det
 	$(PY) -m tests.torture

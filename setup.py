@@ -28,6 +28,6 @@ setup(
         "seg": SEG,
         "det": DET,
         "export": EXPORT,
-        "test": [*SEG, *DET, *EXPORT, "hypothesis", "pytest", "ruff"],
+        "test": [*SEG, *DET, *EXPORT, "hypothesis", "pytest", "pytest-xdist", "ruff"],
     },
 )

@@ -16,16 +16,11 @@ from gfnet_dense.benchmark.report import align, insert_block
 from tests.conftest import ROOT
 from tests.torture import FILES, PATHS
 
-FIGURES = pytest.StashKey[list]()
 PAGE = ROOT / "docs" / "reliability.md"
 
 
 def pytest_addoption(parser):
     parser.addoption("--torture", action="store_true", help="in full, and write the figures down")
-
-
-def pytest_configure(config):
-    config.stash[FIGURES] = []
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +33,7 @@ def figure(request):
     """Write down what a test has found: ``figure("kills survived", 21)``."""
 
     def write(what: str, value: str | int) -> None:
-        request.config.stash[FIGURES].append((what, str(value)))
+        request.node.user_properties.append((what, str(value)))
 
     return write
 
@@ -51,18 +46,18 @@ def is_complete(reporter, exitstatus) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
-    figures = config.stash.get(FIGURES, [])
+    passed, failed = (terminalreporter.stats.get(how, []) for how in ("passed", "failed"))
+    figures = [figure for report in passed + failed for figure in report.user_properties]
     if not figures:
         return
     if config.getoption("--torture", default=False):
-        passed = terminalreporter.stats.get("passed", [])
         counts = Counter(report.nodeid.partition("::")[0] for report in passed)
         figures += [(f"tests of {FILES[name]}", str(counts[name])) for name in FILES]
     table = align([["what", "figure"], *figures])
     terminalreporter.section("figures")
     terminalreporter.write_line(table)
     if config.getoption("--torture", default=False) and is_complete(terminalreporter, exitstatus):
-        where = f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, "
+        where = f"{date.today()}, {platform.machine()}, threads: {torch.get_num_threads()}, "
         where += f"Python {platform.python_version()}, PyTorch {torch.__version__}"
         block = f"{table}\n\n*`make torture`, {where}.*"
         PAGE.write_text(insert_block(PAGE.read_text(), "torture", block))
