@@ -6,6 +6,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 # Of the tests. Each has one thread: their models are small, and threads would wait for each other.
 WORKERS ?= 2
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test torture: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test torture install install-det lint clean
@@ -14,10 +15,10 @@ demo: install
 	$(PY) tools/train.py configs/upernet_gfnet_ade20k.py --demo
 
 test: install-det lint
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest $(SHARED)
 
 torture: install-det
-	$(PY) -m tests.torture
+	$(PY) -m tests.torture $(SHARED)
 
 install:
 	@$(PYTHON) tools/install.py

@@ -1,4 +1,5 @@
-"""The tests of docs/reliability.md, in full by ``python -m tests.torture``."""
+"""The tests of docs/reliability.md, in full by
+``python -m tests.torture [arguments of pytest]``."""
 
 from tests.conftest import ROOT
 

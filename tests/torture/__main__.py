@@ -4,4 +4,4 @@ import pytest
 
 from . import PATHS
 
-sys.exit(pytest.main(["--torture", *map(str, PATHS)]))
+sys.exit(pytest.main(["--torture", *sys.argv[1:], *map(str, PATHS)]))

@@ -47,7 +47,8 @@ def is_complete(reporter, exitstatus) -> bool:
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     passed, failed = (terminalreporter.stats.get(how, []) for how in ("passed", "failed"))
-    figures = [figure for report in passed + failed for figure in report.user_properties]
+    reports = sorted(passed + failed, key=lambda report: report.nodeid.partition("::")[0])
+    figures = [figure for report in reports for figure in report.user_properties]
     if not figures:
         return
     if config.getoption("--torture", default=False):

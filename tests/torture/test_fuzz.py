@@ -16,8 +16,9 @@ COUNTS = {
 NAMES = {
     "pth": ".pth checkpoints",
     "safetensors": ".safetensors",
-    "contents": "whole .pth files of strange contents",
-    "resumed": "such files, to resume from",
+    "contents": ".pth files of strange contents",
+    "resumed": ".pth files of strange contents to resume from",
+    "labels": "label maps",
     "coco": "COCO JSON files",
 }
 SLOW = 5  # seconds for a file of kilobytes would be a hang
@@ -39,6 +40,5 @@ def test_broken_files(kind, torture, figure, tmp_path, monkeypatch):
     assert found["files"] == count and 0 < found["refused"] < count
     assert found["slowest"] < SLOW and found["grown"] < GROWN, found
     name = NAMES.get(kind, kind)
-    figure(f"broken files: {name}, of which refused", f"{count}, {found['refused']}")
-    figure(f"broken files: {name}, slowest, memory", f"{found['slowest']:.2f} s, "
-           f"+{found['grown']:.0f} MiB")  # fmt: skip
+    costs = f"{found['slowest']:.2f} s; +{found['grown']:.0f} MiB"
+    figure(f"broken {name}; refused; slowest; memory", f"{count}; {found['refused']}; {costs}")

@@ -29,7 +29,7 @@ from tests.toy import toy_runner
 RUNS = {
     "predicting": ("images predicted by a segmentor", 2000, 300, 12),
     "training": ("training steps by the runner", 1000, 150, 12),
-    "evaluating_h_tiny": ("forwards of GFNet-H-Ti", 300, 0, 60),
+    "evaluating_h_tiny": ("forwards of GFNet-H-Ti", 600, 0, 60),
     "training_h_tiny": ("training steps of GFNet-H-Ti", 300, 0, 90),
 }
 linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc is Linux's")
