@@ -39,7 +39,7 @@ def check_mask(mask: list | dict, size: Size) -> None:
         for polygon in mask:
             _check_polygon(polygon, size)
         return
-    if not isinstance(mask, dict) or set(mask) < {"size", "counts"}:
+    if not isinstance(mask, dict) or not {"size", "counts"} <= set(mask):
         raise ValueError("a mask is neither polygons nor size and counts")
     if list(mask["size"]) != list(size):
         raise ValueError(f"a mask is of size {mask['size']}, its image of {list(size)}")

@@ -38,6 +38,7 @@ def test_run_lengths_are_those_of_pycocotools(size, share):
         (dict(size=[6, 7], counts="~"), "no compressed"),
         (dict(size=[6, 7], counts="P"), "middle of a number"),
         (dict(size=[6, 7]), "neither"),
+        (dict(size=[6, 7], area=3), "neither"),
         (3, "neither"),
     ],
 )
