@@ -1,7 +1,7 @@
 # make demo       train, evaluate and draw the main job on data that the project draws itself
 # make test       compile mmcv's operators (once a machine), lint, run the whole test suite
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
-# make torture    the tests of docs/reliability.md in full (about an hour), and their figures
+# make torture    the tests of docs/reliability.md in full (half an hour), and their figures
 PYTHON ?= python3
 PY := .venv/bin/python
 # Of the tests. Each has one thread: their models are small, and threads would wait for each other.
