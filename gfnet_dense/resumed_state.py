@@ -11,6 +11,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch import Tensor
 
+from .resume import NOT_FINITE, VALIDATED
+
 PARTS = {"meta", "message_hub", "optimizer"}  # of the checkpoint of a training
 
 
@@ -101,7 +103,7 @@ def check_hub(hub: dict) -> None:
     for key, value in hub["runtime_info"].items():
         if not isinstance(key, str):
             raise ValueError(f"message_hub has the key {key!r}")
-        if key.startswith("best_score") or key in ("validated_at", "not_finite"):
+        if key.startswith("best_score") or key in (VALIDATED, NOT_FINITE):
             fits = isinstance(value, Number)
         elif key.startswith("best_ckpt") or key == "last_ckpt":
             fits = isinstance(value, str)

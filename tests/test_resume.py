@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from gfnet_dense import cli, resume
 from gfnet_dense.checkpoints import read_checkpoint
 from gfnet_dense.errors import InputError
-from gfnet_dense.resume import newest_checkpoint
+from gfnet_dense.resume import NOT_FINITE, VALIDATED, newest_checkpoint
 from tests.torture.test_kills import differences, state_of
 from tests.toy import toy_runner
 
@@ -169,7 +169,12 @@ def test_a_validation_that_was_missed_is_made_up_for(tmp_path):
         hubs = [read_checkpoint(tmp_path / f / name)["message_hub"] for f in ("all", "stopped")]
         infos = [hub["runtime_info"] for hub in hubs]
         assert infos[0]["best_score"] == infos[1]["best_score"]
-        assert infos[1]["validated_at"] == 8
+        assert infos[1][VALIDATED] == 8
+
+
+def test_no_key_in_the_message_hub_is_printed_as_a_metric():
+    """mmengine's LogProcessor prints those that begin with the name of a phase."""
+    assert not any(key.startswith(("train", "val", "test")) for key in (VALIDATED, NOT_FINITE))
 
 
 def test_newest_checkpoint(tmp_path):
