@@ -30,8 +30,8 @@ def tool(name, *arguments):
     return [sys.executable, str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)]
 
 
-def run(command, cwd):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
+def run(command, cwd, env=None):
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
 
 
 def error_of(result):

@@ -105,11 +105,7 @@ def run_module(name, out, processes=2):
     """Run a module beside this one, which writes to ``out``, in several processes."""
     launch = ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "-m"]
     module = [*(launch if processes > 1 else []), f"tests.torture.{name}", str(out)]
-    environment = {**os.environ, **NO_GPU}
-    result = subprocess.run(
-        [sys.executable, "-m", *module],
-        cwd=ROOT, env=environment, text=True, capture_output=True, timeout=900,
-    )  # fmt: skip
+    result = run([sys.executable, "-m", *module], ROOT, {**os.environ, **NO_GPU})
     assert result.returncode == 0, result.stderr[-3000:]
 
 
