@@ -21,10 +21,10 @@ torture: install-det
 	$(PY) -m tests.torture $(SHARED)
 
 install:
-	@$(PYTHON) tools/install.py
+	@$(PYTHON) .dev/install.py
 
 install-det:
-	@$(PYTHON) tools/install.py --det
+	@$(PYTHON) .dev/install.py --det
 
 lint: install-det
 	$(PY) -m ruff check .

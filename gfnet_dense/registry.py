@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 SCOPE = "gfnet_dense"
@@ -20,20 +20,23 @@ HOOKS = Registry(
     "hook",
     parent=MMENGINE_HOOKS,
     scope=SCOPE,
-    locations=["gfnet_dense.hooks", "gfnet_dense.finite", "gfnet_dense.resume"],
+    locations=["gfnet_dense.engine.hooks"],
 )
 DATASETS = Registry(
-    "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["gfnet_dense.seeding"]
+    "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["gfnet_dense.datasets"]
 )
 DATA_SAMPLERS = Registry(
-    "data sampler", parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=["gfnet_dense.seeding"]
+    "data sampler", parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=["gfnet_dense.datasets"]
 )
-TRANSFORMS = Registry(
-    "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.transforms"]
+WEIGHT_INITIALIZERS = Registry(
+    "weight initializer",
+    parent=MMENGINE_WEIGHT_INITIALIZERS,
+    scope=SCOPE,
+    locations=["gfnet_dense.checkpoint"],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=SCOPE,
-    locations=["gfnet_dense.optim"],
+    locations=["gfnet_dense.engine.optimizers"],
 )

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from gfnet_dense.config_diff import ABSENT, diff_configs
-from gfnet_dense.data_check import find_datasets
+from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config_diff import ABSENT, diff_configs
+from tests.commands import SHORT, run, tool
 from tests.conftest import ROOT, needs_operators
-from tests.tools.test_train import SHORT, run, tool
 
 CONFIGS = sorted((ROOT / "configs").glob("*_gfnet*.py"))
 DETECTORS = [path for path in CONFIGS if path.stem.partition("_coco")[1]]

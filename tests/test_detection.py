@@ -16,9 +16,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from tests.commands import SHORT, error_of, run, tool
 from tests.conftest import ROOT, needs_operators
 from tests.published import official_state_dict
-from tests.tools.test_train import SHORT, error_of, run, tool
 
 pytestmark = needs_operators
 CONFIGS = ROOT / "configs"

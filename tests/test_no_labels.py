@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
-from gfnet_dense import cli
 from gfnet_dense.demo import shrink
+from gfnet_dense.utils.config import read_config
 from tests.conftest import ROOT, needs_operators
 
 SEGMENTORS = ["upernet_gfnet_ade20k", "fpn_gfnet-h-ti_ade20k", "segformer_gfnet-h-ti_ade20k"]
@@ -18,7 +18,7 @@ DETECTORS = [
 
 
 def build(name):
-    cfg = cli.read_config(ROOT / "configs" / f"{name}.py")
+    cfg = read_config(ROOT / "configs" / f"{name}.py")
     shrink(cfg)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)

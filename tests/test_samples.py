@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
+from tests.commands import run, tool
 from tests.conftest import ROOT, needs_operators
 from tests.published import official_state_dict
-from tests.tools.test_train import run, tool
 
 
 @pytest.fixture

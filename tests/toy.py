@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS, OPTIM_WRAPPERS
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from gfnet_dense.runner import DenseRunner
+from gfnet_dense.engine.runner.dense_runner import DenseRunner
 
 
 @DATASETS.register_module()

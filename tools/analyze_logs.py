@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from gfnet_dense import cli
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,8 +25,8 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
-        from gfnet_dense.log_curves import draw_logs, format_logs, read_log
-        from gfnet_dense.pictures import save_figure
+        from gfnet_dense.visualization.figures import save_figure
+        from gfnet_dense.visualization.log_curves import draw_logs, format_logs, read_log
 
         if args.names and len(args.names) != len(args.runs):
             raise InputError(f"--names are {len(args.names)} for {len(args.runs)} runs")

@@ -94,7 +94,7 @@ def _add_sizes(parser: cli.ArgumentParser, default: tuple[int, ...], what: str) 
 def measured_cases(args: argparse.Namespace) -> list:
     """Return the cases of every subcommand but transfer."""
     from gfnet_dense.benchmark.measure import Settings, check_settings
-    from gfnet_dense.errors import InputError
+    from gfnet_dense.utils.errors import InputError
 
     settings = Settings(
         device=args.device,
@@ -125,8 +125,9 @@ def measured_cases(args: argparse.Namespace) -> list:
 
 def transfer_cases(args: argparse.Namespace) -> list:
     from gfnet_dense.benchmark import transfer
-    from gfnet_dense.checkpoints import fetch, read_checkpoint
-    from gfnet_dense.models.resample import FILTER_RESIZE_MODES
+    from gfnet_dense.checkpoint.download import fetch
+    from gfnet_dense.checkpoint.safe_reader import read_checkpoint
+    from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES
 
     read_checkpoint(fetch(args.checkpoint))  # a bad one would fail in every run
     modes = args.modes or FILTER_RESIZE_MODES

@@ -24,8 +24,8 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
-        from gfnet_dense.browse import browse_dataset
-        from gfnet_dense.data_check import check_dataset_folders
+        from gfnet_dense.datasets.config_checks import check_dataset_folders
+        from gfnet_dense.visualization.browse import browse_dataset
 
         cfg = cli.load_config(args)
         check_dataset_folders(cfg, (args.split,))

@@ -25,7 +25,8 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         cfg = cli.load_config(args)
-        from gfnet_dense.dataset_report import format_report, survey
+        from gfnet_dense.datasets.survey import survey
+        from gfnet_dense.datasets.survey_report import format_report
 
         reports = survey(cfg)
         whole, short = format_report(reports), format_report(reports, MAX_GROUPS, MAX_FILES)

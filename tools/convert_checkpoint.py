@@ -41,8 +41,8 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
-        from gfnet_dense.checkpoints import fetch
-        from gfnet_dense.publish import convert
+        from gfnet_dense.checkpoint.convert import convert
+        from gfnet_dense.checkpoint.download import fetch
 
         img_size = cli.parse_size(args.img_size) if args.img_size else None
         path = fetch(args.checkpoint)

@@ -36,7 +36,8 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         size = cli.parse_size(args.size)
-        from gfnet_dense import api, export
+        from gfnet_dense import api
+        from gfnet_dense.export import writers as export
 
         export.check_format(args.out)
         cfg = cli.read_config(args.config)

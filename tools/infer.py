@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from gfnet_dense import cli
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,8 +59,8 @@ def main() -> None:
         import torch
 
         from gfnet_dense import api
-        from gfnet_dense.infer import Options, infer
-        from gfnet_dense.photos import find_photos
+        from gfnet_dense.apis.inputs import find_photos
+        from gfnet_dense.apis.predict_files import Options, infer
 
         photos = find_photos(args.inputs)
         cfg = cli.read_config(args.config)

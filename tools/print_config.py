@@ -11,8 +11,6 @@ import argparse
 from copy import deepcopy
 
 from gfnet_dense import cli
-from gfnet_dense.config_diff import describe_changes
-from gfnet_dense.optim import param_group_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,12 +28,15 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        from gfnet_dense.engine.optimizers.param_groups import build_optimizer, param_group_table
+        from gfnet_dense.utils.config_diff import describe_changes
+
         cfg = cli.read_config(args.config)
         full = deepcopy(cfg)
         cli.adapt_config(cfg, args)
         full.work_dir = cfg.work_dir
         if args.param_groups:
-            print(param_group_table(cli.build_optim_wrapper(cfg).optimizer))
+            print(param_group_table(build_optimizer(cfg)))
             return
         print(cfg.pretty_text)
         if changes := describe_changes(full.to_dict(), cfg.to_dict()):

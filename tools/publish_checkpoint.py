@@ -23,8 +23,8 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
-        from gfnet_dense.checkpoints import fetch
-        from gfnet_dense.publish import publish
+        from gfnet_dense.checkpoint.download import fetch
+        from gfnet_dense.checkpoint.publish import publish
 
         path = fetch(args.checkpoint)
         written = publish(path, args.out)

@@ -25,12 +25,14 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        from gfnet_dense.engine.runner import build_runner
+        from gfnet_dense.engine.runner.preparation import prepare_testing
+
         cfg = cli.load_config(args)
         cli.set_launcher(cfg, args)
-        cli.prepare_testing(
-            cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, tta=args.tta
-        )
-        cli.test(cli.build_runner(cfg))
+        prepare_testing(cfg, args.checkpoint)
+        cli.set_outputs(cfg, out=args.out, show_dir=args.show_dir, tta=args.tta)
+        cli.test(build_runner(cfg))
 
 
 if __name__ == "__main__":

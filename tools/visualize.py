@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from gfnet_dense import cli
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,7 +50,9 @@ def main() -> None:
     with cli.plain_errors():
         import torch
 
-        from gfnet_dense import api, pictures, visualize
+        from gfnet_dense import api
+        from gfnet_dense.visualization import filters as visualize
+        from gfnet_dense.visualization import overlays as pictures
 
         out = args.out or Path(f"{args.command}.png")
         if out.suffix != ".png":

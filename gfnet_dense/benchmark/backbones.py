@@ -6,14 +6,14 @@ from dataclasses import asdict
 from importlib import import_module
 from unittest.mock import MagicMock
 
-import mmseg.models  # noqa: F401  here, it is imported once for all cases
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..models import GFNet
-from ..models.resample import symmetrize_filter
+from gfnet_dense.models import GFNet
+from gfnet_dense.models.utils.filter_resize import symmetrize_filter
+from gfnet_dense.utils.errors import InputError
+
 from .complexity import count_flops
 from .measure import Settings, measure
 from .published import PublishedGFNet

@@ -10,8 +10,8 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..models.global_filter import GlobalFilter
-from ..models.resample import Size
+from gfnet_dense.models.layers.global_filter import GlobalFilter
+from gfnet_dense.utils.types import Size
 
 aten = torch.ops.aten
 NUM_MASKS = 100  # for which mask heads are counted: as many as COCO evaluates

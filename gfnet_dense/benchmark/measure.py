@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from gfnet_dense.utils.errors import InputError
 
 MAX_CALLS = 20
 ENOUGH = 1.0  # seconds of timed calls

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.global_filter import GlobalFilter
+from gfnet_dense.models.layers.global_filter import GlobalFilter
+
 from .complexity import count_flops
 from .measure import Settings, measure
 from .sweep import Case

@@ -9,10 +9,10 @@ as those of :class:`gfnet_dense.models.GFNet` are: a state dict of one loads int
 import torch
 from torch import Tensor, nn
 
-from ..models.base import stage_grids
-from ..models.gfnet import ARCHS
-from ..models.layers import DropPath
-from ..models.resample import Size
+from gfnet_dense.models.backbones.gfnet import ARCHS
+from gfnet_dense.models.layers.block import DropPath
+from gfnet_dense.models.utils.state_dict import stage_grids
+from gfnet_dense.utils.types import Size
 
 
 class PublishedGFNet(nn.Module):

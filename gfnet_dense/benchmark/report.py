@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -11,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from ..pictures import save_figure
+from gfnet_dense.utils.tables import align, format_number
+from gfnet_dense.visualization.figures import save_figure
+
 from .mixers import EXPONENTS
 from .sweep import OK
 
@@ -187,36 +188,6 @@ def format_exponents(
     if len(lines) == 1:
         return ""
     return align(lines if theory else [line[:-1] for line in lines])
-
-
-def align(lines: list[list[str]]) -> str:
-    """Return a Markdown table of cells, heading first: names to the left, numbers to the right."""
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rules = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    table = []
-    for line in (lines[0], rules, *lines[1:]):
-        name, *numbers = line
-        cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-        table.append(" | ".join([f"| {name:{widths[0]}}", *cells]) + " |")
-    return "\n".join(table)
-
-
-def insert_block(page: str, name: str, block: str) -> str:
-    """Return a Markdown page with ``block`` between the markers ``<!-- name -->`` and
-    ``<!-- end -->``, at its end if it has none."""
-    begin, end = f"<!-- {name} -->", "<!-- end -->"
-    block = f"{begin}\n{block}\n{end}"
-    text, found = re.subn(f"{begin}.*?{end}", lambda _: block, page, count=1, flags=re.DOTALL)
-    return text if found else f"{page.rstrip()}\n\n{block}\n"
-
-
-def format_number(value: float | None) -> str:
-    """Return a number with three digits: ``0.012``, ``1.23``, ``12345``, ``1.2e-07``."""
-    if value is None:
-        return ""
-    if value == 0 or abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def write_csv(rows: list[dict], path: Path) -> None:

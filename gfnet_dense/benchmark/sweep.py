@@ -20,8 +20,8 @@ from statistics import fmean
 
 import torch
 
-from ..errors import InputError
-from ..files import whole
+from gfnet_dense.utils.atomic_write import whole
+from gfnet_dense.utils.errors import InputError
 
 OK, OUT_OF_MEMORY, TIME_LIMIT = "ok", "out of memory", "time limit"
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|ALLOC_FAILED")

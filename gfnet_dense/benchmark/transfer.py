@@ -6,18 +6,21 @@ was trained on, or the filters are resized to the whole image, in some mode and 
 
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
-from .. import cli
-from ..data_check import find_datasets
-from ..demo.nested import scale_size
-from ..errors import InputError
-from ..models.global_filter import BORDERS
-from ..models.resample import FILTER_RESIZE_MODES, check_resize_mode
+from gfnet_dense.demo import shrink, write_data
+from gfnet_dense.demo.scaling import scale_size
+from gfnet_dense.engine.runner import build_runner
+from gfnet_dense.engine.runner.preparation import prepare_testing
+from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES, check_resize_mode
+from gfnet_dense.utils.config import find_datasets, merge_options, read_config
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.third_party import quiet_third_party
+
 from .sweep import Case
 
 SLIDE = "slide"
@@ -116,7 +119,7 @@ def run(
         All metrics of the config's evaluator (per cent), ``metric``, the name of the main one, and
         ``seconds``, the time of the whole evaluation.
     """
-    cli.quiet_third_party()
+    quiet_third_party()
     with tempfile.TemporaryDirectory() as work_dir:
         cfg = _test_config(config, checkpoint, demo, cfg_options, work_dir)
         scale_test_images(cfg, size)
@@ -125,7 +128,7 @@ def run(
         cfg.log_level, cfg.visualizer = "ERROR", dict(type="Visualizer", vis_backends=[])
         # Its processes end with the test: later they would outlive this process for seconds.
         cfg.test_dataloader.persistent_workers = False
-        runner = cli.build_runner(cfg)
+        runner = build_runner(cfg)
         start = time.perf_counter()
         metrics = {name: float(value) for name, value in runner.test().items()}
         seconds = time.perf_counter() - start
@@ -139,9 +142,13 @@ def _test_config(
     config: str, checkpoint: str, demo: bool, cfg_options: dict | None, work_dir: str | None
 ) -> Config:
     """Return the config of an evaluation, whose checkpoint and data are there."""
-    cfg = cli.load_config(
-        Namespace(config=config, demo=demo, cfg_options=cfg_options, work_dir=work_dir)
-    )
+    cfg = read_config(config)
+    if demo:
+        shrink(cfg)
+        write_data(cfg)
+    cfg.setdefault("work_dir", None)
+    merge_options(cfg, cfg_options)
+    cfg.work_dir = work_dir or cfg.work_dir
     if cfg.default_scope != "mmseg":
         raise InputError(f"transfer is for segmentors, {config} is of {cfg.default_scope}")
     missing = {"crop_size", "stride"} - set(cfg.model.get("test_cfg") or {})
@@ -150,7 +157,7 @@ def _test_config(
             f"sliding windows need model.test_cfg.{min(missing)}, which {config} has not: "
             "--cfg-options model.test_cfg.crop_size=512,512 model.test_cfg.stride=341,341 sets them"
         )
-    cli.prepare_testing(cfg, checkpoint, out=None, show_dir=None, tta=False)
+    prepare_testing(cfg, checkpoint)
     return cfg
 
 

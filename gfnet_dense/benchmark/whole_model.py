@@ -1,20 +1,22 @@
 """Time and memory of a whole segmentor or detector, and where the time goes."""
 
 import time
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from .. import cli
-from ..errors import InputError
-from ..zoo import build_model
+from gfnet_dense.demo import shrink
+from gfnet_dense.utils.config import read_config
+from gfnet_dense.utils.errors import InputError
+
 from .backbones import images
 from .measure import Settings, measure, synchronize
 from .sweep import Case
@@ -42,9 +44,17 @@ def cases(config: str, sizes: Sequence[int], settings: Settings, demo: bool) -> 
 
 
 def _read(config: str, demo: bool) -> Config:
-    cfg = cli.read_config(config)
-    cli.adapt_config(cfg, Namespace(config=config, demo=demo, cfg_options=None, work_dir=None))
+    cfg = read_config(config)
+    if demo:
+        shrink(cfg)
     return cfg
+
+
+def build_model(cfg: Config, device: str) -> nn.Module:
+    """Return the untrained model of a config; on the meta device it has shapes alone."""
+    init_default_scope(cfg.default_scope)
+    with torch.device(device):
+        return MODELS.build(deepcopy(cfg.model))  # mmdet's detectors change theirs
 
 
 def run(size: int, config: str, settings: dict, demo: bool) -> dict:

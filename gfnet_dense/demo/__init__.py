@@ -1,6 +1,7 @@
-"""Demo data drawn in code, and the shrinking of any config to run on it in minutes."""
+"""The demo of a config: the config shrunken to minutes of training, on synthetic scenes."""
 
-from .dataset import write_ade20k, write_coco
-from .shrink import shrink
+from gfnet_dense.datasets.synthetic import write_ade20k, write_coco
 
-__all__ = ["shrink", "write_ade20k", "write_coco"]
+from .shrink import shrink, write_data
+
+__all__ = ["shrink", "write_ade20k", "write_coco", "write_data"]

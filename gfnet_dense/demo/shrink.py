@@ -2,6 +2,9 @@
 
 from mmengine.config import Config
 
+from gfnet_dense.datasets.synthetic import write_ade20k, write_coco
+from gfnet_dense.utils.errors import InputError
+
 from . import shrink_detection, shrink_segmentation
 
 
@@ -13,7 +16,25 @@ def shrink(cfg: Config) -> None:
 
     Args:
         cfg: A config of this repository for segmentation or detection.
+
+    Raises:
+        InputError: If the config is built in another way.
     """
+    try:
+        _shrink(cfg)
+    except (AttributeError, KeyError, StopIteration) as e:
+        raise InputError(
+            f"--demo is for configs built like those in configs/: {cfg.filename} lacks what they "
+            f"have ({type(e).__name__}: {e})"
+        ) from e
+
+
+def write_data(cfg: Config) -> None:
+    """Write the synthetic scenes that the demo of a config takes, unless they are there already."""
+    write_coco() if cfg.default_scope == "mmdet" else write_ade20k()
+
+
+def _shrink(cfg: Config) -> None:
     kind = shrink_detection if cfg.default_scope == "mmdet" else shrink_segmentation
     kind.adapt(cfg)
     cfg.model.backbone.pop("init_cfg", None)

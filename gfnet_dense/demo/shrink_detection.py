@@ -2,9 +2,10 @@
 
 from mmengine.config import Config, ConfigDict
 
-from ..data_check import find_datasets
-from .dataset import COCO_CATEGORIES, coco_folder
-from .nested import change_values, scale_pipeline
+from gfnet_dense.datasets.synthetic.writers import COCO_CATEGORIES, coco_folder
+from gfnet_dense.utils.config import find_datasets
+
+from .scaling import change_values, scale_pipeline
 
 SHORT_SIDE = 192  # of the images, as they are drawn
 BATCH_SIZE = 4

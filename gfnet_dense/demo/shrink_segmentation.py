@@ -2,10 +2,11 @@
 
 from mmengine.config import Config, ConfigDict
 
-from ..data_check import find_datasets
-from .dataset import ade20k_folder
-from .nested import scale_pipeline, scale_size
-from .scenes import ADE_INDEX
+from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX
+from gfnet_dense.datasets.synthetic.writers import ade20k_folder
+from gfnet_dense.utils.config import find_datasets
+
+from .scaling import scale_pipeline, scale_size
 
 CROP = 128  # of the shorter side
 BATCH_SIZE = 4

@@ -1,5 +1,4 @@
-from .gfnet import GFNet
-from .gfnet_isotropic import IsotropicGFNet
-from .global_filter import GlobalFilter
+from .backbones import GFNet, IsotropicGFNet
+from .layers import GlobalFilter
 
 __all__ = ["GFNet", "GlobalFilter", "IsotropicGFNet"]

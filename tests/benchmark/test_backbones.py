@@ -13,9 +13,9 @@ from gfnet_dense.benchmark import backbones
 from gfnet_dense.benchmark.backbones import NAMES, build, cases, published_cases, run
 from gfnet_dense.benchmark.measure import Settings
 from gfnet_dense.benchmark.published import PublishedGFNet
-from gfnet_dense.errors import InputError
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.resample import symmetrize_filter
+from gfnet_dense.models.utils.filter_resize import symmetrize_filter
+from gfnet_dense.utils.errors import InputError
 from tests.conftest import TINY
 
 SETTINGS = Settings(threads=1)

@@ -6,9 +6,10 @@ from mmengine.config import Config
 from torch import nn
 
 from gfnet_dense.benchmark.complexity import Complexity, count_flops
+from gfnet_dense.benchmark.whole_model import build_model
 from gfnet_dense.models import GFNet, IsotropicGFNet
-from gfnet_dense.models.global_filter import GlobalFilter, next_fast_length
-from gfnet_dense.zoo import build_model
+from gfnet_dense.models.layers.global_filter import GlobalFilter
+from gfnet_dense.models.layers.spectral import next_fast_length
 from tests.conftest import ROOT, TINY
 
 TWO_STAGES = dict(dims=(2, 4), depths=(1, 1))

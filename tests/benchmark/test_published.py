@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from gfnet_dense.benchmark.published import PublishedGFNet
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.gfnet import ARCHS
+from gfnet_dense.models.backbones.gfnet import ARCHS
 from tests.conftest import TINY
 from tests.published import official_state_dict, stage_maps
 

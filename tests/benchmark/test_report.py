@@ -11,11 +11,9 @@ from torch import nn
 
 from gfnet_dense.benchmark.measure import Settings, check_settings, measure
 from gfnet_dense.benchmark.report import (
-    align,
     draw_plot,
     fit_exponent,
     format_exponents,
-    format_number,
     format_ratios,
     format_table,
     rank,
@@ -24,7 +22,8 @@ from gfnet_dense.benchmark.report import (
     write_plot,
 )
 from gfnet_dense.benchmark.sweep import Case, run_sweep
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.tables import align, format_number
 
 
 def record(*latencies, extra=2**20, **more):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gfnet_dense.benchmark.sweep import Case, describe_seconds, run_sweep, seconds_left
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT
 
 

@@ -6,10 +6,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from gfnet_dense import cli
 from gfnet_dense.benchmark import transfer
 from gfnet_dense.demo import shrink
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.config import read_config
+from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT, TINY, needs_operators
 
 CONFIG = str(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory, demo_data):
     path = tmp_path_factory.mktemp("transfer")
     (path / "data").symlink_to(demo_data)
     (path / "tiny.py").write_text(TINY_CONFIG)
-    cfg = cli.read_config(path / "tiny.py")
+    cfg = read_config(path / "tiny.py")
     shrink(cfg)
     init_default_scope("mmseg")
     torch.manual_seed(0)

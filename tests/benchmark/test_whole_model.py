@@ -8,10 +8,9 @@ from torch import nn
 
 from gfnet_dense.benchmark import whole_model
 from gfnet_dense.benchmark.measure import Settings
-from gfnet_dense.benchmark.whole_model import Inference, cases
+from gfnet_dense.benchmark.whole_model import Inference, build_model, cases
 from gfnet_dense.demo import shrink
-from gfnet_dense.errors import InputError
-from gfnet_dense.zoo import build_model
+from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT, needs_operators
 
 SETTINGS = Settings(threads=1, batch_size=2)

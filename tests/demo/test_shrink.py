@@ -3,8 +3,9 @@ from copy import deepcopy
 import pytest
 from mmengine.config import Config
 
-from gfnet_dense.demo import dataset, shrink, shrink_detection, write_ade20k, write_coco
-from gfnet_dense.demo.nested import scale_pipeline
+from gfnet_dense.datasets.synthetic import writers as dataset
+from gfnet_dense.demo import shrink, shrink_detection, write_ade20k, write_coco
+from gfnet_dense.demo.scaling import scale_pipeline
 from gfnet_dense.demo.shrink_segmentation import BATCH_SIZE, CROP, DECODER_DIM
 from tests.conftest import ROOT
 

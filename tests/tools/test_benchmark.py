@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tests.tools.test_train import error_of, run, tool
+from tests.commands import error_of, run, tool
 
 
 def test_tables_files_and_resume(tmp_path):

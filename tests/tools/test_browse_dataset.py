@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tools.test_train import CONFIG, error_of, run, tool
+from tests.commands import CONFIG, error_of, run, tool
 
 
 def browse(folder, out, *arguments):

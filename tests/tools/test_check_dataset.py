@@ -8,11 +8,11 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from gfnet_dense import dataset_report
-from gfnet_dense.dataset_report import survey
-from gfnet_dense.demo.scenes import ADE_INDEX, draw_scene
+from gfnet_dense.datasets import survey as dataset_report
+from gfnet_dense.datasets.survey import survey
+from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene
+from tests.commands import error_of, run, tool
 from tests.conftest import ROOT
-from tests.tools.test_train import error_of, run, tool
 
 CLASSES = ["zebra", *ADE_INDEX]  # zebra is in no picture
 NUM_IMAGES = {"train": 6, "val": 2}

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from tests.commands import error_of, run, tool
 from tests.conftest import ROOT
-from tests.tools.test_train import error_of, run, tool
 
 REPORTS = {"benchmark_report", "borders_report", "resizing_report", "zoo_page"}
 TOOLS = sorted({path.stem for path in (ROOT / "tools").glob("*.py")} - {"install"})

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from gfnet_dense import api
-from gfnet_dense.errors import InputError
+from gfnet_dense.utils.errors import InputError
+from tests.checkpoint.test_loading import Evil
+from tests.commands import CONFIG, SHORT, error_of, run, tool
 from tests.conftest import ROOT, needs_operators
 from tests.published import official_state_dict
-from tests.test_checkpoints import Evil
-from tests.tools.test_train import CONFIG, SHORT, error_of, run, tool
 
 FPN = ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py"
 INIT = "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=evil.pth"

@@ -1,6 +1,6 @@
 import re
 
-from tests.tools.test_train import CONFIG, error_of, run, tool
+from tests.commands import CONFIG, error_of, run, tool
 
 
 def test_output_is_a_config_that_names_what_demo_changes(tmp_path):

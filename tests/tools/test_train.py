@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,33 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from gfnet_dense.checkpoints import read_checkpoint
+from gfnet_dense.checkpoint.publish import publish
+from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.demo import write_ade20k
-from gfnet_dense.publish import publish
-from tests.conftest import ROOT, TINY
+from tests.commands import CONFIG, SHORT, error_of, run, tool
+from tests.conftest import TINY
 from tests.published import official_state_dict
-
-CONFIG = ROOT / "configs" / "upernet_gfnet_ade20k.py"
-SHORT = "train_cfg.max_iters=4 train_cfg.val_interval=4 default_hooks.checkpoint.interval=2 "
-SHORT += "train_dataloader.batch_size=2 default_hooks.logger.interval=1 "
-# A validation of a few images: indices of the dataset.
-SHORT += "val_dataloader.dataset.indices=3 test_dataloader.dataset.indices=3"
-
-
-def tool(name, *arguments):
-    return [sys.executable, str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)]
-
-
-def run(command, cwd, env=None):
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
-
-
-def error_of(result):
-    """Return the one sentence of a command that failed as it should."""
-    assert result.returncode not in (0, None), result.stdout[-2000:]
-    assert "Traceback" not in result.stdout + result.stderr, result.stderr[-3000:]
-    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from tests.conftest import ROOT
 
 # Beside this folder, files of tests that are of one size; what they are about
 FILES = {
-    "tests/test_resume.py": "checkpoints and resuming",
-    "tests/test_seeding.py": "random numbers",
-    "tests/test_safe_loading.py": "checkpoints made by hand to do harm",
-    "tests/test_checkpoints.py": "checkpoints that are broken, or would run code",
+    "tests/engine/runner/test_resuming.py": "checkpoints and resuming",
+    "tests/datasets/test_seeded.py": "random numbers",
+    "tests/checkpoint/test_safe_reader.py": "checkpoints made by hand to do harm",
+    "tests/checkpoint/test_loading.py": "checkpoints that are broken, or would run code",
     "tests/tools/test_hostile.py": "a planted pickle in every command",
-    "tests/test_masks.py": "masks of COCO",
-    "tests/test_finite.py": "numbers that are not finite",
+    "tests/datasets/test_coco_masks.py": "masks of COCO",
+    "tests/engine/hooks/test_finite_loss_hook.py": "numbers that are not finite",
     "tests/test_no_labels.py": "batches without labels",
 }
 PATHS = [ROOT / "tests" / "torture", *(ROOT / name for name in FILES)]

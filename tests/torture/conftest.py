@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfnet_dense.benchmark.report import align, insert_block
+from gfnet_dense.utils.tables import align
+from pages import insert_block
 from tests.conftest import ROOT
 from tests.torture import FILES, PATHS
 

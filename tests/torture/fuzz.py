@@ -25,16 +25,21 @@ from mmengine.logging import HistoryBuffer
 from PIL import Image
 from safetensors.torch import save
 
-from gfnet_dense import api, cli
-from gfnet_dense.checkpoints import load_pretrained, use_safe_loading
-from gfnet_dense.data_check import check_coco_file, guard_pipeline
+from gfnet_dense import api
+from gfnet_dense.checkpoint.convert import convert
+from gfnet_dense.checkpoint.loading import load_pretrained, use_safe_loading
+from gfnet_dense.checkpoint.publish import publish
+from gfnet_dense.checkpoint.safe_reader import read_checkpoint
+from gfnet_dense.cli.console import sentence
+from gfnet_dense.datasets.config_checks import check_coco_file
+from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.demo import shrink
-from gfnet_dense.errors import InputError
+from gfnet_dense.engine.runner.dense_runner import DenseRunner
 from gfnet_dense.models import GFNet
-from gfnet_dense.pictures import read_image
-from gfnet_dense.publish import convert, publish
-from gfnet_dense.runner import DenseRunner
-from gfnet_dense.safe_loading import read_checkpoint
+from gfnet_dense.utils.config import read_config
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.images import read_image
+from gfnet_dense.utils.third_party import quiet_third_party
 from tests.conftest import ROOT, TINY
 from tests.published import official_state_dict
 from tests.toy import toy_runner
@@ -143,7 +148,7 @@ class Contents:
 
     def __init__(self, folder: Path):
         self.path, self.folder = folder / "file.pth", folder
-        cfg = cli.read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
+        cfg = read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
         shrink(cfg)
         cfg.model.backbone.arch = TINY
         cfg.model.neck.in_channels = list(TINY["dims"])
@@ -237,7 +242,7 @@ class Labels:
     """Label maps, through the dataset that a training reads."""
 
     def __init__(self, folder: Path):
-        cfg = cli.read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
+        cfg = read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
         shrink(cfg)
         for name in ("images", "labels"):
             (folder / name).mkdir()
@@ -284,7 +289,7 @@ class Annotations:
     """COCO's JSON, through the dataset that a training reads, and its samples."""
 
     def __init__(self, folder: Path):
-        cfg = cli.read_config(ROOT / "configs" / "mask-rcnn_gfnet-h-ti_coco.py")
+        cfg = read_config(ROOT / "configs" / "mask-rcnn_gfnet-h-ti_coco.py")
         shrink(cfg)
         with_default_scope("mmdet")
         self.path = folder / "instances.json"
@@ -343,7 +348,7 @@ KINDS: dict[str, Callable] = {
 
 
 def main(kind: str, count: int, folder: Path) -> None:
-    cli.quiet_third_party()
+    quiet_third_party()
     warnings.simplefilter("ignore")
     subject = KINDS[kind](folder)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -358,7 +363,7 @@ def main(kind: str, count: int, folder: Path) -> None:
             subject.read()
         except InputError as e:
             refused += 1
-            text = cli.sentence(e)
+            text = sentence(e)
             assert text and "Traceback" not in text, number
         except BaseException:
             print(f"number {number}: {subject.path}", file=sys.stderr, flush=True)

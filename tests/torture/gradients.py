@@ -9,9 +9,9 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from gfnet_dense import cli
 from gfnet_dense.demo import shrink
-from gfnet_dense.runner import DenseRunner
+from gfnet_dense.engine.runner.dense_runner import DenseRunner
+from gfnet_dense.utils.config import read_config
 from tests.conftest import ROOT
 
 BATCH = 4  # of all processes together
@@ -20,7 +20,7 @@ BATCH = 4  # of all processes together
 def main(out: str) -> None:
     torch.set_num_threads(1)
     is_distributed = "RANK" in os.environ
-    cfg = cli.read_config(ROOT / "configs" / "upernet_gfnet_ade20k.py")
+    cfg = read_config(ROOT / "configs" / "upernet_gfnet_ade20k.py")
     shrink(cfg)
     cfg.model.data_preprocessor.size = (64, 64)
     cfg.model.backbone.drop_path_rate = 0.0

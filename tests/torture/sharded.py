@@ -9,7 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.layers import Block
+from gfnet_dense.models.layers.block import Block
 from tests.conftest import TINY
 
 

@@ -20,11 +20,11 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
 from gfnet_dense import api, cli
+from gfnet_dense.apis.inference import predict
 from gfnet_dense.demo import shrink
+from gfnet_dense.engine.runner.dense_runner import DenseRunner
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.global_filter import GlobalFilter
-from gfnet_dense.predict import predict
-from gfnet_dense.runner import DenseRunner
+from gfnet_dense.models.layers.global_filter import GlobalFilter
 from tests.conftest import ROOT, TINY
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import run
 from tests.conftest import ROOT, needs_operators
-from tests.tools.test_train import run
 
 COUNTS = {
     "pth": 4000, "safetensors": 2000, "contents": 2000, "resumed": 400, "images": 3000,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfnet_dense.checkpoints import read_checkpoint
-from tests.tools.test_train import CONFIG, error_of, run, tool
+from gfnet_dense.checkpoint.safe_reader import read_checkpoint
+from tests.commands import CONFIG, error_of, run, tool
 
 MOMENTS = ("in an iteration", "while a checkpoint is written", "during validation")
 DEADLINE = 300  # seconds for a run to come to the moment at which it is killed

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from gfnet_dense.demo import write_ade20k
+from tests.commands import CONFIG, SHORT, run, tool
 from tests.conftest import ROOT
-from tests.tools.test_train import CONFIG, SHORT, run, tool
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 MARK = "GFNET_DENSE_TEST_RUN"  # in the environment of all processes of a run

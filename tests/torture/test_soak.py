@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from gfnet_dense import api, cli
-from gfnet_dense.cli import ONEDNN_CACHE
+from gfnet_dense.apis.inference import predict
+from gfnet_dense.cli.environment import ONEDNN_CACHE
 from gfnet_dense.demo import shrink
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.global_filter import GlobalFilter
-from gfnet_dense.predict import predict
+from gfnet_dense.models.layers.global_filter import GlobalFilter
+from tests.commands import run
 from tests.conftest import ROOT, TINY
-from tests.tools.test_train import run
 from tests.toy import toy_runner
 
 # kind: what it is, rounds in full and in the fast test, MiB that the last third may have more.

@@ -1,0 +1,37 @@
+#!/usr/bin/env python
+"""Put the tables and plots of docs/benchmarks/*.json, which benchmark.py wrote, into the page
+docs/benchmarks.md, each between the markers of its name:
+
+    python .dev/benchmark_report.py
+"""
+
+import json
+from pathlib import Path
+
+from gfnet_dense import cli
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main() -> None:
+    cli.ArgumentParser(__doc__).parse_args()
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        from gfnet_dense.benchmark.report import present, write_plot
+        from pages import insert_block
+
+        page = DOCS / "benchmarks.md"
+        text = page.read_text()
+        for path in sorted((DOCS / "benchmarks").glob("*.json")):
+            _, tables, figure = present(json.loads(path.read_text()))
+            picture = DOCS / "images" / f"benchmark_{path.stem}.png"
+            write_plot(figure, picture)
+            block = f"![Time and memory over size](images/{picture.name})\n\n{tables}"
+            text = insert_block(text, path.stem, block)
+            print(f"written: {picture}")
+        page.write_text(text)
+        print(f"written: {page}")
+
+
+if __name__ == "__main__":
+    main()

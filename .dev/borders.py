@@ -1,0 +1,300 @@
+"""Does a segmentor trained with circular or with zeros borders do better on whole images?
+
+A small GFNet-H with a light head is trained on the demo's scenes in several ways, with several
+seeds, and each model is tested in the ways of :mod:`gfnet_dense.benchmark.transfer`.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmengine.config import Config
+
+from gfnet_dense import cli
+from gfnet_dense.benchmark import transfer
+from gfnet_dense.benchmark.sweep import OK, run_sweep
+from gfnet_dense.demo import shrink, write_ade20k
+from gfnet_dense.engine.runner import build_runner
+from gfnet_dense.utils.errors import InputError
+
+CONFIG = Path(__file__).parents[1] / "configs" / "fpn_gfnet-h-ti_ade20k.py"
+ARCH = dict(
+    dims=(32, 64, 128, 256), depths=(2, 2, 6, 2), drop_path_rate=0.0, layer_scale_init_value=1e-3
+)
+MAX_ITERS = 600
+SEEDS = (0, 1, 2)
+SCALES = (1.0, 1.5, 2.0)
+WINDOW, STRIDE = 128, 85  # of sliding windows, in pixels
+RESULTS = "transfer.json"  # beside the checkpoint
+TIME_LIMIT = 1800  # seconds of one test
+COLOURS = {"circular": "tab:blue", "zeros": "tab:orange"}
+
+# mIoU of each variant by way to test, (seeds, scales)
+Metrics = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train.
+
+    Attributes:
+        border: What filters see beyond the crop.
+        img_size: The image size for which filters are stored.
+        crops: Sides of the training crops; each image takes one of them by chance.
+        start: The variant whose weights it starts from, with the same seed; None: from scratch.
+    """
+
+    border: str
+    img_size: int
+    crops: tuple[int, ...]
+    start: str | None = None
+
+
+# In the order of training: what others start from is first.
+PRETRAINING = "pretraining"
+VARIANTS = {
+    PRETRAINING: Variant("circular", 56, (56,)),  # stands for ImageNet's 224, of crops of 512
+    "circular-native": Variant("circular", 128, (128,)),
+    "zeros-native": Variant("zeros", 128, (128,)),
+    "circular-small": Variant("circular", 56, (128,)),
+    "zeros-small": Variant("zeros", 56, (128,)),
+    "circular-crops": Variant("circular", 128, (96, 128, 160)),
+    "zeros-crops": Variant("zeros", 128, (96, 128, 160)),
+    "tuned-circular": Variant("circular", 128, (128,), PRETRAINING),
+    "tuned-zeros": Variant("zeros", 128, (128,), PRETRAINING),
+    "tuned-circular-small": Variant("circular", 56, (128,), PRETRAINING),
+    "tuned-zeros-small": Variant("zeros", 56, (128,), PRETRAINING),
+}
+TESTED = [name for name in VARIANTS if name != PRETRAINING]  # which has another crop
+
+
+def folder(name: str, seed: int) -> Path:
+    """Return where checkpoint and results of a training are."""
+    return Path("work_dirs") / "borders" / name / f"seed{seed}"
+
+
+def checkpoint(name: str, seed: int) -> Path:
+    """Return the checkpoint at the end of a training."""
+    return folder(name, seed) / f"iter_{MAX_ITERS}.pth"
+
+
+def build_config(name: str, seed: int) -> Config:
+    """Return the config of a training: the demo of Semantic FPN with a smaller backbone."""
+    variant = VARIANTS[name]
+    cfg = cli.read_config(CONFIG)
+    shrink(cfg)
+    cfg.work_dir = str(folder(name, seed))
+    cfg.randomness = dict(seed=seed)
+    _set_model(cfg.model, variant, seed)
+    _set_crops(cfg, variant.crops)
+    _set_schedule(cfg)
+    return cfg
+
+
+def _set_model(model, variant: Variant, seed: int) -> None:
+    model.backbone = dict(
+        type="gfnet_dense.GFNet", arch=ARCH, img_size=variant.img_size, border=variant.border
+    )
+    if variant.start:
+        weights = str(checkpoint(variant.start, seed))
+        model.backbone.init_cfg = dict(type="Pretrained", checkpoint=weights)
+    model.neck.update(in_channels=list(ARCH["dims"]), out_channels=64)
+    model.decode_head.in_channels = [64] * 4
+    model.test_cfg.update(crop_size=(WINDOW, WINDOW), stride=(STRIDE, STRIDE))
+
+
+def _set_crops(cfg: Config, crops: tuple[int, ...]) -> None:
+    pipeline, preprocessor = cfg.train_dataloader.dataset.pipeline, cfg.model.data_preprocessor
+    (i,) = (i for i, transform in enumerate(pipeline) if transform.type == "RandomCrop")
+    choices = [dict(pipeline[i], crop_size=(crop, crop)) for crop in crops]
+    if len(crops) == 1:
+        pipeline[i] = choices[0]
+        preprocessor.size = (crops[0], crops[0])
+    else:
+        pipeline[i] = dict(type="RandomChoice", transforms=[[choice] for choice in choices])
+        preprocessor.update(size=None, size_divisor=32)
+    if crops == (56,):
+        cfg.train_dataloader.batch_size = 16  # about as many pixels a step
+
+
+def _set_schedule(cfg: Config) -> None:
+    cfg.train_cfg.update(max_iters=MAX_ITERS, val_interval=MAX_ITERS)
+    warm_up, decay = cfg.param_scheduler
+    warm_up.end = decay.begin = MAX_ITERS // 10
+    decay.end = MAX_ITERS
+    cfg.default_hooks.checkpoint.update(interval=MAX_ITERS, save_best=None)
+    cfg.custom_hooks = []
+
+
+def train(name: str, seed: int) -> None:
+    """Train a variant in a process of its own, unless that was done.
+
+    Raises:
+        InputError: If it fails; why is on the console, its log is in its folder.
+    """
+    if checkpoint(name, seed).exists():
+        return
+    process = multiprocessing.get_context("spawn").Process(target=_train, args=(name, seed))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise InputError(
+            f"the training in {folder(name, seed)} ended with code {process.exitcode}, see above"
+        )
+
+
+def _train(name: str, seed: int) -> None:
+    sys.stdout = open(os.devnull, "w")  # the log has it all
+    cli.quiet_third_party()
+    with cli.plain_errors():
+        write_ade20k()
+        build_runner(build_config(name, seed)).train()
+
+
+def test(name: str, seed: int) -> dict[str, list[float]]:
+    """Test a trained variant; return the mIoU at each scale by way, sliding windows first.
+
+    The results are kept beside the checkpoint. A half-done test is gone on with, a finished one is
+    not repeated.
+
+    Raises:
+        InputError: If a test fails.
+    """
+    path = folder(name, seed) / RESULTS
+    if not _is_tested(path):
+        circular = VARIANTS[name].border == "circular"
+        cases = transfer.cases(
+            config=str(folder(name, seed) / CONFIG.name),  # written by the training
+            checkpoint=str(checkpoint(name, seed)),
+            scales=SCALES,
+            modes=("trigonometric", "bilinear", "bicubic") if circular else ("trigonometric",),
+        )
+        run_sweep(cases, path, rounds=1, time_limit=TIME_LIMIT, resume=path.exists())
+    results = json.loads(path.read_text())
+    for entry in results["cases"]:
+        if entry["status"] != OK:
+            raise InputError(
+                f"{path.parent}, {entry['series']} at {entry['size']}: {entry['status']}; the same "
+                f"command tries again, {path.with_suffix('.log')} tells more"
+            )
+    return {
+        _short(way): [row[scale] for scale in SCALES]
+        for way, row in transfer.read_metrics(results).items()
+    }
+
+
+def _is_tested(path: Path) -> bool:
+    if not path.exists():
+        return False
+    results = json.loads(path.read_text())
+    return results["complete"] and all(entry["status"] == OK for entry in results["cases"])
+
+
+def _short(way: str) -> str:
+    """Return the name of a way to test without the border, which is the training's."""
+    return ", ".join(way.split(", ")[:2])
+
+
+def run() -> Metrics:
+    """Train and test what is not there yet, and say how long it will take."""
+    jobs = [(name, seed) for seed in SEEDS for name in VARIANTS]
+    pending = [job for job in jobs if not _is_done(*job)]
+    start = time.time()
+    for i, (name, seed) in enumerate(pending):
+        left = f", {(time.time() - start) / i * (len(pending) - i) / 60:.0f} min left" if i else ""
+        print(f"{i + 1}/{len(pending)} {name}, seed {seed}{left}", flush=True)
+        train(name, seed)
+        if name in TESTED:
+            test(name, seed)
+    return read(SEEDS)
+
+
+def _is_done(name: str, seed: int) -> bool:
+    tested = name not in TESTED or _is_tested(folder(name, seed) / RESULTS)
+    return tested and checkpoint(name, seed).exists()
+
+
+def read(seeds: Sequence[int]) -> Metrics:
+    """Return the mIoU of all tested variants."""
+    metrics = {}
+    for name in TESTED:
+        rows = [test(name, seed) for seed in seeds]
+        metrics[name] = {way: np.array([row[way] for row in rows]) for way in rows[0]}
+    return metrics
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Return the standard deviation over seeds, the first axis (of the sample: n - 1)."""
+    return values.std(0, ddof=min(1, len(values) - 1))
+
+
+def _format(values: np.ndarray, sign: str = "") -> list[str]:
+    """Return mean and standard deviation over seeds for each scale."""
+    if len(values) == 1:
+        return [f"{value:{sign}.1f}" for value in values[0]]
+    pairs = zip(values.mean(0), spread(values), strict=True)
+    return [f"{mean:{sign}.1f} ± {sd:.1f}" for mean, sd in pairs]
+
+
+def format_table(metrics: Metrics) -> str:
+    """Return a Markdown table: mean and standard deviation over seeds, in brackets those of the
+    difference to sliding windows with the same model."""
+    rows = [["trained with", "tested", *(f"x {scale:g}" for scale in SCALES)]]
+    rows.append(["---"] * len(rows[0]))
+    for name, ways in metrics.items():
+        title = f"{VARIANTS[name].border}, {_describe(VARIANTS[name])}"
+        for way, values in ways.items():
+            cells = _format(values)
+            if way != transfer.SLIDE:
+                differences = _format(values - ways[transfer.SLIDE], "+")
+                cells = [f"{cell} ({d})" for cell, d in zip(cells, differences, strict=True)]
+            rows.append([title, way, *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _describe(variant: Variant) -> str:
+    """Return how a variant is trained, its border aside."""
+    crops = ", ".join(map(str, variant.crops))
+    text = f"filters for {variant.img_size}, crops of {crops}"
+    return f"{text}, from circular weights" if variant.start else text
+
+
+def draw_plot(metrics: Metrics) -> Figure:
+    """Draw the mIoU over the scale: a panel for each training, in which borders are compared."""
+    panels = {}
+    for name in metrics:
+        panels.setdefault(_describe(VARIANTS[name]), []).append(name)
+    figure = Figure(figsize=(3.3 * len(panels), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            border = VARIANTS[name].border
+            for way, style in ((transfer.SLIDE, "--"), ("whole, trigonometric", "-")):
+                values = metrics[name][way]
+                axis.errorbar(
+                    SCALES,
+                    values.mean(0),
+                    spread(values),
+                    color=COLOURS[border],
+                    linestyle=style,
+                    marker="o",
+                    capsize=3,
+                    label=f"{border}, {way.partition(',')[0]}",
+                )
+        axis.set(
+            title=title.replace(", ", "\n", 1), xlabel="scale of the test image", xticks=SCALES
+        )
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mIoU, per cent")
+    handles = {c.get_label(): c for axis in axes for c in axis.containers}
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False
+    )
+    return figure

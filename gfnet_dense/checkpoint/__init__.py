@@ -1,0 +1,5 @@
+"""Checkpoint files: downloading, reading as data, loading with a report, converting, publishing."""
+
+from .loading import PretrainedBackbone, load_pretrained
+
+__all__ = ["PretrainedBackbone", "load_pretrained"]

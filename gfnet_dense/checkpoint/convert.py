@@ -1,0 +1,73 @@
+"""Converting the weights of a backbone between the official form and ours."""
+
+import re
+from pathlib import Path
+
+from torch import Tensor
+
+from gfnet_dense.checkpoint.safe_reader import read_checkpoint
+from gfnet_dense.models.utils.filter_resize import check_resize_mode
+from gfnet_dense.models.utils.state_dict import (
+    adapt_state_dict,
+    describe_arch,
+    stage_grids,
+    stored_grid,
+)
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.types import Size
+
+from .loading import unwrap
+from .publish import check_suffix, save
+
+
+def convert(
+    source: Path, target: Path, to: str, img_size: int | Size | None, filter_resize: str
+) -> Path:
+    """Write the backbone of a file in the official form or in ours, for another image size.
+
+    Args:
+        source: An official file, or a checkpoint of ours.
+        target: ``*.pth`` or ``*.safetensors``.
+        to: ``official``: the authors' names, one final norm, in ``{'model': ...}``; their
+            classifier stays if the source has one. ``ours``: a state dict of :class:`.GFNet` or
+            :class:`.IsotropicGFNet`.
+        img_size: For which filters and position embedding are resized; None: as they are.
+        filter_resize: See :func:`.resample.resize_filter`.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        InputError: If the source holds no GFNet, or lacks what the form needs.
+    """
+    check_suffix(target)
+    check_resize_mode(filter_resize)
+    state_dict = unwrap(read_checkpoint(source))
+    arch, grid = describe_arch(state_dict), stored_grid(state_dict)
+    if arch is None or grid is None:
+        raise InputError(f"{source} holds no GFNet")
+    _, depths = arch
+    isotropic = "patch_embed.proj.weight" in state_dict
+    strides = [16] if isotropic else [4 * 2**i for i in range(len(depths))]
+    if img_size is None:
+        img_size = tuple(strides[0] * n for n in grid)
+    last_norm = f"norm{(depths[0] if isotropic else len(depths)) - 1}"
+    head = {k: v for k, v in state_dict.items() if k.startswith("head.")}
+    grids = stage_grids(img_size, strides)
+    adapt_state_dict(state_dict, "", grids, last_norm, filter_resize)
+    if to == "official":
+        state_dict = _as_official(state_dict, last_norm, source) | head
+    return save(state_dict, {}, target, key="model" if to == "official" else "state_dict")
+
+
+def _as_official(state_dict: dict[str, Tensor], last_norm: str, source: Path) -> dict[str, Tensor]:
+    official = {}
+    for name, tensor in state_dict.items():
+        module, _, parameter = name.rpartition(".")
+        if module == last_norm:
+            official[f"norm.{parameter}"] = tensor
+        elif not re.fullmatch(r"norm\d+", module):
+            official[name] = tensor
+    if "norm.weight" not in official:
+        raise InputError(f"{source} has no norm behind the last stage, which the official form has")
+    return official

@@ -1,0 +1,37 @@
+"""What the commands in ``tools/`` share; nothing else imports it."""
+
+from gfnet_dense.utils.third_party import quiet_third_party
+
+from .configs import adapt_config, load_config, read_config, set_launcher, set_outputs
+from .console import plain_errors
+from .environment import limit_onednn_cache, limit_opencv_pixels
+from .parser import (
+    ArgumentParser,
+    add_checkpoint_argument,
+    add_config_arguments,
+    add_run_arguments,
+    add_trust_argument,
+    parse_size,
+)
+from .run import test, train
+
+__all__ = [
+    "ArgumentParser",
+    "adapt_config",
+    "add_checkpoint_argument",
+    "add_config_arguments",
+    "add_run_arguments",
+    "add_trust_argument",
+    "limit_onednn_cache",
+    "load_config",
+    "parse_size",
+    "plain_errors",
+    "quiet_third_party",
+    "read_config",
+    "set_launcher",
+    "set_outputs",
+    "test",
+    "train",
+]
+
+limit_opencv_pixels()  # before anything imports OpenCV

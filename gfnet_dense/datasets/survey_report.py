@@ -1,0 +1,87 @@
+"""The survey of a data set as text: number of images, table of classes, warnings and errors."""
+
+from collections import defaultdict
+
+from .survey import Problem, Report
+
+UNLABELLED = "(not labelled)"
+
+
+def format_report(
+    reports: list[Report], max_groups: int | None = None, max_files: int | None = None
+) -> str:
+    """Return what was found: numbers, table of the classes, warnings and, last, the errors.
+
+    Args:
+        reports: One for each split.
+        max_groups: How many different errors, and warnings, to tell; None tells all.
+        max_files: How many files to name for each of them; None names all.
+    """
+    errors = [problem for report in reports for problem in report.errors]
+    warnings = [problem for report in reports for problem in _missing_classes(report)]
+    warnings += [problem for report in reports for problem in report.warnings]
+    parts = ["\n".join(f"{each.split}: {each.num_images} images" for each in reports)]
+    parts += [format_classes(reports)]
+    for kind, problems in (("warnings", warnings), ("errors", errors)):
+        problems = list(dict.fromkeys(problems))  # of train and val: the same
+        lines = _format_problems(problems, max_groups, max_files)
+        parts.append("\n".join([f"{kind}: {len(problems) or 'none'}", *lines]))
+    return "\n\n".join(parts)
+
+
+def format_classes(reports: list[Report]) -> str:
+    """Return the table of the classes: share of all pixels and number of images, for each split."""
+    reports = [report for report in reports if report.num_pixels]
+    if not reports:
+        return "classes: no label map could be read"
+    names = list(dict.fromkeys(name for report in reports for name in report.pixels))
+    width = max(map(len, [*names, UNLABELLED]))
+    rows = [
+        " " * width + "".join(f"{report.split:>20}" for report in reports),
+        "class".ljust(width) + f"{'pixels':>10}{'images':>10}" * len(reports),
+    ]
+    for name in names:
+        rows.append(name.ljust(width) + "".join(_format_cells(name, each) for each in reports))
+    shares = "".join(f"{each.ignored / each.num_pixels:10.2%}{'':10}" for each in reports)
+    rows.append(UNLABELLED.ljust(width) + shares.rstrip())
+    return "\n".join(rows)
+
+
+def _format_cells(name: str, report: Report) -> str:
+    if name not in report.pixels:
+        return f"{'-':>10}" * 2
+    return f"{report.pixels[name] / report.num_pixels:10.2%}{report.images[name] or 'never':>10}"
+
+
+def _missing_classes(report: Report) -> list[Problem]:
+    missing = [name for name, count in report.pixels.items() if not count]
+    if not missing or not report.num_pixels:
+        return []
+    return [Problem("", f"no label map of {report.split} has a pixel of {', '.join(missing)}")]
+
+
+def _format_problems(
+    problems: list[Problem], max_groups: int | None, max_files: int | None
+) -> list[str]:
+    """Return a line for each different problem, and the files that have it.
+
+    Those of the config come first, then the most frequent ones.
+    """
+    groups = defaultdict(list)
+    for problem in problems:
+        path, sentence = problem
+        groups[sentence.replace(path, "FILE") if path else sentence].append(problem)
+    ordered = sorted(groups.items(), key=lambda group: (bool(group[1][0].path), -len(group[1])))
+    lines = []
+    for kind, members in ordered[:max_groups]:
+        paths = [path for path, _ in members]
+        if len(paths) == 1:
+            lines.append(f"  {members[0].sentence}")
+            continue
+        lines += [f"  {kind} ({len(paths)} files):"]
+        lines += [f"    {path}" for path in paths[:max_files]]
+        if max_files is not None and len(paths) > max_files:
+            lines.append(f"    ... and {len(paths) - max_files} more")
+    if max_groups is not None and len(ordered) > max_groups:
+        lines.append(f"  ... and {len(ordered) - max_groups} more")
+    return lines

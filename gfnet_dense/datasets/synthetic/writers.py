@@ -1,0 +1,141 @@
+"""Synthetic scenes on disk, in the layout of ADE20K and of COCO."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .scenes import ADE_INDEX, Scene, draw_scene
+
+DATA_ROOT = Path("data/demo")
+VERSION = 1  # of the drawn scenes: another one is drawn anew beside the old
+NUM_IMAGES = {"training": 96, "validation": 32}  # of ADE20K
+NUM_COCO_IMAGES = {"train2017": 384, "val2017": 48}
+
+COCO_CATEGORIES = [
+    dict(supercategory="person", id=1, name="person"),
+    dict(supercategory="vehicle", id=3, name="car"),
+]
+MIN_AREA = 64  # visible pixels below which instances are not told apart: COCO's "crowd"
+
+
+def ade20k_folder(root: str | Path = DATA_ROOT) -> Path:
+    """Return the folder ``ADEChallengeData2016`` under ``root``."""
+    return Path(root) / f"v{VERSION}" / "ADEChallengeData2016"
+
+
+def coco_folder(root: str | Path = DATA_ROOT) -> Path:
+    """Return the folder ``coco`` under ``root``."""
+    return Path(root) / f"v{VERSION}" / "coco"
+
+
+def write_ade20k(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
+    """Write drawn scenes in the layout of ADEChallengeData2016, unless they are there already.
+
+    Label maps are 8-bit PNGs with ADE20K's own indices: 0 other, 1..150 classes.
+
+    Args:
+        root: Folder under which :func:`ade20k_folder` appears, whole or not at all.
+        seed: The scenes' seed; validation scenes are drawn from seeds that training does not use.
+
+    Returns:
+        The folder ``ADEChallengeData2016``.
+    """
+    return _write(ade20k_folder(root), NUM_IMAGES, seed, _write_ade20k_split)
+
+
+def write_coco(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
+    """Write drawn scenes in the layout of COCO 2017, unless they are there already.
+
+    Instances have COCO's own categories, boxes (x, y, w, h) in pixels, and their visible pixels as
+    compressed RLE. Those of fewer than :data:`MIN_AREA` pixels are one crowd region for each
+    category and image.
+
+    Args:
+        root: Folder under which :func:`coco_folder` appears, whole or not at all.
+        seed: See :func:`write_ade20k`.
+
+    Returns:
+        The folder ``coco``.
+    """
+    return _write(coco_folder(root), NUM_COCO_IMAGES, seed, _write_coco_split)
+
+
+def _write(
+    folder: Path,
+    num_images: dict[str, int],
+    seed: int,
+    write_split: Callable[[Path, str, Iterator[Scene]], None],
+) -> Path:
+    """Fill a folder with scenes split by split, under another name until it is whole."""
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    print(f"drawing {sum(num_images.values())} scenes into {folder}, some seconds", flush=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as temporary:
+        part = Path(temporary) / folder.name
+        start = seed * sum(num_images.values())
+        for split, count in num_images.items():
+            write_split(part, split, map(draw_scene, range(start, start + count)))
+            start += count
+        try:
+            part.rename(folder)
+        except OSError:  # another process, of a distributed run, was faster
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+def _write_ade20k_split(root: Path, split: str, scenes: Iterator[Scene]) -> None:
+    images, annotations = root / "images" / split, root / "annotations" / split
+    images.mkdir(parents=True)
+    annotations.mkdir(parents=True)
+    for i, scene in enumerate(scenes, start=1):
+        name = f"ADE_{split[: 5 if split == 'training' else 3]}_{i:08d}"
+        Image.fromarray(scene.image).save(images / f"{name}.jpg", quality=95)
+        Image.fromarray(scene.labels).save(annotations / f"{name}.png")
+
+
+def _write_coco_split(root: Path, split: str, scenes: Iterator[Scene]) -> None:
+    (root / split).mkdir(parents=True)
+    (root / "annotations").mkdir(exist_ok=True)
+    images, annotations = [], []
+    for i, scene in enumerate(scenes, start=1):
+        name = f"{i:012d}.jpg"
+        Image.fromarray(scene.image).save(root / split / name, quality=95)
+        height, width = scene.labels.shape
+        images.append(dict(id=i, file_name=name, height=height, width=width))
+        for annotation in _coco_annotations(scene):
+            annotations.append(dict(id=len(annotations) + 1, image_id=i, **annotation))
+    content = dict(images=images, annotations=annotations, categories=COCO_CATEGORIES)
+    (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def _coco_annotations(scene: Scene) -> Iterator[dict]:
+    """Yield the annotations of a scene, without ids: instances, then a crowd for each category."""
+    for category in COCO_CATEGORIES:
+        small = []
+        for instance in scene.instances:
+            if instance.label == ADE_INDEX[category["name"]]:
+                if np.count_nonzero(instance.mask) < MIN_AREA:
+                    small.append(instance.mask)
+                else:
+                    yield _coco_annotation(instance.mask, category["id"], iscrowd=0)
+        if small:
+            yield _coco_annotation(np.any(small, axis=0), category["id"], iscrowd=1)
+
+
+def _coco_annotation(mask: np.ndarray, category_id: int, iscrowd: int) -> dict:
+    from pycocotools import mask as coco_mask  # comes with mmdetection
+
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return dict(
+        category_id=category_id,
+        bbox=coco_mask.toBbox(rle).tolist(),
+        area=int(coco_mask.area(rle)),
+        segmentation=dict(size=rle["size"], counts=rle["counts"].decode()),
+        iscrowd=iscrowd,
+    )

@@ -1,0 +1,1 @@
+"""Training: the runner, its hooks, the optimizer."""

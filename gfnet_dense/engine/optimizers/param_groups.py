@@ -1,0 +1,44 @@
+"""The optimizer that a config describes, and a table of its parameter groups."""
+
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from torch.optim import Optimizer
+
+from gfnet_dense.checkpoint.loading import use_safe_loading
+from gfnet_dense.utils.errors import building
+
+
+def param_group_table(optimizer: Optimizer) -> str:
+    """Return a table of the parameter groups, one line for each."""
+    rows = [("group", "lr", "weight decay", "tensors", "parameters", "names")]
+    for i, group in enumerate(optimizer.param_groups):
+        names = group.get("param_names", [])
+        rows.append(
+            (
+                group.get("name", str(i)),
+                f"{group['lr']:.4g}",
+                f"{group['weight_decay']:.4g}",
+                str(len(group["params"])),
+                f"{sum(param.numel() for param in group['params']):,}",
+                " ... ".join(dict.fromkeys([*names[:1], *names[-1:]])),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for group, *numbers, names in rows:
+        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1], strict=True)]
+        lines.append("  ".join([group.ljust(widths[0]), *cells, names]).rstrip())
+    return "\n".join(lines)
+
+
+def build_optimizer(cfg: Config) -> Optimizer:
+    """Return the optimizer of a config, for its model without pretrained weights.
+
+    Raises:
+        InputError: If the config names what does not exist, or has wrong arguments.
+    """
+    use_safe_loading()
+    init_default_scope(cfg.default_scope)
+    with building("the config"):
+        return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper).optimizer

@@ -1,0 +1,4 @@
+from .gfnet import GFNet
+from .isotropic import IsotropicGFNet
+
+__all__ = ["GFNet", "IsotropicGFNet"]

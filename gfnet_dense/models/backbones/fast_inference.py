@@ -1,0 +1,82 @@
+"""The blocks of a stage without gradients: the same numbers with less memory traffic.
+
+What costs is not arithmetic but temporaries: a hidden layer of four times the map, copies between
+the layout of the filter (channels first) and that of everything else (channels last). Here two
+buffers take turns, one for the residual stream and one for the filters, and norms, mlp and
+residual run on chunks that stay in the processor's cache. No weights are folded or kept, resized
+filters excepted, see :class:`.GlobalFilter`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_dense.models.layers.block import Block, DropPath, PatchEmbed
+from gfnet_dense.models.layers.chunked_mlp import channels_last, chunks
+from gfnet_dense.models.layers.global_filter import GlobalFilter
+from gfnet_dense.models.layers.mlp import Mlp
+from gfnet_dense.models.utils.hooks import is_plain, is_watched
+from gfnet_dense.models.utils.precision import transform_dtype
+
+# What a backbone is made of
+MODULES = {
+    nn.ModuleList, PatchEmbed, nn.Conv2d, nn.LayerNorm, Block, GlobalFilter, Mlp, nn.Linear,
+    nn.GELU, DropPath,
+}  # fmt: skip
+
+
+def can_infer(backbone: nn.Module) -> bool:
+    """Tell whether :func:`infer` may stand for calling the blocks of a backbone one by one.
+
+    Not with gradients, in training, or while a graph is traced; nor where anything inside has been
+    replaced or is watched by hooks, which must see maps that nobody overwrites.
+    """
+    if torch.is_grad_enabled() or is_watched():
+        return False
+    inside = (module for child in backbone.children() for module in child.modules())
+    return not backbone.training and all(
+        type(module) in MODULES and not module.training and is_plain(module) for module in inside
+    )
+
+
+def infer(
+    x: Tensor, blocks: Sequence[Block], norm: nn.LayerNorm | None
+) -> tuple[Tensor, Tensor | None]:
+    """Run blocks, and the norm of the output behind them if there is one.
+
+    Args:
+        x: Map (B, H, W, dim), which is overwritten.
+        blocks: Blocks of a backbone for which :func:`can_infer` holds.
+        norm: Norm of the output.
+
+    Returns:
+        The map behind the blocks, (B, H, W, dim), and the normalised output, (B, dim, H, W).
+    """
+    B, H, W, dim = x.shape
+    gammas = [block.gamma for block in blocks if block.gamma is not None]
+    if gammas:  # autocast can leave the map in another precision, in which the sum is not kept
+        x = x.to(torch.promote_types(x.dtype, gammas[0].dtype))
+    x = x.contiguous()
+    tokens = x.view(B, H * W, dim)
+    parts = list(chunks(tokens, blocks[0].mlp.fc1.out_features))
+    dtype = blocks[0].norm1(tokens[:1, :1]).dtype  # autocast's
+    y = torch.empty(B, dim, H, W, dtype=transform_dtype(dtype), device=x.device)
+    filtered = y.view(B, dim, H * W)
+
+    for samples, part in parts:
+        normed = blocks[0].norm1(tokens[samples, part])
+        filtered[samples, :, part] = normed.transpose(1, 2)
+    for block, next_norm in zip(blocks, [*(b.norm1 for b in blocks[1:]), norm], strict=True):
+        block.filter.filter_(y)
+        for samples, part in parts:
+            residual = tokens[samples, part]
+            y_part = channels_last(filtered[samples, :, part]).to(dtype)
+            branch = block.mlp.infer(block.norm2(y_part))
+            if block.gamma is None:
+                residual.add_(branch)
+            else:
+                residual.addcmul_(branch, block.gamma)
+            if next_norm is not None:  # while the chunk is at hand
+                filtered[samples, :, part] = next_norm(residual).transpose(1, 2)
+    return x, None if norm is None else y.to(dtype)

@@ -1,0 +1,158 @@
+"""Hierarchical GFNet as a backbone for dense prediction.
+
+Paper: Rao et al., "Global Filter Networks for Image Classification", NeurIPS 2021
+(https://arxiv.org/abs/2107.00645), and "GFNet: Global Filter Networks for Visual Recognition",
+T-PAMI 2023. Modules and parameters carry the names of the official release
+(https://github.com/raoyongming/GFNet), so that its files load without a key map.
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_dense.models.layers.block import Block, PatchEmbed
+from gfnet_dense.models.utils.state_dict import stage_grids
+from gfnet_dense.registry import MODELS
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.types import Size
+
+from .base import (
+    STEM,
+    GFNetBackbone,
+    check_frozen_stages,
+    check_out_indices,
+    drop_path_rates,
+    resolve_arch,
+)
+from .fast_inference import can_infer
+
+# drop_path_rate: the one of the ImageNet training. layer_scale_init_value: of gamma.
+ARCHS = {
+    "h-tiny": dict(
+        dims=(64, 128, 256, 512),
+        depths=(3, 3, 10, 3),
+        drop_path_rate=0.1,
+        layer_scale_init_value=1e-3,
+    ),
+    "h-small": dict(
+        dims=(96, 192, 384, 768),
+        depths=(3, 3, 10, 3),
+        drop_path_rate=0.2,
+        layer_scale_init_value=1e-5,
+    ),
+    "h-base": dict(
+        dims=(96, 192, 384, 768),
+        depths=(3, 3, 27, 3),
+        drop_path_rate=0.4,
+        layer_scale_init_value=1e-6,
+    ),
+}
+
+
+@MODELS.register_module()
+class GFNet(GFNetBackbone):
+    """Hierarchical GFNet (GFNet-H): four stages of strides 4, 8, 16 and 32.
+
+    Args:
+        arch: ``h-tiny``, ``h-small``, ``h-base``, or a dict with ``dims``, ``depths`` (one number
+            for each stage) and, optionally, ``drop_path_rate`` (0) and ``layer_scale_init_value``
+            (1e-3, None for no layer scale).
+        img_size: Image size, int or (H, W), for which filters and position embedding are stored.
+            They are resized to the maps of any other image in ``forward``. With the training crop
+            here the ImageNet weights are resized once, when they are loaded.
+        out_indices: The stages whose normalised maps are returned. Later stages are not built.
+        drop_path_rate: Stochastic depth of the last block, growing linearly from 0 at the first.
+            The rate of the arch's ImageNet training if None.
+        frozen_stages: -1 trains everything, 0 freezes the stem (first patch embedding and
+            position embedding), i > 0 also the first i stages.
+        with_cp: Recompute the blocks in the backward pass to save memory.
+        filter_resize: See :func:`.resample.resize_filter`.
+        border: What filters see beyond the map, see :class:`.GlobalFilter`.
+        init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=...)`` takes official ImageNet
+            files and our own: see :func:`gfnet_dense.checkpoints.load_pretrained`.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "h-tiny",
+        img_size: int | Size = 224,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float | None = None,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        filter_resize: str = "trigonometric",
+        border: str = "circular",
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg=init_cfg)
+        settings = resolve_arch(arch, ARCHS, required=("dims", "depths"))
+        self.dims, self.depths = tuple(settings["dims"]), tuple(settings["depths"])
+        if len(self.dims) != len(self.depths):
+            raise InputError(f"an arch has as many dims as depths, got {self.dims}, {self.depths}")
+        self.arch_shape = (self.dims, self.depths)
+        self.num_outputs = len(self.dims)
+        self.out_indices = check_out_indices(out_indices, self.num_outputs)
+        num_stages = self.out_indices[-1] + 1
+        self.built_depths = self.depths[:num_stages]
+        self.grids = stage_grids(img_size, [4 * 2**i for i in range(num_stages)])
+        self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
+        self.with_cp = with_cp
+        self.filter_resize = filter_resize
+
+        in_dims = (3, *self.dims)
+        self.patch_embed = nn.ModuleList(
+            PatchEmbed(in_dims[i], self.dims[i], patch_size=4 if i == 0 else 2)
+            for i in range(num_stages)
+        )
+        h, w = self.grids[0]
+        self.pos_embed = nn.Parameter(torch.zeros(1, h * w, self.dims[0]))
+        if drop_path_rate is None:
+            drop_path_rate = settings.get("drop_path_rate", 0.0)
+        rates = iter(drop_path_rates(drop_path_rate, sum(self.depths)))
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(
+                Block(
+                    self.dims[i],
+                    self.grids[i],
+                    drop_path=next(rates),
+                    layer_scale_init_value=settings.get("layer_scale_init_value", 1e-3),
+                    filter_resize=filter_resize,
+                    border=border,
+                )
+                for _ in range(self.depths[i])
+            )
+            for i in range(num_stages)
+        )
+        self._add_norms(self.dims)
+        self._finish()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps (B, dims[i], ceil(H / stride), ceil(W / stride)) of ``out_indices``.
+
+        Args:
+            x: Images, (B, 3, H, W), H and W of 32 pixels and more.
+        """
+        outs, fast = [], can_infer(self)
+        for i, (embed, blocks) in enumerate(zip(self.patch_embed, self.blocks, strict=True)):
+            x = embed(x)  # (B, H, W, dim)
+            if i == 0:
+                x = self._add_position(x, fast)
+            x, out = self._run(blocks, x, i, fast)
+            outs.append(out)
+            x = x.permute(0, 3, 1, 2)
+        return tuple(outs[i] for i in self.out_indices)
+
+    def _stage_and_block(self, name: str) -> tuple[int, int] | None:
+        if name == "pos_embed" or name.startswith("patch_embed.0."):
+            return STEM
+        found = re.match(r"(?:blocks|patch_embed)\.(\d+)\.(\d*)", name)
+        return (int(found[1]), int(found[2] or 0)) if found else None
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        n = self.frozen_stages
+        norms = [getattr(self, f"norm{i}") for i in self.out_indices if i < n]
+        return [*self.patch_embed[: max(n, 1)], *self.blocks[:n], *norms]

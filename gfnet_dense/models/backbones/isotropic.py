@@ -1,0 +1,130 @@
+"""Isotropic GFNet (GFNet-Ti, XS, S, B): one map of stride 16 from the first block to the last.
+
+Paper and release as for :mod:`.gfnet`. Dense heads want a pyramid: a neck makes it from the maps
+of several depths (mmsegmentation's ``Feature2Pyramid``).
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_dense.models.layers.block import Block, PatchEmbed
+from gfnet_dense.models.utils.state_dict import stage_grids
+from gfnet_dense.registry import MODELS
+from gfnet_dense.utils.types import Size
+
+from .base import (
+    STEM,
+    GFNetBackbone,
+    check_frozen_stages,
+    check_out_indices,
+    drop_path_rates,
+    resolve_arch,
+)
+from .fast_inference import can_infer
+
+# drop_path_rate: the one of the ImageNet training.
+ARCHS = {
+    "tiny": dict(dim=256, depth=12, drop_path_rate=0.0),
+    "xsmall": dict(dim=384, depth=12, drop_path_rate=0.0),
+    "small": dict(dim=384, depth=19, drop_path_rate=0.15),
+    "base": dict(dim=512, depth=19, drop_path_rate=0.25),
+}
+PATCH_SIZE = 16
+
+
+@MODELS.register_module()
+class IsotropicGFNet(GFNetBackbone):
+    """Isotropic GFNet.
+
+    Args:
+        arch: ``tiny``, ``xsmall``, ``small``, ``base``, or a dict with ``dim``, ``depth`` and,
+            optionally, ``drop_path_rate`` (0) and ``layer_scale_init_value`` (no layer scale).
+        img_size: Image size, int or (H, W), for which filters and position embedding are stored.
+        out_indices: The blocks behind which the map is returned, normalised; the last block if
+            None. Later blocks are not built.
+        drop_path_rate: Stochastic depth of the last block, growing linearly from 0 at the first.
+            The rate of the arch's ImageNet training if None.
+        frozen_stages: -1 trains everything, 0 freezes the stem (patch and position embedding),
+            i > 0 also the first i blocks.
+        with_cp: Recompute the blocks in the backward pass to save memory.
+        filter_resize: See :func:`.resample.resize_filter`.
+        border: What filters see beyond the map, see :class:`.GlobalFilter`.
+        init_cfg: As for :class:`.GFNet`.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "base",
+        img_size: int | Size = 224,
+        out_indices: Sequence[int] | None = None,
+        drop_path_rate: float | None = None,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        filter_resize: str = "trigonometric",
+        border: str = "circular",
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg=init_cfg)
+        settings = resolve_arch(arch, ARCHS, required=("dim", "depth"))
+        dim, depth = settings["dim"], settings["depth"]
+        self.dim, self.depth = dim, depth
+        self.arch_shape = ((dim,), (depth,))
+        self.num_outputs = depth
+        if out_indices is None:
+            out_indices = (depth - 1,)
+        self.out_indices = check_out_indices(out_indices, depth)
+        num_blocks = self.out_indices[-1] + 1
+        self.built_depths = (num_blocks,)
+        self.grids = stage_grids(img_size, [PATCH_SIZE])
+        self.frozen_stages = check_frozen_stages(frozen_stages, num_blocks)
+        self.with_cp = with_cp
+        self.filter_resize = filter_resize
+
+        self.patch_embed = PatchEmbed(3, dim, PATCH_SIZE)
+        h, w = self.grids[0]
+        self.pos_embed = nn.Parameter(torch.zeros(1, h * w, dim))
+        if drop_path_rate is None:
+            drop_path_rate = settings.get("drop_path_rate", 0.0)
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                self.grids[0],
+                drop_path=rate,
+                layer_scale_init_value=settings.get("layer_scale_init_value"),
+                filter_resize=filter_resize,
+                border=border,
+            )
+            for rate in drop_path_rates(drop_path_rate, depth)[:num_blocks]
+        )
+        self._add_norms([dim] * depth)
+        self._finish()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps (B, dim, ceil(H / 16), ceil(W / 16)) of ``out_indices``.
+
+        Args:
+            x: Images, (B, 3, H, W), H and W of 32 pixels and more.
+        """
+        outs, start, fast = [], 0, can_infer(self)
+        x = self._add_position(self.patch_embed(x), fast)  # (B, H, W, dim)
+        for i in self.out_indices:
+            x, out = self._run(self.blocks[start : i + 1], x, i, fast)
+            outs.append(out)
+            start = i + 1
+        return tuple(outs)
+
+    def _stage_and_block(self, name: str) -> tuple[int, int] | None:
+        if name == "pos_embed" or name.startswith("patch_embed."):
+            return STEM
+        found = re.match(r"blocks\.(\d+)\.", name)
+        return (0, int(found[1])) if found else None
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        n = self.frozen_stages
+        norms = [getattr(self, f"norm{i}") for i in self.out_indices if i < n]
+        return [self.patch_embed, *self.blocks[:n], *norms]

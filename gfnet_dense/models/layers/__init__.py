@@ -1,0 +1,3 @@
+from .global_filter import GlobalFilter
+
+__all__ = ["GlobalFilter"]

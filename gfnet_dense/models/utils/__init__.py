@@ -1,0 +1,1 @@
+"""Pure functions of tensors and state dicts, and questions about modules."""

@@ -1,0 +1,117 @@
+"""Bringing a state dict to the names and the grids of the model that loads it."""
+
+import re
+from collections.abc import Sequence
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.types import Size
+
+from .filter_resize import resize_filter, resize_position_embedding
+
+
+def describe_arch(state_dict: dict[str, Tensor]) -> tuple[tuple, tuple] | None:
+    """Return (dims, depths) of a GFNet from its keys, one number per stage, None if it is none."""
+    dims, blocks = {}, {}
+    for name, tensor in state_dict.items():
+        match = re.fullmatch(r"patch_embed\.(?:(\d+)\.)?proj\.weight", name)
+        if match and tensor.ndim == 4:
+            dims[int(match[1] or 0)] = tensor.shape[0]
+        elif match := re.fullmatch(r"blocks\.(?:(\d+)\.)?(\d+)\.filter\.complex_weight", name):
+            blocks.setdefault(int(match[1] or 0), set()).add(match[2])
+    if not dims or not blocks:
+        return None
+    return (
+        tuple(dims[i] for i in sorted(dims)),
+        tuple(len(blocks[i]) for i in sorted(blocks)),
+    )
+
+
+def stage_grids(img_size: int | Size, strides: Sequence[int]) -> list[Size]:
+    """Return the map sizes at ``strides`` for an image of ``img_size``, an int or (H, W)."""
+    sides = img_size if isinstance(img_size, Sequence) else (img_size, img_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+        raise InputError(f"img_size is an integer or (H, W), got {img_size}")
+    h, w = map(int, sides)
+    if min(h, w) < 32:
+        raise InputError(f"img_size is 32 pixels or more on both sides, got {img_size}")
+    return [(-(-h // stride), -(-w // stride)) for stride in strides]
+
+
+def adapt_state_dict(
+    state_dict: dict[str, Tensor],
+    prefix: str,
+    grids: Sequence[Size],
+    last_norm: str,
+    filter_resize: str,
+) -> None:
+    """Adapt official or own weights of a GFNet in place; does nothing to what already fits.
+
+    The classification head goes, the final ``norm`` becomes that of the last output, filters and
+    position embedding are resized to the model's grids.
+
+    Args:
+        state_dict: Weights whose keys begin with ``prefix``; others are left alone.
+        prefix: Where the model sits, such as ``'backbone.'``.
+        grids: Map size (h, w) of each stage of the model.
+        last_norm: Name of the norm of the arch's last output, whether the model has it or not.
+        filter_resize: See :func:`.resample.resize_filter`.
+    """
+    for name in ("weight", "bias"):
+        state_dict.pop(f"{prefix}head.{name}", None)
+        norm = state_dict.pop(f"{prefix}norm.{name}", None)
+        if norm is not None:
+            state_dict[f"{prefix}{last_norm}.{name}"] = norm
+
+    source = stored_grid(state_dict, prefix)
+    if source is None:
+        return
+    key = prefix + "pos_embed"
+    state_dict[key] = resize_position_embedding(_widen(state_dict[key]), source, grids[0])
+    pattern = re.compile(re.escape(prefix) + r"blocks\.(?:(\d+)\.)?\d+\.filter\.complex_weight")
+    for key, weight in state_dict.items():
+        match = pattern.fullmatch(key)
+        stage = int(match[1] or 0) if match else len(grids)
+        if stage < len(grids):
+            size = tuple(-(-n // 2**stage) for n in source)
+            if weight.ndim != 4 or weight.shape[:2] != (size[0], size[1] // 2 + 1):
+                raise InputError(
+                    f"the filter {key} has the shape {tuple(weight.shape)}, which does not fit "
+                    f"maps of {size[0]}x{size[1]}, as the position embedding has them"
+                )
+            state_dict[key] = resize_filter(_widen(weight), size, grids[stage], filter_resize)
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    """Return half precision weights in float32, in which they are resized."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def stored_grid(state_dict: dict[str, Tensor], prefix: str = "") -> Size | None:
+    """Return the grid (h, w) of the first stage's filters.
+
+    The half spectrum leaves the parity of w open; the position embedding has h * w entries.
+    """
+    pos_embed = state_dict.get(prefix + "pos_embed")
+    for name in ("blocks.0.0.filter.complex_weight", "blocks.0.filter.complex_weight"):
+        weight = state_dict.get(prefix + name)
+        if weight is None:
+            continue
+        if weight.ndim != 4 or weight.shape[3] != 2 or not weight.numel():
+            raise InputError(
+                f"the filter {prefix}{name} has the shape {tuple(weight.shape)}, not "
+                "(h, w // 2 + 1, dim, 2)"
+            )
+        h, half = weight.shape[:2]
+        has_entries = pos_embed is not None and pos_embed.ndim == 3
+        entries = pos_embed.shape[1] if has_entries else 0
+        if entries % h or entries // h // 2 + 1 != half:
+            raise InputError(
+                f"the position embedding {prefix}pos_embed has {entries} entries, which does not "
+                f"fit the filters of {h} rows and {half} half-spectrum columns"
+            )
+        return h, entries // h
+    return None

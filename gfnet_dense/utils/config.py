@@ -1,0 +1,80 @@
+"""Reading configs and finding what is inside them."""
+
+import io
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from .errors import InputError
+
+
+def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:
+    """Return the innermost dataset configs inside wrappers such as ConcatDataset."""
+    if "dataset" in dataset:
+        return find_datasets(dataset["dataset"])
+    if "datasets" in dataset:
+        return [inner for outer in dataset["datasets"] for inner in find_datasets(outer)]
+    return [dataset]
+
+
+def read_config(path: str | Path) -> Config:
+    """Return the mmengine Config of a file.
+
+    Raises:
+        InputError: If the config file is missing or broken, or needs what is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"the config {path} does not exist; the project's own are in configs/")
+    try:
+        cfg = Config.fromfile(path)
+        if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
+            raise InputError(
+                f"{path} is a part of configs, not a whole one: it has no model and data"
+            )
+        with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
+            import_module(f"{cfg.default_scope}.datasets")
+            if cfg.default_scope == "mmdet":
+                import_module("mmdet.models")
+    except InputError:
+        raise
+    except Exception as e:  # whatever a Python file can raise
+        if isinstance(e, ImportError) and (reason := _why_no_operators()):
+            raise InputError(
+                f"{path} needs mmcv with compiled operators, which cannot be imported ({reason}): "
+                "make install-det compiles them (some minutes, needs a C++ compiler)"
+            ) from None
+        reason = str(e).strip().splitlines()
+        raise InputError(
+            f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
+        ) from None
+    return cfg
+
+
+def _why_no_operators() -> str:
+    """Return why mmcv's compiled operators cannot be imported, '' if they can."""
+    try:
+        import_module("mmcv._ext")
+    except ImportError as e:  # not there, or compiled for another torch
+        return str(e)
+    return ""
+
+
+def merge_options(cfg: Config, options: dict | None) -> None:
+    """Override settings of a config in place.
+
+    Args:
+        cfg: The config.
+        options: Values by dotted key, as ``--cfg-options`` gives them: ``model.test_cfg.mode``.
+
+    Raises:
+        InputError: If a key does not fit the config.
+    """
+    if options is None:
+        return
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError, IndexError) as e:
+        raise InputError(f"--cfg-options do not fit the config: {e}") from None

@@ -1,0 +1,3 @@
+"""Types that many modules share."""
+
+Size = tuple[int, int]

@@ -1,0 +1,1 @@
+"""Pictures of filters, predictions, data and training runs."""

@@ -1,0 +1,57 @@
+"""What a config trains on: its samples behind the augmentation, with their annotations."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+
+from gfnet_dense.datasets.loading_guards import guard_pipeline
+from gfnet_dense.utils.errors import InputError, building
+
+from .overlays import NOT_LABELLED, class_colours, overlay_instances, overlay_labels
+from .sheets import draw_sheet
+
+
+def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> None:
+    """Draw randomly chosen samples of a dataset as the model gets them, and with annotations.
+
+    Args:
+        cfg: A whole config.
+        split: 'train', 'val' or 'test'.
+        num: Number of samples; all of a smaller dataset.
+        seed: Of the choice and of the augmentation.
+        path: The PNG file.
+
+    Raises:
+        InputError: If ``num`` is not 1 or more, or a file is broken.
+    """
+    if num < 1:
+        raise InputError(f"the number of samples is 1 or more, got {num}")
+    init_default_scope(cfg.default_scope)
+    with building(f"the dataset of {split}"):
+        dataset = DATASETS.build(deepcopy(cfg[f"{split}_dataloader"].dataset))
+    if len(dataset) == 0:
+        raise InputError(f"the dataset of {split} has no images")
+    guard_pipeline(dataset)
+    metainfo = dataset.metainfo
+    np.random.seed(seed)  # the generator of the transforms
+    cells, present = [], set()
+    for i in np.random.permutation(len(dataset))[:num]:
+        sample = dataset[int(i)]
+        image = np.ascontiguousarray(sample["inputs"].permute(1, 2, 0).numpy()[..., ::-1])  # BGR
+        annotated = sample["data_samples"]
+        if "gt_sem_seg" in annotated:
+            labels = annotated.gt_sem_seg.data[0].numpy()
+            cells += [image, overlay_labels(image, labels, metainfo)]
+            present |= set(np.unique(labels))
+        else:
+            cells += [image, overlay_instances(image, annotated.gt_instances, metainfo)]
+    per_row = 4 if len(cells) > 2 else 2
+    rows = [tuple(cells[i : i + per_row]) for i in range(0, len(cells), per_row)]
+    titles = ("image", "annotation") * (per_row // 2)
+    legend = class_colours(metainfo, present)
+    if 255 in present:
+        legend["not labelled"] = NOT_LABELLED
+    draw_sheet(rows, titles, legend, path, dpi=150)

@@ -1,0 +1,88 @@
+"""Principal components of the outputs of a backbone as colors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.backbones.isotropic import PATCH_SIZE, IsotropicGFNet
+from gfnet_dense.utils.types import Size
+
+from .figures import save_figure
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, RGB, 0..255
+
+
+def principal_components(out: Tensor) -> Tensor:
+    """Return the first three principal components of a map as colours.
+
+    Args:
+        out: (dim, H, W).
+
+    Returns:
+        (H, W, 3), 0..1, each component stretched between its 1st and 99th percentile.
+    """
+    dim, H, W = out.shape
+    pixels = out.flatten(1).t().double()
+    pixels = pixels - pixels.mean(0)
+    _, vectors = torch.linalg.eigh(pixels.t() @ pixels)  # ascending
+    parts = pixels @ vectors[:, -3:].flip(1)
+    # Which way a component points is chance: its largest weight is positive.
+    largest = vectors[:, -3:].flip(1).abs().argmax(0)
+    parts = parts * vectors[:, -3:].flip(1)[largest, torch.arange(parts.shape[1])].sign()
+    low, high = parts.quantile(torch.tensor([0.01, 0.99], dtype=parts.dtype), dim=0)
+    scaled = ((parts - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    scaled = F.pad(scaled, (0, 3 - scaled.shape[1]))
+    return scaled.reshape(H, W, 3)
+
+
+def draw_features(
+    images: Sequence[np.ndarray],
+    outputs: Sequence[Sequence[Tensor]],
+    strides: Sequence[int],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw images beside the principal components of each output.
+
+    Args:
+        images: (H, W, 3), uint8, RGB.
+        outputs: Of each image the maps (dim, H, W).
+        strides: Of the maps.
+        title: What the picture says it is of.
+        path: The PNG file.
+    """
+    ratio = np.median([image.shape[0] / image.shape[1] for image in images])
+    columns = len(strides) + 1
+    figure = Figure(figsize=(3 * columns, 3 * ratio * len(images) + 0.9), layout="constrained")
+    axes = figure.subplots(len(images), columns, squeeze=False)
+    for axis, name in zip(axes[0], ["image", *(f"stride {s}" for s in strides)], strict=True):
+        axis.set_title(name)
+    for row, image, maps in zip(axes, images, outputs, strict=True):
+        row[0].imshow(image)
+        for axis, out in zip(row[1:], maps, strict=True):
+            axis.imshow(principal_components(out), interpolation="nearest")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def normalise(image: np.ndarray, size: Size | None = None) -> Tensor:
+    """Return an image (H, W, 3), uint8, RGB, as a normalised (1, 3, H, W), resized if wanted."""
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    if size is not None and size != tuple(x.shape[2:]):
+        x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
+    return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def strides_of(backbone: GFNetBackbone) -> list[int]:
+    """Return the strides of the outputs of a backbone."""
+    if isinstance(backbone, IsotropicGFNet):
+        return [PATCH_SIZE] * len(backbone.out_indices)
+    return [4 * 2**i for i in backbone.out_indices]

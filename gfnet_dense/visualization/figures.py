@@ -1,0 +1,13 @@
+"""Saving figures."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from gfnet_dense.utils.atomic_write import whole
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """Save a figure in the format of the path's suffix, whole or not at all."""
+    with whole(path) as part:
+        figure.savefig(part, format=path.suffix[1:], dpi=dpi)

@@ -1,0 +1,68 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmseg.models.segmentors import EncoderDecoder
+
+from gfnet_dense.apis import sliding_window as sliding
+from gfnet_dense.apis.sliding_window import labels_of, resized_labels, slide, windows
+
+
+@pytest.mark.parametrize(
+    "length, window, stride, expected",
+    [
+        (10, 4, 4, [(0, 4), (4, 8), (6, 10)]),
+        (10, 4, 3, [(0, 4), (3, 7), (6, 10)]),
+        (10, 4, 2, [(0, 4), (2, 6), (4, 8), (6, 10)]),
+        (10, 10, 5, [(0, 10)]),
+        (3, 10, 5, [(0, 3)]),
+        (1, 1, 1, [(0, 1)]),
+    ],
+)
+def test_windows(length, window, stride, expected):
+    assert windows(length, window, stride) == expected
+
+
+@pytest.mark.parametrize("size", [(40, 50), (33, 64), (16, 16), (9, 70), (47, 13)])
+@pytest.mark.parametrize("stride", [(16, 16), (10, 7), (3, 16)])
+def test_the_logits_are_those_of_mmsegmentation(size, stride):
+    """With a network that tells where in its window a pixel is."""
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, *size)
+    convolution = torch.nn.Conv2d(3, 5, 3, padding=1)  # zeros: depends on the window
+
+    def encode_decode(crop, metas=None):
+        h, w = crop.shape[2:]
+        return convolution(crop) + torch.arange(h * w).reshape(h, w) / (h * w)
+
+    model = SimpleNamespace(
+        test_cfg=SimpleNamespace(crop_size=(16, 16), stride=stride),
+        out_channels=5,
+        encode_decode=encode_decode,
+    )
+    with torch.no_grad():
+        expected = EncoderDecoder.slide_inference(model, image, [{}])[0]
+        bands = list(
+            slide(lambda w: encode_decode(image[:, :, w[0], w[1]])[0], size, (16, 16), stride)
+        )
+    assert max(band.shape[1] for band in bands) <= 16
+    torch.testing.assert_close(torch.cat(bands, dim=1), expected)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(37, 50), (8, 9), (5, 4), (1, 7), (100, 3)])
+@pytest.mark.parametrize("classes", [6, 1])
+def test_labels_in_bands(size, align_corners, classes, monkeypatch):
+    torch.manual_seed(0)
+    logits = torch.randn(classes, 8, 9, dtype=torch.float64)
+    whole = F.interpolate(logits[None], size, mode="bilinear", align_corners=align_corners)[0]
+    expected = labels_of(whole, 0.4)
+    assert torch.equal(resized_labels(logits, size, align_corners, 0.4), expected)
+    monkeypatch.setattr(sliding, "BAND_BYTES", 8 * classes * size[1] * 3)
+    assert torch.equal(resized_labels(logits, size, align_corners, 0.4), expected)
+
+
+def test_labels_of_one_and_of_many_classes():
+    assert labels_of(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist() == [[0, 1]]
+    assert labels_of(torch.tensor([[[-1.0, 1.0]]]), 0.5).tolist() == [[0, 1]]

@@ -1,0 +1,283 @@
+import argparse
+import http.server
+import os
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from gfnet_dense.checkpoint import download
+from gfnet_dense.checkpoint.download import fetch
+from gfnet_dense.checkpoint.loading import load_pretrained, use_safe_loading
+from gfnet_dense.checkpoint.safe_reader import TRUST, read_checkpoint
+from gfnet_dense.models import GFNet
+from gfnet_dense.utils.errors import InputError
+from tests.conftest import TINY
+from tests.published import official_state_dict, stage_maps
+
+
+@pytest.fixture
+def official(tmp_path):
+    """A file as the official training script writes it, with its arguments."""
+    state = official_state_dict(TINY["dims"], TINY["depths"], img_size=64)
+    path = tmp_path / "gfnet-h-ti.pth"
+    args = argparse.Namespace(arch="gfnet-h-ti", lr=1e-3)
+    torch.save({"model": state, "epoch": 299, "args": args}, path)
+    return path, state
+
+
+def tiny(**kwargs):
+    return GFNet(arch=TINY, img_size=kwargs.pop("img_size", 64), **kwargs)
+
+
+def load(path, **kwargs):
+    model = tiny(init_cfg=dict(type="Pretrained", checkpoint=str(path)), **kwargs)
+    model.init_weights()
+    return model.eval()
+
+
+def report_of(path, **kwargs):
+    return load_pretrained(tiny(**kwargs), str(path))
+
+
+def test_official_file(official):
+    path, state = official
+    report = report_of(path)
+    total = len(tiny().state_dict())
+    assert f"gfnet-h-ti.pth: loaded {total - 6} of {total} tensors; resized 0; " in report
+    assert "new: norm0, norm1, norm2; not used: nothing" in report
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(load(path)(x)[3], stage_maps(state, x)[3], rtol=0, atol=1e-5)
+
+
+def test_h_tiny_at_224_equals_the_published_model(tmp_path):
+    """The real arch, from a file in the official form, features equal to 1e-5."""
+    state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
+    path = tmp_path / "gfnet-h-ti.pth"
+    torch.save({"model": state}, path)
+    model = GFNet("h-tiny", init_cfg=dict(type="Pretrained", checkpoint=str(path))).eval()
+    model.init_weights()
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x)[3], stage_maps(state, x)[3], rtol=0, atol=1e-5)
+
+
+def test_resized_to_the_stored_grid(official):
+    report = report_of(official[0], img_size=(96, 80))
+    filters = sum(TINY["depths"])
+    assert f"resized {filters + 1} (filters and position embedding, to the grid 24x20)" in report
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"model": s},
+        lambda s: {"state_dict": s, "meta": {}},
+        lambda s: {"model": {f"module.{k}": v for k, v in s.items()}},
+        lambda s: {"state_dict": {f"backbone.{k}": v for k, v in s.items()}},
+        lambda s: {
+            "state_dict": {f"module.backbone.{k}": v for k, v in s.items()}
+            | {"module.decode_head.conv_seg.weight": torch.zeros(1)}
+        },
+    ],
+    ids=["bare", "model", "state_dict", "module", "backbone", "segmentor"],
+)
+def test_wrappers_are_taken_off(official, tmp_path, wrap):
+    path, state = official
+    wrapped = tmp_path / "wrapped.pth"
+    torch.save(wrap(state), wrapped)
+    for a, b in zip(load(path).parameters(), load(wrapped).parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_own_checkpoint_round_trip(official, tmp_path):
+    model = load(official[0], img_size=96)
+    path = tmp_path / "ours.pth"
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in model.state_dict().items()}}, path)
+    x = torch.randn(1, 3, 96, 96)
+    for a, b in zip(load(path, img_size=96)(x), model(x), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_model_without_the_last_stages(official):
+    report = report_of(official[0], out_indices=(0, 1))
+    assert "new: norm0, norm1; not used: blocks.2, blocks.3, norm3, patch_embed.2" in report
+
+
+class Evil:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+class Getter:
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, "__init__")
+
+
+def write_bad_files(folder, state):
+    """Return {file: what the message says of it}."""
+    bad = {}
+
+    def file(name, message):
+        bad[folder / name] = message
+        return folder / name
+
+    other = official_state_dict((8, 16, 24, 40), TINY["depths"], img_size=64)
+    torch.save({"model": other}, file("arch.pth", "expected dims 8/16/24/32 and depths 1/2/1/1, "))
+    deeper = official_state_dict(TINY["dims"], (1, 2, 3, 1), img_size=64)
+    torch.save({"model": deeper}, file("depth.pth", "found dims 8/16/24/32 and depths 1/2/3/1"))
+    resnet = {"layer1.0.conv1.weight": torch.zeros(4, 4, 1, 1)}
+    torch.save(resnet, file("resnet.pth", "no GFNet weights.*found 'layer1.0.conv1.weight'"))
+    torch.save({"epoch": 3}, file("empty_dict.pth", "no GFNet weights.*found no tensors"))
+    torch.save([torch.zeros(3)], file("list.pth", "holds a list, expected a dict"))
+    partial_state = {k: v for k, v in state.items() if "fc1" not in k}
+    torch.save({"model": partial_state}, file("partial.pth", "incomplete: 10 of .* are missing"))
+    torch.save({"model": state}, folder / "whole.pth")
+    content = (folder / "whole.pth").read_bytes()
+    file("truncated.pth", "is not a PyTorch checkpoint, or is truncated").write_bytes(
+        content[: len(content) // 2]
+    )
+    file("empty.pth", "is not a PyTorch checkpoint").write_bytes(b"")
+    file("page.pth", "is not a PyTorch checkpoint").write_bytes(b"<html>Not found</html>")
+    evil = {"model": state, "args": Evil(folder / "trace")}
+    torch.save(evil, file("evil.pth", "was refused: it holds the object .*mkdir"))
+    torch.save({0: torch.zeros(3)}, file("numbers.pth", "expected a dict of tensors by name"))
+    odd = state | {"norm.weight": torch.zeros(3)}
+    torch.save({"model": odd}, file("odd.pth", "does not fit: size mismatch for norm3.weight"))
+    forged = np.zeros(1, np.dtype([("a", "f8")]))
+    torch.save(
+        {"model": state, "x": forged},
+        file("forged.pth", "was refused: it holds the object numpy.dtype"),
+    )
+    weight = "blocks.0.0.mlp.fc1.weight"
+    for name, tensor, message in (
+        ("nan.pth", state[weight] / 0, f"are not finite, first in model.{weight}"),
+        ("infinite.pth", state[weight] + float("inf"), f"not finite, first in model.{weight}"),
+        ("int8.pth", state[weight].to(torch.int8), f"{weight} as torch.int8, the model has"),
+        ("complex.pth", state[weight].to(torch.complex64), "as torch.complex64, the model has"),
+    ):
+        torch.save({"model": state | {weight: tensor}}, file(name, message))
+    bad[folder / "missing.pth"] = "does not exist"
+    bad[folder] = "is not a file"
+    return bad
+
+
+def test_bad_files_are_refused_with_one_sentence(official, tmp_path):
+    for path, message in write_bad_files(tmp_path, official[1]).items():
+        with pytest.raises(InputError, match=message) as error:
+            load(path)
+        assert path.name in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_are_taken(dtype, official, tmp_path):
+    path = tmp_path / "half.pth"
+    torch.save({k: v.to(dtype) for k, v in official[1].items()}, path)
+    weight = load(path).blocks[0][0].mlp.fc1.weight
+    expected = official[1]["blocks.0.0.mlp.fc1.weight"].to(dtype).float()
+    assert weight.dtype == torch.float32 and torch.equal(weight, expected)
+
+
+def test_infinity_in_a_buffer_is_taken(tmp_path):
+    """As in masks of attention."""
+    torch.save({"state_dict": {"mask": torch.tensor([0.0, -float("inf")])}}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")
+
+
+def test_trusted_files_may_run_code(official, tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")  # is put back behind the test
+    evil = {"model": official[1], "args": Evil(tmp_path / "trace")}
+    torch.save(evil, tmp_path / "evil.pth")
+    load(tmp_path / "evil.pth")
+    assert (tmp_path / "trace").exists()
+
+
+def test_mmengine_reads_with_the_safe_loader(tmp_path):
+    """What a training saves is read back; what would run code is not, and leaves no trace."""
+    schemes = dict(CheckpointLoader._schemes)
+    try:
+        use_safe_loading()
+        history = HistoryBuffer([1.0, 2.0], [1, 1])
+        path = tmp_path / "iter_2.pth"
+        torch.save({"message_hub": {"log_scalars": {"train/loss": history}}}, path)
+        content = CheckpointLoader.load_checkpoint(str(path))
+        np.testing.assert_array_equal(
+            content["message_hub"]["log_scalars"]["train/loss"].data[0], [1, 2]
+        )
+        for evil in (Evil(tmp_path / "trace"), Getter()):
+            torch.save({"state_dict": {}, "meta": evil}, path)
+            with pytest.raises(
+                InputError, match="was refused: it holds the object .*(mkdir|getattr)"
+            ):
+                CheckpointLoader.load_checkpoint(str(path))
+        assert not (tmp_path / "trace").exists()
+    finally:
+        CheckpointLoader._schemes = schemes
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server over tmp_path / 'www'; yields its address."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "home" / "hub" / "checkpoints"
+
+
+def test_official_address_is_downloaded_once(official, server, hub, tmp_path, monkeypatch):
+    official[0].rename(tmp_path / "www" / "weights")
+    files = {"h-tiny": ("gfnet-h-ti.pth", f"{server}/weights?dl=1")}
+    monkeypatch.setattr(download, "OFFICIAL_FILES", files)
+    load_pretrained(tiny(), "gfnet://h-tiny")
+    assert [p.name for p in hub.iterdir()] == ["gfnet-h-ti.pth"]
+    (tmp_path / "www" / "weights").unlink()
+    assert fetch("gfnet://h-tiny") == hub / "gfnet-h-ti.pth"
+
+
+@pytest.mark.parametrize("content", [None, b"<html>", "truncated"])
+def test_failed_download_leaves_nothing(official, server, hub, tmp_path, content):
+    if content == "truncated":
+        content = official[0].read_bytes()[:5000]
+    if content is not None:
+        (tmp_path / "www" / "x.pth").write_bytes(content)
+    with pytest.raises(InputError, match="could not download .*/x.pth") as error:
+        fetch(f"{server}/x.pth")
+    assert re.search(f"save it as {hub}/[0-9a-f]{{8}}-x.pth", str(error.value))
+    assert not list(hub.iterdir())
+
+
+def test_unknown_official_name():
+    with pytest.raises(InputError, match="these are: gfnet://h-tiny, gfnet://h-small"):
+        fetch("gfnet://h-huge")
+
+
+def test_every_mapped_file_reads_on_the_cpu(official):
+    assert read_checkpoint(official[0])["epoch"] == 299
+
+
+def test_several_threads_read_at_once(official):
+    """PyTorch has one list for all threads of what a file may hold."""
+    with ThreadPoolExecutor(4) as threads:
+        contents = list(threads.map(read_checkpoint, [official[0]] * 200))
+    assert all(content["epoch"] == 299 for content in contents)

@@ -1,0 +1,106 @@
+"""configs/README.md and model-index.yml are what tools/zoo_page.py would write now."""
+
+import re
+import shutil
+
+import pytest
+import yaml
+from mmengine.config import Config
+
+import zoo
+import zoo_page
+from gfnet_dense.benchmark.complexity import Complexity
+from gfnet_dense.utils.errors import InputError
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*_gfnet*.py"))
+PAGE, INDEX = ROOT / "configs" / "README.md", ROOT / "model-index.yml"
+RUN = "run python tools/zoo_page.py"
+
+
+def load(path) -> Config:
+    return Config.fromfile(path, import_custom_modules=False)  # Mask2Former's need mmdet
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The settings of the configs as they are, with the costs that the index states."""
+    costs = {}
+    for model in yaml.safe_load(INDEX.read_text())["Models"]:
+        data = model["Metadata"]
+        costs[model["Name"]] = zoo.Cost(
+            data["Parameters"],
+            Complexity(data["FLOPs"], data["FLOPs of Global Filters"]),
+            Complexity(data["FLOPs at 1024x1024"], data["FLOPs of Global Filters at 1024x1024"]),
+        )
+    assert sorted(costs) == sorted(path.stem for path in CONFIGS), RUN
+    return [(zoo.read_settings(path.stem, load(path)), costs[path.stem]) for path in CONFIGS]
+
+
+def test_pages_say_what_the_configs_say(committed):
+    assert zoo.format_page(committed) == PAGE.read_text(), RUN
+    assert zoo.format_index(committed) == INDEX.read_text(), RUN
+
+
+def test_order_of_the_configs_does_not_matter(committed):
+    assert zoo.format_page(committed[::-1]) == zoo.format_page(committed)
+    assert zoo.format_index(committed[::-1]) == zoo.format_index(committed)
+
+
+def test_committed_costs_are_measured(committed):
+    costs = {settings.name: cost for settings, cost in committed}
+    name = "fpn_gfnet-h-ti_cityscapes"
+    assert zoo.measure_cost(load(ROOT / "configs" / f"{name}.py")) == costs[name], RUN
+
+
+def test_row_of_a_config():
+    row = next(line for line in PAGE.read_text().splitlines() if "[fpn_gfnet-h-ti_city" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[0] == "[fpn_gfnet-h-ti_cityscapes](fpn_gfnet-h-ti_cityscapes.py)"
+    assert cells[1:6] == ["Semantic FPN", "GFNet-H-Ti", "512x1024", "80k iterations", "8 x 1"]
+    # 14.6 M of the backbone without its classifier (15.1 M), 4.2 M of pyramid and head
+    assert cells[6] == "18.8 M"
+    assert cells[9] == "`python tools/train.py configs/fpn_gfnet-h-ti_cityscapes.py`"
+    crop, large = (float(re.match(r"([\d.]+) G \(0\.\d%\)", cell)[1]) for cell in cells[7:9])
+    assert large / crop == pytest.approx(2, rel=0.01)
+
+
+def test_links_of_the_page_lead_to_configs():
+    targets = set(re.findall(r"\]\((\S+?\.py)\)", PAGE.read_text()))
+    assert targets == {path.name for path in CONFIGS}
+
+
+def test_nothing_is_claimed_that_was_not_measured():
+    text = PAGE.read_text()
+    assert "trained none of these full-size models" in text
+    assert "mIoU" not in text.partition("## Published figures")[0]
+    for model in yaml.safe_load(INDEX.read_text())["Models"]:
+        assert not {"Results", "Weights"} & set(model)
+        assert (ROOT / model["Config"]).is_file()
+
+
+def test_names_that_are_not_in_the_tables_stand_for_themselves():
+    cfg = load(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
+    cfg.model.decode_head.type = "NewHead"
+    cfg.train_dataloader.dataset.type = "NewDataset"
+    settings = zoo.read_settings("new", cfg)
+    assert (settings.method, settings.dataset) == ("NewHead", "NewDataset")
+
+
+def test_tool_writes_both_pages_and_shows_progress(tmp_path, capsys):
+    name = "segformer_gfnet-h-ti_ade20k"
+    shutil.copytree(ROOT / "configs" / "_base_", tmp_path / "configs" / "_base_")
+    shutil.copy(ROOT / "configs" / f"{name}.py", tmp_path / "configs")
+    zoo_page.write_pages(tmp_path)
+    assert re.search(rf"^{name}: 15\.\d M, 16\.\d G$", capsys.readouterr().out, re.MULTILINE)
+    assert name in (tmp_path / "configs" / "README.md").read_text()
+    (model,) = yaml.safe_load((tmp_path / "model-index.yml").read_text())["Models"]
+    assert model["Metadata"]["Architecture"] == ["GFNet-H-Ti", "SegFormer's head"]
+
+
+def test_tool_names_a_broken_config_and_writes_nothing(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "broken_gfnet.py").write_text("model = dict(")
+    with pytest.raises(InputError, match="broken_gfnet.py cannot be read as a config"):
+        zoo_page.write_pages(tmp_path)
+    assert not (tmp_path / "model-index.yml").exists()

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gfnet_dense import api
+from gfnet_dense.models import GFNet, GlobalFilter
+from gfnet_dense.visualization.features import draw_features, principal_components
+from gfnet_dense.visualization.filters import draw_filters, kernel, magnitude, named_filters
+from gfnet_dense.visualization.receptive_field import draw_receptive_fields, reach, receptive_field
+from tests.commands import error_of, run, tool
+from tests.published import official_isotropic_state_dict, official_state_dict
+
+SIZES = [(6, 8), (7, 5), (8, 7), (5, 6)]
+
+
+def layer_of(size):
+    torch.manual_seed(0)
+    return GlobalFilter(3, size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_magnitude_is_that_of_the_whole_spectrum(size):
+    layer = layer_of(size)
+    space = torch.fft.irfft2(layer.response(size, torch.float64), s=size)
+    full = torch.fft.fft2(space).abs()
+    gains = magnitude(layer)
+    assert torch.allclose(torch.fft.ifftshift(gains, dim=(1, 2)), full)
+    h, w = size
+    assert torch.allclose(gains[:, h // 2, w // 2], full[:, 0, 0])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_kernel_is_the_answer_to_one_pixel(size):
+    h, w = size
+    layer = layer_of(size).double()
+    x = torch.zeros(1, h, w, 3, dtype=torch.float64)
+    x[0, h // 2, w // 2] = 1
+    assert torch.allclose(kernel(layer), layer(x)[0].permute(2, 0, 1))
+
+
+def test_receptive_field_of_a_known_network():
+    """Without filters a patch embedding sees its patch: the middle position's, evenly weighted."""
+    model = GFNet(dict(dims=(4,), depths=(1,)), img_size=32, out_indices=(0,)).eval()
+    model.blocks[0] = torch.nn.ModuleList()
+    model.norm0 = torch.nn.Identity()
+    with torch.no_grad():
+        model.patch_embed[0].proj.weight.fill_(0.1)
+    (field,) = receptive_field(model, torch.randn(1, 3, 32, 32))
+    expected = torch.zeros(32, 32)
+    expected[16:20, 16:20] = 1  # position 4 of 8
+    assert torch.allclose(field, expected)
+    assert reach(field) == pytest.approx(8 / 1024)
+
+
+def test_receptive_field_behind_a_fresh_norm():
+    """Whose channels have the sum 0, whatever the image."""
+    torch.manual_seed(0)
+    model = GFNet(dict(dims=(8,), depths=(2,), layer_scale_init_value=1.0), out_indices=(0,))
+    (field,) = receptive_field(model.eval(), torch.randn(2, 3, 64, 64))
+    assert field.isfinite().all() and field.max() == 1
+    assert (field > 1e-5).float().mean() > 0.9  # filters see the whole image
+
+
+def test_principal_components_against_svd():
+    torch.manual_seed(0)
+    out = torch.randn(5, 1, 1) * torch.randn(1, 9, 7) + 0.1 * torch.randn(5, 9, 7)
+    colours = principal_components(out)
+    assert colours.shape == (9, 7, 3) and 0 <= colours.min() and colours.max() <= 1
+    pixels = out.flatten(1).t() - out.flatten(1).mean(1)
+    first = (pixels @ torch.linalg.svd(pixels, full_matrices=False).Vh[0]).numpy()
+    low, high = np.quantile(first, [0.01, 0.99])
+    expected = np.clip((first - low) / (high - low), 0, 1)
+    ours = colours[..., 0].flatten().numpy()
+    assert min(abs(ours - expected).max(), abs(ours - (1 - expected)).max()) < 1e-3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Official files, a checkpoint of a segmentor, a photo."""
+    path = tmp_path_factory.mktemp("visualize")
+    torch.manual_seed(0)
+    torch.save({"model": official_state_dict((8, 16), (2, 1), 64)}, path / "hierarchical.pth")
+    torch.save(official_isotropic_state_dict(8, 5, 64), path / "isotropic.pth")
+    model = GFNet(dict(dims=(8, 16), depths=(2, 1)), img_size=(64, 96), out_indices=(0, 1))
+    weights = {f"backbone.{k}": v for k, v in model.state_dict().items()}
+    torch.save({"state_dict": {**weights, "decode_head.x": torch.zeros(1)}}, path / "ours.pth")
+    noise = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
+    Image.fromarray(noise).save(path / "photo.png")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, num_filters, num_outputs, grid",
+    [("hierarchical", 3, 2, (16, 16)), ("isotropic", 5, 4, (4, 4)), ("ours", 3, 2, (16, 24))],
+)
+def test_backbones_from_files_alone(name, num_filters, num_outputs, grid, folder):
+    backbone = api.load_backbone(folder / f"{name}.pth")
+    assert backbone.grids[0] == grid and not backbone.training
+    assert len(named_filters(backbone)) == num_filters
+    with torch.no_grad():
+        assert len(backbone(torch.zeros(1, 3, 64, 64))) == num_outputs
+    stored = torch.load(folder / f"{name}.pth")
+    stored = stored.get("model", stored.get("state_dict", stored))
+    (key,) = (
+        (k for k in stored if k.endswith("blocks.0.0.filter.complex_weight"))
+        if (name != "isotropic")
+        else ("blocks.0.filter.complex_weight",)
+    )
+    assert torch.equal(named_filters(backbone)[0][1].complex_weight, stored[key])
+
+
+def test_pictures(folder, tmp_path):
+    backbone = api.load_backbone(folder / "hierarchical.pth")
+    draw_filters(backbone, "filters", tmp_path / "filters.png", channels=3)
+    fields = receptive_field(backbone, torch.randn(1, 3, 64, 96))
+    draw_receptive_fields(fields, [4, 8], "fields", tmp_path / "erf.png")
+    image = np.zeros((64, 96, 3), np.uint8)
+    outputs = [[torch.randn(8, 16, 24), torch.randn(2, 8, 12)]]
+    draw_features([image], outputs, [4, 8], "features", tmp_path / "features.png")
+    for name in ("filters", "erf", "features"):
+        assert min(Image.open(tmp_path / f"{name}.png").size) > 200
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("filters", "isotropic.pth", "--channels", 2),
+        ("erf", "ours.pth", "--size", "64x96"),
+        ("features", "hierarchical.pth", "--images", "photo.png", "photo.png"),
+    ],
+)
+def test_commands(args, folder):
+    result = run(tool("visualize", *args), folder)
+    assert result.returncode == 0, result.stderr
+    assert f"written: {args[0]}.png" in result.stdout
+    assert (folder / f"{args[0]}.png").exists()
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (("filters", "nothing.pth"), "nothing.pth does not exist"),
+        (("filters", "photo.png"), "is not a PyTorch checkpoint"),
+        (("filters", "ours.pth", "--out", "x.jpg"), "--out is a PNG file"),
+        (("erf", "ours.pth", "--size", "8"), "32 pixels and more"),
+        (("features", "ours.pth", "--images", "ours.pth"), "is no image"),
+    ],
+)
+def test_mistakes_are_one_sentence(args, message, folder):
+    assert message in error_of(run(tool("visualize", *args), folder))
