@@ -1,5 +1,7 @@
 # make demo       train, evaluate and draw the main job on data that the project draws itself
 # make test       compile mmcv's operators (once a machine), lint, run the whole test suite
+# make test-fast  lint, and the tests of models, filters and checkpoints: for daily work
+# make lint       ruff, the contracts of who imports whom (import-linter), types (mypy)
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
 # make torture    the tests of docs/reliability.md in full (half an hour), and their figures
 PYTHON ?= python3
@@ -7,15 +9,19 @@ PY := .venv/bin/python
 # Of the tests. Each has one thread: their models are small, and threads would wait for each other.
 WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-test torture: export OMP_NUM_THREADS ?= 1
+FAST := tests/models tests/checkpoint tests/utils tests/test_package.py
+test test-fast torture: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test torture install install-det lint clean
+.PHONY: demo test test-fast torture install install-det lint clean
 
 demo: install
 	$(PY) tools/train.py configs/upernet_gfnet_ade20k.py --demo
 
 test: install-det lint
 	$(PY) -m pytest $(SHARED)
+
+test-fast: install-det lint
+	$(PY) -m pytest $(SHARED) $(FAST)
 
 torture: install-det
 	$(PY) -m tests.torture $(SHARED)
@@ -29,8 +35,10 @@ install-det:
 lint: install-det
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
 # The trainings under work_dirs stay, but for the demo's.
 clean:
-	rm -rf .venv data/demo work_dirs/demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv data/demo work_dirs/demo build *.egg-info .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

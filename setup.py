@@ -8,11 +8,12 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gfnet_dense/__init__.py").read_text())[1]
 
-# Extras, since the original packages (mmengine, mmcv, ...) serve as well where they are installed.
-OPENMMLAB = ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6"]
-SEG = [*OPENMMLAB, "onedl-mmsegmentation>=1.4.2"]
-DET = [*OPENMMLAB, "onedl-mmdetection>=3.5.1"]
+# The maintained continuation of OpenMMLab's packages. The original ones have the same import
+# names: where they are installed, `pip install --no-deps gfnet-dense` keeps them.
+SEG = ["onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"]
+DET = ["onedl-mmcv>=2.3.6", "onedl-mmdetection>=3.5.1"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+LINT = ["import-linter", "mypy", "ruff"]
 
 setup(
     name="gfnet-dense",
@@ -22,12 +23,23 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gfnet_dense", "gfnet_dense.*"]),
+    # .mim is where OpenMMLab's packages keep their configs; here it holds links to configs/.
+    package_data={
+        "gfnet_dense": ["py.typed", "*.pyi", ".mim/model-index.yml", ".mim/configs/**/*.py"]
+    },
     python_requires=">=3.10",
-    install_requires=["torch>=2.6", "numpy", "safetensors>=0.4"],
+    install_requires=[
+        "torch>=2.6",
+        "lazy-loader>=0.5",
+        "numpy",
+        "onedl-mmengine>=0.10.12",
+        "rich",
+        "safetensors>=0.4",
+    ],
     extras_require={
         "seg": SEG,
         "det": DET,
         "export": EXPORT,
-        "test": [*SEG, *DET, *EXPORT, "hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "test": [*SEG, *DET, *EXPORT, *LINT, "hypothesis", "pytest", "pytest-xdist"],
     },
 )

@@ -22,6 +22,7 @@ from gfnet_dense.benchmark import transfer
 from gfnet_dense.benchmark.sweep import OK, run_sweep
 from gfnet_dense.demo import shrink, write_ade20k
 from gfnet_dense.engine.runner import build_runner
+from gfnet_dense.utils import tables
 from gfnet_dense.utils.errors import InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "fpn_gfnet-h-ti_ade20k.py"
@@ -34,7 +35,7 @@ SCALES = (1.0, 1.5, 2.0)
 WINDOW, STRIDE = 128, 85  # of sliding windows, in pixels
 RESULTS = "transfer.json"  # beside the checkpoint
 TIME_LIMIT = 1800  # seconds of one test
-COLOURS = {"circular": "tab:blue", "zeros": "tab:orange"}
+COLORS = {"circular": "tab:blue", "zeros": "tab:orange"}
 
 # mIoU of each variant by way to test, (seeds, scales)
 Metrics = dict[str, dict[str, np.ndarray]]
@@ -247,7 +248,6 @@ def format_table(metrics: Metrics) -> str:
     """Return a Markdown table: mean and standard deviation over seeds, in brackets those of the
     difference to sliding windows with the same model."""
     rows = [["trained with", "tested", *(f"x {scale:g}" for scale in SCALES)]]
-    rows.append(["---"] * len(rows[0]))
     for name, ways in metrics.items():
         title = f"{VARIANTS[name].border}, {_describe(VARIANTS[name])}"
         for way, values in ways.items():
@@ -256,7 +256,7 @@ def format_table(metrics: Metrics) -> str:
                 differences = _format(values - ways[transfer.SLIDE], "+")
                 cells = [f"{cell} ({d})" for cell, d in zip(cells, differences, strict=True)]
             rows.append([title, way, *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return tables.format_table(rows, left=(0, 1))
 
 
 def _describe(variant: Variant) -> str:
@@ -282,7 +282,7 @@ def draw_plot(metrics: Metrics) -> Figure:
                     SCALES,
                     values.mean(0),
                     spread(values),
-                    color=COLOURS[border],
+                    color=COLORS[border],
                     linestyle=style,
                     marker="o",
                     capsize=3,
@@ -292,7 +292,7 @@ def draw_plot(metrics: Metrics) -> Figure:
             title=title.replace(", ", "\n", 1), xlabel="scale of the test image", xticks=SCALES
         )
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("mIoU, per cent")
+    axes[0].set_ylabel("mIoU, percent")
     handles = {c.get_label(): c for axis in axes for c in axis.containers}
     figure.legend(
         handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False

@@ -10,6 +10,7 @@ from gfnet_dense.models.utils.filter_resize import (
     resize_filter,
     symmetrize_filter,
 )
+from gfnet_dense.utils.tables import format_table
 from gfnet_dense.utils.types import Size
 
 DIM = 16
@@ -136,12 +137,11 @@ def measure_properties() -> dict[str, dict[str, float]]:
 
 def format_properties(table: dict[str, dict[str, float]]) -> str:
     """Return the table of :func:`measure_properties` in Markdown."""
-    lines = ["| relative error | " + " | ".join(FILTER_RESIZE_MODES) + " |"]
-    lines.append("|---" * (len(FILTER_RESIZE_MODES) + 1) + "|")
+    rows = [["relative error", *FILTER_RESIZE_MODES]]
     for title, errors in table.items():
         cells = ["0" if e == 0 else f"{e:.0e}" if e < 1e-3 else f"{e:.2g}" for e in errors.values()]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([title, *cells])
+    return format_table(rows)
 
 
 def draw_resized_filter(size: Size = (14, 14), new_size: Size = (40, 40)) -> Figure:
@@ -156,19 +156,19 @@ def draw_resized_filter(size: Size = (14, 14), new_size: Size = (40, 40)) -> Fig
     for (title, filter_, grid), (top, bottom) in zip(columns, axes.T, strict=True):
         kernel = torch.fft.irfft2(torch.view_as_complex(filter_[:, :, 0].contiguous()), s=grid)
         gain = torch.fft.fftshift(torch.fft.fft2(kernel).abs())
-        centred = torch.fft.fftshift(kernel)
+        centered = torch.fft.fftshift(kernel)
         kwargs = dict(cmap="viridis", vmin=-1.5, vmax=0.5)
         top.imshow(gain.clamp(min=1e-3).log10(), **kwargs)
         # pixels beyond the stored kernel are left empty: one scale for all
         limit = float(torch.fft.irfft2(torch.view_as_complex(weight[:, :, 0]), s=size).abs().max())
         frame = np.full(new_size, np.nan)
         y, x = ((n - m) // 2 for n, m in zip(new_size, grid, strict=True))
-        frame[y : y + grid[0], x : x + grid[1]] = centred
+        frame[y : y + grid[0], x : x + grid[1]] = centered
         bottom.imshow(frame, cmap="RdBu_r", vmin=-0.3 * limit, vmax=0.3 * limit)
         top.set_title(title, fontsize=10)
         for axis in (top, bottom):
             axis.set_xticks([])
             axis.set_yticks([])
     axes[0, 0].set_ylabel("gain |K|, DC in the middle\n(log scale)")
-    axes[1, 0].set_ylabel("kernel in pixels,\ncentred")
+    axes[1, 0].set_ylabel("kernel in pixels,\ncentered")
     return figure

@@ -10,6 +10,7 @@ from torch import nn
 from gfnet_dense.benchmark.complexity import Complexity, count_flops
 from gfnet_dense.benchmark.whole_model import build_model
 from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.tables import format_table
 from gfnet_dense.utils.types import Size
 
 LARGE = (1024, 1024)
@@ -196,14 +197,18 @@ def format_page(zoo: Sequence[tuple[Settings, Cost]]) -> str:
         "config", "method", "backbone", "image", "schedule", "batch", "parameters",
         "FLOPs of the image", f"FLOPs at {_times(LARGE)}", "train",
     ]  # fmt: skip
-    tables = [f"## {title}\n\n{_table(head, rows)}" for title, rows in groups.items()]
-    published = [
+    tables = [
+        f"## {title}\n\n{format_table([head, *rows], left=(0, 1, 2, 9))}"
+        for title, rows in groups.items()
+    ]
+    published = [["dataset", "method", "backbone", "mIoU", "reported in"]]
+    published += [
         [dataset, method, backbone, f"{miou:.1f}", f"[{who}]({where})"]
         for dataset, method, backbone, miou, who, where in PUBLISHED
     ]
     return PAGE.format(
         tables="\n\n".join(tables),
-        published=_table(["dataset", "method", "backbone", "mIoU", "reported in"], published),
+        published=format_table(published, left=(0, 1, 2, 4)),
     )
 
 
@@ -229,11 +234,6 @@ def _flops(flops: Complexity) -> str:
 
 def _times(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def format_index(zoo: Sequence[tuple[Settings, Cost]]) -> str:

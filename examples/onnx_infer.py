@@ -22,12 +22,12 @@ def main(model: str, photo: str, out: str = "segmented.png") -> None:
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
     if meta["channels"] == "BGR":
         pixels = pixels[..., ::-1]
-    normalised = ((pixels - mean) / std).astype(np.float32).transpose(2, 0, 1)
-    (labels,) = session.run(["labels"], {"images": normalised[None]})
+    normalized = ((pixels - mean) / std).astype(np.float32).transpose(2, 0, 1)
+    (labels,) = session.run(["labels"], {"images": normalized[None]})
 
-    colours = np.asarray(palette, np.uint8)[labels[0]]
-    colours = Image.fromarray(colours).resize(image.size, Image.Resampling.NEAREST)
-    Image.blend(image, colours, 0.6).save(out)
+    colors = np.asarray(palette, np.uint8)[labels[0]]
+    colors = Image.fromarray(colors).resize(image.size, Image.Resampling.NEAREST)
+    Image.blend(image, colors, 0.6).save(out)
     numbers, counts = np.unique(labels, return_counts=True)
     for i in np.argsort(-counts):
         print(f"{counts[i] / labels.size:6.1%}  {classes[numbers[i]]}")

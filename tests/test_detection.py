@@ -55,7 +55,7 @@ def build(path, checkpoint):
     return model.eval()
 
 
-def test_one_file_initialises_segmentor_and_detectors(tmp_path):
+def test_one_file_initializes_segmentor_and_detectors(tmp_path):
     state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
     torch.save({"model": state}, tmp_path / "gfnet-h-ti.pth")
     x = torch.randn(1, 3, 160, 224)

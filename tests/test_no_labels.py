@@ -1,4 +1,4 @@
-"""Batches in which nothing is labelled: losses and gradients stay finite."""
+"""Batches in which nothing is labeled: losses and gradients stay finite."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ def build(name):
     return model.train()
 
 
-def segmentation_samples(num_labelled):
+def segmentation_samples(num_labeled):
     """Two samples, of which the last ones have labels."""
     from mmseg.structures import SegDataSample
 
     samples = []
     for i in range(2):
         labels = torch.full((1, 128, 128), 255)
-        if i >= 2 - num_labelled:
+        if i >= 2 - num_labeled:
             labels[:, :64] = 1
         sample = SegDataSample(metainfo=dict(img_shape=(128, 128), ori_shape=(128, 128)))
         sample.gt_sem_seg = PixelData(data=labels)
@@ -41,7 +41,7 @@ def segmentation_samples(num_labelled):
     return samples
 
 
-def detection_samples(num_labelled):
+def detection_samples(num_labeled):
     """Two samples, of which the last ones have a box."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
@@ -52,7 +52,7 @@ def detection_samples(num_labelled):
         sample = DetDataSample(
             metainfo=dict(shape, batch_input_shape=(128, 128), pad_shape=(128, 128))
         )
-        count = int(i >= 2 - num_labelled)
+        count = int(i >= 2 - num_labeled)
         sample.gt_instances = InstanceData(
             bboxes=torch.tensor([[20.0, 30.0, 80.0, 90.0]])[:count],
             labels=torch.zeros(count, dtype=torch.long),
@@ -78,10 +78,10 @@ def check(model, samples):
 @pytest.mark.parametrize("ignored", [1, 2])
 def test_segmentors(name, ignored):
     """In one of two images, or in both."""
-    check(build(name), segmentation_samples(num_labelled=2 - ignored))
+    check(build(name), segmentation_samples(num_labeled=2 - ignored))
 
 
 @needs_operators
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors(name):
-    check(build(name), detection_samples(num_labelled=0))
+    check(build(name), detection_samples(num_labeled=0))

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
     parser.add_argument(
-        "--opacity", type=float, default=0.5, help="of colours in overlays, 0..1 (default: 0.5)"
+        "--opacity", type=float, default=0.5, help="of colors in overlays, 0..1 (default: 0.5)"
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="draw these alone")
     parser.add_argument(
@@ -59,10 +59,10 @@ def main() -> None:
         import torch
 
         from gfnet_dense import api
-        from gfnet_dense.apis.inputs import find_photos
+        from gfnet_dense.apis.inputs import find_inputs
         from gfnet_dense.apis.predict_files import Options, infer
 
-        photos = find_photos(args.inputs)
+        photos = find_inputs(args.inputs)
         cfg = cli.read_config(args.config)
         cli.adapt_config(cfg, args)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,7 +6,7 @@
     python tools/visualize.py features gfnet://h-tiny --images photo.jpg other.jpg
 
 filters: gains in frequency and kernels in pixels, of every layer. erf: the effective receptive
-field of each output. features: principal components of the outputs as colours.
+field of each output. features: principal components of the outputs as colors.
 """
 
 import argparse
@@ -50,42 +50,42 @@ def main() -> None:
     with cli.plain_errors():
         import torch
 
-        from gfnet_dense import api
-        from gfnet_dense.visualization import filters as visualize
-        from gfnet_dense.visualization import overlays as pictures
+        from gfnet_dense import load_backbone
+        from gfnet_dense.utils.images import read_image
+        from gfnet_dense.visualization import features, filters, receptive_field
 
         out = args.out or Path(f"{args.command}.png")
         if out.suffix != ".png":
             raise InputError(f"--out is a PNG file, got {out}")
-        backbone = api.load_backbone(args.checkpoint)
+        backbone = load_backbone(args.checkpoint)
         of = Path(args.checkpoint).name
         if args.command == "filters":
             if args.channels < 2:
                 raise InputError(f"--channels is 2 or more, got {args.channels}")
-            visualize.draw_filters(backbone, f"Global filters of {of}", out, args.channels)
+            filters.draw_filters(backbone, f"Global filters of {of}", out, args.channels)
             print(f"written: {out}")
             return
         size = cli.parse_size(args.size) if args.size else None
         if args.command == "erf":
             size = size or (512, 512)
-        images = [pictures.read_image(path) for path in args.images or ()]
+        images = [read_image(path) for path in args.images or ()]
         if args.command == "erf":
             noise = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
-            inputs = torch.cat([visualize.normalise(i, size) for i in images]) if images else noise
-            fields = visualize.receptive_field(backbone, inputs)
-            strides = visualize.strides_of(backbone)
+            inputs = torch.cat([features.normalize(i, size) for i in images]) if images else noise
+            fields = receptive_field.receptive_field(backbone, inputs)
+            strides = features.strides_of(backbone)
             on = f"{len(images)} images" if images else "noise"
             title = f"Effective receptive field of {of}, {size[0]}x{size[1]}, on {on}"
-            visualize.draw_receptive_fields(fields, strides, title, out)
+            receptive_field.draw_receptive_fields(fields, strides, title, out)
         else:
             outputs = []
             with torch.inference_mode():
                 for image in images:
-                    x = visualize.normalise(image, size)
+                    x = features.normalize(image, size)
                     outputs.append([y[0] for y in backbone(x)])
-            strides = visualize.strides_of(backbone)
+            strides = features.strides_of(backbone)
             title = f"Principal components of the outputs of {of}"
-            visualize.draw_features(images, outputs, strides, title, out)
+            features.draw_features(images, outputs, strides, title, out)
         print(f"written: {out}")
 
 

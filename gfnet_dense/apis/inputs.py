@@ -17,14 +17,14 @@ VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 
 @dataclass(frozen=True)
-class Photo:
+class InputFile:
     """A file to predict, and the name of its results, a relative path that gets their suffixes."""
 
     path: Path
     name: Path
 
 
-def find_photos(inputs: Sequence[str]) -> list[Photo]:
+def find_inputs(inputs: Sequence[str]) -> list[InputFile]:
     """Return the images and videos of files, folders (with all below) and patterns.
 
     Raises:
@@ -35,21 +35,23 @@ def find_photos(inputs: Sequence[str]) -> list[Photo]:
         path = Path(os.path.expanduser(text))
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            photos += [Photo(p, p.relative_to(path).with_suffix("")) for p in found]
+            photos += [InputFile(p, p.relative_to(path).with_suffix("")) for p in found]
             if not found:
                 raise InputError(
                     f"the folder {text} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
         elif path.is_file():
-            photos.append(Photo(path, Path(path.stem)))
+            photos.append(InputFile(path, Path(path.stem)))
         elif found := sorted(glob.glob(str(path), recursive=True)):
-            photos += [Photo(Path(p), Path(Path(p).stem)) for p in found if Path(p).is_file()]
+            photos += [InputFile(Path(p), Path(Path(p).stem)) for p in found if Path(p).is_file()]
         else:
             raise InputError(f"{text} is no image, folder, pattern of files, or video")
     photos = list({(photo.path, photo.name): photo for photo in photos}.values())
     files = Counter(photo.name for photo in photos)
     photos = [  # a.jpg and a.png of one folder keep their suffixes
-        Photo(photo.path, photo.name.with_name(photo.path.name)) if files[photo.name] > 1 else photo
+        InputFile(photo.path, photo.name.with_name(photo.path.name))
+        if files[photo.name] > 1
+        else photo
         for photo in photos
     ]
     by_name = {}

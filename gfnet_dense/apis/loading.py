@@ -51,7 +51,7 @@ def load_model(
     model.cfg = cfg
     model.dataset_meta = dict(meta or _metainfo(cfg))
     palette = model.dataset_meta.get("palette") or []  # lists of lists out of JSON
-    model.dataset_meta["palette"] = [tuple(map(int, colour)) for colour in palette]
+    model.dataset_meta["palette"] = [tuple(map(int, color)) for color in palette]
     return model.to(device).eval()
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from mmengine.structures import BaseDataElement
 
-from gfnet_dense.utils.atomic_write import whole
+from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.visualization.overlays import add_legend, overlay_instances, overlay_labels
 
-from .inputs import Photo
+from .inputs import InputFile
 
 SHOWN_SCORE = 0.3  # of boxes in overlays, as mmdetection's
 LEGEND_OF_VIDEO = 8  # names, those of the most pixels
 
 
-def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """Return the numbers of classes by name.
 
     Raises:
@@ -45,7 +45,7 @@ def draw(
         image: (H, W, 3), uint8, RGB.
         sample: Of :func:`.predict.predict`.
         metainfo: The model's ``dataset_meta``.
-        opacity: Of colours and masks, 0..1.
+        opacity: Of colors and masks, 0..1.
         shown: Numbers of the classes to draw; all if None.
         is_frame: Of a video, whose legend always has the same height.
     """
@@ -80,7 +80,7 @@ class CocoResults:
         self.images, self.annotations = [], []
         self.categories = [dict(id=i + 1, name=str(name)) for i, name in enumerate(classes)]
 
-    def add(self, photo: Photo, size: tuple[int, int], instances) -> None:
+    def add(self, photo: InputFile, size: tuple[int, int], instances) -> None:
         """Add what was found in an image of ``size`` (H, W), mmdet's InstanceData."""
         image_id = len(self.images) + 1
         name = photo.name.with_name(photo.path.name)
@@ -104,7 +104,7 @@ class CocoResults:
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps(vars(self)))
 
 

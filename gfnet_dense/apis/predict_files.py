@@ -14,14 +14,14 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import ProgressBar
 from torch import nn
 
-from gfnet_dense.utils.atomic_write import whole
+from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import read_image, write_image
 from gfnet_dense.utils.types import Size
 
 from .inference import check_window, predict
-from .inputs import Photo, Video, is_video
-from .outputs import CocoResults, class_numbers, draw, label_map
+from .inputs import InputFile, Video, is_video
+from .outputs import CocoResults, class_indices, draw, label_map
 
 MAX_RATIO = 100  # of the sides of an image
 
@@ -32,7 +32,7 @@ class Options:
 
     Attributes:
         out_dir: Where results go.
-        opacity: Of colours in overlays, 0..1.
+        opacity: Of colors in overlays, 0..1.
         classes: Names of the classes to draw; all if None.
         batch_size, window, stride: See :func:`.predict.predict`.
     """
@@ -60,7 +60,7 @@ class Summary:
     skipped: list[str] = field(default_factory=list)
 
 
-def infer(model: nn.Module, photos: Sequence[Photo], options: Options) -> Summary:
+def infer(model: nn.Module, photos: Sequence[InputFile], options: Options) -> Summary:
     """Predict images and videos, and write overlays, label maps or boxes.
 
     ``overlays/NAME.jpg`` (``.mp4`` of videos); of a segmentor ``labels/NAME.png``, the numbers of
@@ -68,7 +68,7 @@ def infer(model: nn.Module, photos: Sequence[Photo], options: Options) -> Summar
 
     Args:
         model: As :func:`.api.load_model` returns it.
-        photos: Of :func:`.photos.find_photos`.
+        photos: Of :func:`.photos.find_inputs`.
         options: See there.
 
     Raises:
@@ -92,11 +92,11 @@ class _Inference:
         self.model, self.options, self.meta = model, options, model.dataset_meta
         check_window(model, options.window)
         names = options.classes
-        self.shown = None if names is None else class_numbers(names, self.meta["classes"])
+        self.shown = None if names is None else class_indices(names, self.meta["classes"])
         self.coco = CocoResults(self.meta["classes"])
         self.summary = Summary()
 
-    def run(self, photos: Sequence[Photo]) -> Summary:
+    def run(self, photos: Sequence[InputFile]) -> Summary:
         self.progress = ProgressBar(len(photos), file=sys.stderr)
         start = time.perf_counter()
         self._images([photo for photo in photos if not is_video(photo.path)])
@@ -120,7 +120,7 @@ class _Inference:
     def _draw(self, image: np.ndarray, sample: BaseDataElement, is_frame: bool) -> np.ndarray:
         return draw(image, sample, self.meta, self.options.opacity, self.shown, is_frame)
 
-    def _images(self, photos: Iterable[Photo]) -> None:
+    def _images(self, photos: Iterable[InputFile]) -> None:
         waiting, out = deque(), self.options.out_dir
 
         def read() -> Iterator[np.ndarray]:
@@ -145,7 +145,7 @@ class _Inference:
             self.summary.images += 1
             self.progress.update()
 
-    def _video(self, photo: Photo) -> None:
+    def _video(self, photo: InputFile) -> None:
         waiting, writer = deque(), cv2.VideoWriter()
         path = self.options.out_dir / "overlays" / f"{photo.name}.mp4"
 
@@ -154,7 +154,7 @@ class _Inference:
                 waiting.append(frame)
                 yield frame
 
-        with closing(Video(photo.path)) as video, whole(path) as part, ExitStack() as end:
+        with closing(Video(photo.path)) as video, atomic_write(path) as part, ExitStack() as end:
             end.callback(writer.release)
             for sample in self._predict(read(video)):
                 overlay = self._draw(waiting.popleft(), sample, True)

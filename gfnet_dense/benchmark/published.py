@@ -42,7 +42,7 @@ class PublishedGFNet(nn.Module):
             self.add_module(f"norm{i}", nn.LayerNorm(dim, eps=1e-6))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the normalised maps (B, dim, H, W) of all stages."""
+        """Return the normalized maps (B, dim, H, W) of all stages."""
         outs = []
         for i, (embed, blocks) in enumerate(zip(self.patch_embed, self.blocks, strict=True)):
             tokens, (H, W) = embed(x)

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from gfnet_dense.utils.tables import align, format_number
+from gfnet_dense.utils import tables
+from gfnet_dense.utils.tables import format_number
 from gfnet_dense.visualization.figures import save_figure
 
 from .mixers import EXPONENTS
@@ -34,9 +35,9 @@ COLUMNS: dict[str, Callable[[dict], float | None]] = {
     "% neck": lambda row: _scaled(row, "neck", 100),
     "% heads": lambda row: _scaled(row, "heads", 100),
 }
-# Okabe and Ito's colours, which colour-blind people can tell apart
-OUR_COLOURS = ("#D55E00", "#E69F00", "#CC79A7")
-COLOURS = ("#0072B2", "#009E73", "#56B4E9", "#000000")
+# Okabe and Ito's colors, which color-blind people can tell apart
+OUR_COLORS = ("#D55E00", "#E69F00", "#CC79A7")
+COLORS = ("#0072B2", "#009E73", "#56B4E9", "#000000")
 OURS = ("GFNet", "global filter")
 MARKERS = "osDv^<>ph*"
 
@@ -137,7 +138,7 @@ def format_table(rows: list[dict], reference: str | None = None) -> str:
     for i, row in enumerate(rows):
         cells = [format_number(column[i]) for column in values.values()]
         lines.append([row["series"], f"{row['size']:g}", *cells, row["status"]])
-    return align(lines)
+    return tables.format_table(lines)
 
 
 def format_ratios(rows: list[dict], reference: str) -> str:
@@ -160,7 +161,7 @@ def format_ratios(rows: list[dict], reference: str) -> str:
         return ""
     lines = [["", *(f"{size:g}" for size in sizes)]]
     lines += [[series, *(cells.get((series, size), "") for size in sizes)] for series in others]
-    return align(lines)
+    return tables.format_table(lines)
 
 
 def format_exponents(
@@ -187,7 +188,7 @@ def format_exponents(
             lines.append([series, f"{min(sizes):g} to {max(sizes):g}", f"{exponent:.2f}", expected])
     if len(lines) == 1:
         return ""
-    return align(lines if theory else [line[:-1] for line in lines])
+    return tables.format_table(lines if theory else [line[:-1] for line in lines])
 
 
 def write_csv(rows: list[dict], path: Path) -> None:
@@ -246,11 +247,11 @@ def _styles(names: list[str]) -> dict[str, dict]:
     ours = [name for name in names if name.startswith(OURS)]
     others = [name for name in names if name not in ours]
     styles = {}
-    for group, colours, width in ((ours, OUR_COLOURS, 3), (others, COLOURS, 1.5)):
+    for group, colors, width in ((ours, OUR_COLORS, 3), (others, COLORS, 1.5)):
         for i, name in enumerate(group):
             styles[name] = dict(
-                color=colours[i % len(colours)],
-                linestyle=("-", "--", ":")[i // len(colours) % 3],
+                color=colors[i % len(colors)],
+                linestyle=("-", "--", ":")[i // len(colors) % 3],
                 marker=MARKERS[len(styles) % len(MARKERS)],
                 linewidth=width,
                 markersize=5,

@@ -20,7 +20,7 @@ from statistics import fmean
 
 import torch
 
-from gfnet_dense.utils.atomic_write import whole
+from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 
 OK, OUT_OF_MEMORY, TIME_LIMIT = "ok", "out of memory", "time limit"
@@ -300,5 +300,5 @@ def describe_seconds(seconds: float) -> str:
 
 def _write(results: dict, path: Path) -> None:
     """Write a JSON file, whole or not at all."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(results, indent=1))

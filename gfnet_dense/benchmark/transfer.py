@@ -17,6 +17,7 @@ from gfnet_dense.engine.runner import build_runner
 from gfnet_dense.engine.runner.preparation import prepare_testing
 from gfnet_dense.models.layers.global_filter import BORDERS
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES, check_resize_mode
+from gfnet_dense.utils import tables
 from gfnet_dense.utils.config import find_datasets, merge_options, read_config
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.third_party import quiet_third_party
@@ -116,7 +117,7 @@ def run(
         backbone: Settings of the backbone that are changed.
 
     Returns:
-        All metrics of the config's evaluator (per cent), ``metric``, the name of the main one, and
+        All metrics of the config's evaluator (percent), ``metric``, the name of the main one, and
         ``seconds``, the time of the whole evaluation.
     """
     quiet_third_party()
@@ -199,11 +200,10 @@ def format_table(results: dict) -> str:
     # A sweep that was gone on with may hold scales that not every way has.
     scales = sorted({scale for row in table.values() for scale in row})
     rows = [[_metric_name(results), *(f"x {scale:g}" for scale in scales)]]
-    rows.append(["---"] * len(rows[0]))
     for way, row in table.items():
         reference = {} if way == SLIDE else table.get(SLIDE, {})
         rows.append([way, *(_cell(row.get(scale, ""), reference.get(scale)) for scale in scales)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return tables.format_table(rows)
 
 
 def _cell(value: float | str, reference: float | str | None) -> str:
@@ -228,7 +228,7 @@ def draw_plot(results: dict) -> Figure:
         style = dict(color="black", linestyle="--") if way == SLIDE else {}
         axis.plot([x for x, _ in points], [y for _, y in points], marker="o", label=way, **style)
     axis.set(
-        xlabel="test size, relative to the config's", ylabel=f"{_metric_name(results)}, per cent"
+        xlabel="test size, relative to the config's", ylabel=f"{_metric_name(results)}, percent"
     )
     axis.legend(frameon=False, fontsize="small")
     axis.grid(alpha=0.3)

@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import barrier
 from mmengine.logging import print_log
 
-from gfnet_dense.utils.atomic_write import replace
+from gfnet_dense.utils.atomic_write import atomic_replace
 from gfnet_dense.utils.errors import InputError
 
 from .safe_reader import read_checkpoint
@@ -82,7 +82,7 @@ def _download(url: str, path: Path) -> None:
         with _socket_timeout(DOWNLOAD_TIMEOUT):
             torch.hub.download_url_to_file(url, str(part))
         read_checkpoint(part)
-        replace(part, path)
+        atomic_replace(part, path)
     except (OSError, ValueError, http.client.HTTPException) as e:
         reason = "what came is no checkpoint" if isinstance(e, InputError) else e
         raise InputError(

@@ -103,10 +103,10 @@ def load_whole(model: nn.Module, state_dict: dict[str, Tensor], name: str | Path
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as e:
-        raise misfit(name, e) from None
+        raise mismatch_error(name, e) from None
 
 
-def misfit(name: str | Path, error: RuntimeError) -> InputError:
+def mismatch_error(name: str | Path, error: RuntimeError) -> InputError:
     """Return the sentence for what a strict ``load_state_dict`` raises."""
     problems = [line for line in str(error).splitlines()[1:] if line.strip()] or [str(error)]
     return InputError(
@@ -117,7 +117,7 @@ def misfit(name: str | Path, error: RuntimeError) -> InputError:
 
 def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
     """Raise InputError for weights of another kind of number than the module's, such as the
-    integers of a quantised model, which PyTorch would convert without a word."""
+    integers of a quantized model, which PyTorch would convert without a word."""
     for name, expected in module.state_dict().items():
         found = state_dict.get(name, expected)
         if not isinstance(found, Tensor):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
-from gfnet_dense.utils.atomic_write import replace
+from gfnet_dense.utils.atomic_write import atomic_replace
 from gfnet_dense.utils.errors import InputError
 
 SUFFIXES = (".pth", ".safetensors")
@@ -75,7 +75,7 @@ def save(
                 while block := file.read(2**20):
                     digest.update(block)
             target = target.with_name(f"{target.stem}-{digest.hexdigest()[:8]}{target.suffix}")
-        replace(part, target)
+        atomic_replace(part, target)
     finally:
         part.unlink(missing_ok=True)
     return target

@@ -1,5 +1,5 @@
 """Checks of data before and while it is loaded, and loading that can be resumed exactly."""
 
-from .seeded import NumberedSampler, SeededDataset
+from .seeded import SeededDataset, SeededSampler
 
-__all__ = ["NumberedSampler", "SeededDataset"]
+__all__ = ["SeededSampler", "SeededDataset"]

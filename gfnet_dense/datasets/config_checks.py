@@ -144,7 +144,7 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
     palette = (dataset.get("metainfo") or {}).get("palette") or ()
     if not known and len(palette) not in (0, len(classes)):
         raise InputError(
-            f"the palette of {kind} has {len(palette)} colours for {len(classes)} classes: "
+            f"the palette of {kind} has {len(palette)} colors for {len(classes)} classes: "
             "give one for each, or leave it out"
         )
     return [str(name) for name in classes]

@@ -145,7 +145,7 @@ def _read(read: Callable, results: dict, path: str, kind: str):
 def check_seg_map_format(path: str) -> None:
     """Raise InputError unless a label map is an 8-bit image of one channel; reads the header only.
 
-    mmsegmentation would take a wider index modulo 256 and stop at a colour image without a name.
+    mmsegmentation would take a wider index modulo 256 and stop at a color image without a name.
     """
     with Image.open(path) as image:
         if image.mode not in ("L", "P", "1"):
@@ -185,5 +185,5 @@ def check_seg_map(
         raise InputError(
             f"the label map {path} holds the index {wrong[0] + first}, accepted are "
             f"{first}..{num_classes_in_file - 1 + first} ({num_classes_in_file} classes)"
-            f"{', 0' if reduce_zero_label else ''} and 255 for what is not labelled"
+            f"{', 0' if reduce_zero_label else ''} and 255 for what is not labeled"
         )

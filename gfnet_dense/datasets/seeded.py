@@ -28,20 +28,21 @@ def with_seeds(dataloader: dict) -> dict:
     nor on those that it has loaded before."""
     return {
         **dataloader,
-        "sampler": dict(type="gfnet_dense.NumberedSampler", sampler=dataloader["sampler"]),
+        "sampler": dict(type="gfnet_dense.SeededSampler", sampler=dataloader["sampler"]),
         "dataset": dict(type="gfnet_dense.SeededDataset", dataset=dataloader["dataset"]),
     }
 
 
-class Draw(int):
+class SampleIndex(int):
     """The index of a sample, and in ``place`` what its random numbers depend on."""
 
     place: tuple[int, ...]
 
 
-@DATA_SAMPLERS.register_module()
-class NumberedSampler(Sampler):
-    """Gives the indices of another sampler as :class:`Draw`.
+# The second name is the former one.
+@DATA_SAMPLERS.register_module(name=["SeededSampler", "NumberedSampler"])
+class SeededSampler(Sampler):
+    """Gives the indices of another sampler as :class:`SampleIndex`.
 
     Args:
         sampler: Config of the other one.
@@ -62,12 +63,12 @@ class NumberedSampler(Sampler):
         self.sampler.skip(num_samples)
         self.first = num_samples
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         epoch = getattr(self.sampler, "epoch", 0)
         for number, index in enumerate(self.sampler, self.first):
-            draw = Draw(index)
-            draw.place = (self.seed, get_rank(), epoch, number)
-            yield draw
+            sample = SampleIndex(index)
+            sample.place = (self.seed, get_rank(), epoch, number)
+            yield sample
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -92,7 +93,7 @@ class SeededDataset:
         self.__dict__["dataset"] = DATASETS.build(dataset)
 
     def __getitem__(self, index: int):
-        if isinstance(index, Draw):
+        if isinstance(index, SampleIndex):
             seed_generators(*index.place)
         return self.dataset[int(index)]
 

@@ -49,7 +49,7 @@ class Report:
         warnings: What is odd.
         pixels: Number of pixels of every class, over the label maps without error.
         images: Number of images in which a class occurs.
-        ignored: Number of pixels that are not labelled.
+        ignored: Number of pixels that are not labeled.
     """
 
     split: str
@@ -138,7 +138,7 @@ def _build(cfg: ConfigDict):
     loading = []
     for transform in cfg.get("pipeline", []):
         name = transform["type"].rpartition(".")[2]
-        # OpenCV would take a truncated file for an image that is grey below.
+        # OpenCV would take a truncated file for an image that is gray below.
         if name == "LoadImageFromFile" and transform.get("imdecode_backend", "cv2") == "cv2":
             transform = dict(transform, imdecode_backend="pillow")
         if name.startswith("Load"):
@@ -199,7 +199,7 @@ def check_sample(dataset, i: int) -> tuple[list[Problem], list[Problem], np.ndar
     counts = np.bincount(results["gt_seg_map"].ravel(), minlength=256)
     if not counts[:IGNORED].any():
         path = results["seg_map_path"]
-        warnings.append(Problem(path, f"the label map {path} has no labelled pixel"))
+        warnings.append(Problem(path, f"the label map {path} has no labeled pixel"))
     return errors, warnings, counts
 
 

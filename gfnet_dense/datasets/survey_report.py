@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 
+from gfnet_dense.utils.tables import format_table
+
 from .survey import Problem, Report
 
-UNLABELLED = "(not labelled)"
+UNLABELED = "(not labeled)"
 
 
 def format_report(
@@ -35,22 +37,22 @@ def format_classes(reports: list[Report]) -> str:
     if not reports:
         return "classes: no label map could be read"
     names = list(dict.fromkeys(name for report in reports for name in report.pixels))
-    width = max(map(len, [*names, UNLABELLED]))
-    rows = [
-        " " * width + "".join(f"{report.split:>20}" for report in reports),
-        "class".ljust(width) + f"{'pixels':>10}{'images':>10}" * len(reports),
-    ]
-    for name in names:
-        rows.append(name.ljust(width) + "".join(_format_cells(name, each) for each in reports))
-    shares = "".join(f"{each.ignored / each.num_pixels:10.2%}{'':10}" for each in reports)
-    rows.append(UNLABELLED.ljust(width) + shares.rstrip())
-    return "\n".join(rows)
+    heading = ["class"]
+    for report in reports:
+        heading += [f"{report.split}: pixels", "images"]
+    rows = [[name, *(cell for each in reports for cell in _cells(name, each))] for name in names]
+    ignored = [cell for each in reports for cell in (_share(each.ignored, each), "")]
+    return format_table([heading, *rows, [UNLABELED, *ignored]], markdown=False)
 
 
-def _format_cells(name: str, report: Report) -> str:
+def _cells(name: str, report: Report) -> tuple[str, str]:
     if name not in report.pixels:
-        return f"{'-':>10}" * 2
-    return f"{report.pixels[name] / report.num_pixels:10.2%}{report.images[name] or 'never':>10}"
+        return "-", "-"
+    return _share(report.pixels[name], report), str(report.images[name] or "never")
+
+
+def _share(count: int, report: Report) -> str:
+    return f"{count / report.num_pixels:.2%}"
 
 
 def _missing_classes(report: Report) -> list[Problem]:

@@ -52,7 +52,7 @@ def freeze_size(model: nn.Module, size: Size) -> nn.Module:
 
 
 class SegmentorGraph(nn.Module):
-    """A segmentor of mmsegmentation, from normalised images (B, 3, H, W) to ``logits``
+    """A segmentor of mmsegmentation, from normalized images (B, 3, H, W) to ``logits``
     (B, num_classes, H, W) and ``labels`` (B, H, W)."""
 
     def __init__(self, model: nn.Module, size: Size):
@@ -67,7 +67,7 @@ class SegmentorGraph(nn.Module):
 
 
 class DetectorGraph(nn.Module):
-    """A detector of mmdetection, from normalised images (B, 3, H, W) to the maps of its neck.
+    """A detector of mmdetection, from normalized images (B, 3, H, W) to the maps of its neck.
 
     Of a one-stage detector with anchors the raw outputs of its head come behind them; boxes are
     decoded and suppressed outside of the graph.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_dense import __version__
-from gfnet_dense.utils.atomic_write import whole
+from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
@@ -72,7 +72,7 @@ def export(model: nn.Module, size: Size, path: Path, tolerance: float = 1e-4) ->
     reference, metadata = build_graph(model, size), describe(model, size)
     graph = build_graph(freeze_size(model, size), size)
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    with whole(path) as part:
+    with atomic_write(path) as part:
         program = _trace(graph, images)
         if path.suffix == ".onnx":
             run = _write_onnx(program, graph.outputs, metadata, part)

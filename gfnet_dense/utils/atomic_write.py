@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path``, of its suffix, whose file becomes ``path`` at the end.
 
     After an error neither is there that was not there before. The folder is made.
@@ -16,12 +16,12 @@ def whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield part
-        replace(part, path)
+        atomic_replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def replace(part: Path, path: Path) -> None:
+def atomic_replace(part: Path, path: Path) -> None:
     """Give a file its name, after its bytes have reached the disk: also where the power fails,
     the name stands for the old file or the new one, each whole."""
     _flush(part)

@@ -9,6 +9,28 @@ from mmengine.config import Config, ConfigDict
 
 from .errors import InputError
 
+# Links to configs/ in a clone, the files themselves in an installed package.
+PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the file of a config.
+
+    Args:
+        name: A path; or, wherever the working directory is, the name of a config of this project:
+            ``upernet_gfnet_ade20k``, ``configs/upernet_gfnet_ade20k.py``.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = PACKAGED_CONFIGS / path.with_suffix(".py").name
+    if str(path.parent) in (".", "configs") and packaged.is_file():
+        return packaged
+    raise InputError(f"the config {name} does not exist; the project's own are in configs/")
+
 
 def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:
     """Return the innermost dataset configs inside wrappers such as ConcatDataset."""
@@ -25,9 +47,7 @@ def read_config(path: str | Path) -> Config:
     Raises:
         InputError: If the config file is missing or broken, or needs what is not installed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"the config {path} does not exist; the project's own are in configs/")
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path)
         if not {"default_scope", "model", "test_dataloader"} <= set(cfg):

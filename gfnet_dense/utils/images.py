@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import DecompressionBombError as TooLarge
 
-from .atomic_write import whole
+from .atomic_write import atomic_write
 from .errors import InputError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
@@ -67,7 +67,7 @@ def write_image(image: np.ndarray, path: Path) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with whole(path) as part:
+    with atomic_write(path) as part:
         found, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
         assert found, path.suffix
         part.write_bytes(data)
@@ -76,7 +76,7 @@ def write_image(image: np.ndarray, path: Path) -> None:
 def read_image(path: str | Path) -> np.ndarray:
     """Return an image file as (H, W, 3), uint8, RGB, upright as its EXIF orientation says.
 
-    What OpenCV reads: 16 bits are reduced to 8, grey becomes three channels, transparency is left
+    What OpenCV reads: 16 bits are reduced to 8, gray becomes three channels, transparency is left
     out.
 
     Raises:

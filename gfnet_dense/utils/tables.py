@@ -1,20 +1,47 @@
-"""Tables of text."""
+"""Tables of text, for terminals and for Markdown pages."""
+
+from collections.abc import Collection, Sequence
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
-def align(lines: list[list[str]]) -> str:
-    """Return a Markdown table of cells, heading first: names to the left, numbers to the right."""
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rules = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    table = []
-    for line in (lines[0], rules, *lines[1:]):
-        name, *numbers = line
-        cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-        table.append(" | ".join([f"| {name:{widths[0]}}", *cells]) + " |")
-    return "\n".join(table)
+def format_table(
+    rows: Sequence[Sequence[str]], markdown: bool = True, left: Collection[int] = (0,)
+) -> str:
+    """Return rows of cells as a table whose columns are aligned.
+
+    Args:
+        rows: Cells, all rows of the same length, the heading first. They are taken as they are:
+            neither rich's markup nor Markdown's ``|`` is escaped.
+        markdown: Markdown, which reads well as text, too; otherwise columns between spaces.
+        left: Columns that are aligned to the left, such as names; all others to the right.
+
+    Returns:
+        Lines without an end of line at the end.
+    """
+    heading, *body = rows
+    table = Table(box=box.MARKDOWN if markdown else None, pad_edge=markdown)
+    for i, cell in enumerate(heading):
+        justify = "left" if i in left else "right"
+        table.add_column(Text(cell), justify=justify, no_wrap=True, min_width=3)
+    for row in body:
+        table.add_row(*map(Text, row))
+    output = StringIO()
+    Console(file=output, width=100_000, color_system=None).print(table)
+    lines = [line.rstrip() for line in output.getvalue().splitlines() if line.strip()]
+    if markdown:  # rich does not mark the columns that are aligned to the right
+        rules = lines[1].strip("|").split("|")
+        rules = [rule if i in left else rule[:-1] + ":" for i, rule in enumerate(rules)]
+        lines[1] = f"|{'|'.join(rules)}|"
+    return "\n".join(lines)
 
 
 def format_number(value: float | None) -> str:
-    """Return a number with three digits: ``0.012``, ``1.23``, ``12345``, ``1.2e-07``."""
+    """Return a number with three digits, such as ``1.23`` or ``1.2e-07``; '' for None."""
     if value is None:
         return ""
     if value == 0 or abs(value) >= 100:

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.utils.errors import InputError, building
 
-from .overlays import NOT_LABELLED, class_colours, overlay_instances, overlay_labels
+from .overlays import NOT_LABELED, class_colors, overlay_instances, overlay_labels
 from .sheets import draw_sheet
 
 
@@ -51,7 +51,7 @@ def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> 
     per_row = 4 if len(cells) > 2 else 2
     rows = [tuple(cells[i : i + per_row]) for i in range(0, len(cells), per_row)]
     titles = ("image", "annotation") * (per_row // 2)
-    legend = class_colours(metainfo, present)
+    legend = class_colors(metainfo, present)
     if 255 in present:
-        legend["not labelled"] = NOT_LABELLED
+        legend["not labeled"] = NOT_LABELED
     draw_sheet(rows, titles, legend, path, dpi=150)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from .figures import save_figure
 
-# Metrics that are drawn: label, and factor to per cent.
+# Metrics that are drawn: label, and factor to percent.
 METRICS = {
     "val/mIoU": ("mIoU", 1),
     "val/mAcc": ("mAcc", 1),

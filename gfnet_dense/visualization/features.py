@@ -19,7 +19,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, R
 
 
 def principal_components(out: Tensor) -> Tensor:
-    """Return the first three principal components of a map as colours.
+    """Return the first three principal components of a map as colors.
 
     Args:
         out: (dim, H, W).
@@ -73,8 +73,8 @@ def draw_features(
     save_figure(figure, path)
 
 
-def normalise(image: np.ndarray, size: Size | None = None) -> Tensor:
-    """Return an image (H, W, 3), uint8, RGB, as a normalised (1, 3, H, W), resized if wanted."""
+def normalize(image: np.ndarray, size: Size | None = None) -> Tensor:
+    """Return an image (H, W, 3), uint8, RGB, as a normalized (1, 3, H, W), resized if wanted."""
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     if size is not None and size != tuple(x.shape[2:]):
         x = F.interpolate(x, size=size, mode="bilinear", antialias=True)

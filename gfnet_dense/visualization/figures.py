@@ -4,10 +4,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gfnet_dense.utils.atomic_write import whole
+from gfnet_dense.utils.atomic_write import atomic_write
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Save a figure in the format of the path's suffix, whole or not at all."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, format=path.suffix[1:], dpi=dpi)

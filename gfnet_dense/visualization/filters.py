@@ -32,7 +32,7 @@ def magnitude(layer: GlobalFilter) -> Tensor:
 
 @torch.no_grad()
 def kernel(layer: GlobalFilter) -> Tensor:
-    """Return the convolution kernel of a filter, (dim, h, w), the centre in the middle."""
+    """Return the convolution kernel of a filter, (dim, h, w), the center in the middle."""
     response = layer.response(layer.size, torch.float64)
     return torch.fft.fftshift(torch.fft.irfft2(response, s=layer.size), dim=(1, 2))
 
@@ -63,7 +63,7 @@ def draw_filters(backbone: GFNetBackbone, title: str, path: Path, channels: int 
         fill(text, max(int(channels * CELL / CHARACTER), 12))
         for text in (
             "gain of each frequency, |K|: 0 in the middle, dark is 0",
-            "kernel in pixels: red positive, blue negative, centre in the middle",
+            "kernel in pixels: red positive, blue negative, center in the middle",
         )
     ]
     header = 0.75 + 0.2 * max(text.count("\n") + 1 for text in captions)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.tables import align, format_number
+from gfnet_dense.utils.tables import format_number, format_table
 
 from .curves import METRICS
 
@@ -23,7 +23,7 @@ class Log:
     Attributes:
         name: Of the run, for legend and table.
         loss: Of the training.
-        metrics: In per cent, by label.
+        metrics: In percent, by label.
     """
 
     name: str
@@ -109,11 +109,11 @@ def format_logs(logs: Sequence[Log]) -> str:
             best = max(curve, key=curve.get)
             line += [f"{curve[best]:.2f}", str(best), f"{curve[max(curve)]:.2f}"]
         lines.append(line)
-    return align(lines)
+    return format_table(lines)
 
 
 def draw_logs(logs: Sequence[Log]) -> Figure:
-    """Draw losses and metrics of runs, a plot for each metric, a colour for each run."""
+    """Draw losses and metrics of runs, a plot for each metric, a color for each run."""
     labels = list(dict.fromkeys(label for log in logs for label in log.metrics))
     figure = Figure(figsize=(5 * (1 + len(labels)), 3.8), layout="constrained")
     loss, *others = figure.subplots(1, 1 + len(labels), squeeze=False)[0]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 READABLE_WIDTH = 512  # pixels of a picture on which names and scores are written
-NOT_LABELLED = (0, 0, 0)  # of pixels in overlays
+NOT_LABELED = (0, 0, 0)  # of pixels in overlays
 
 
 def overlay_labels(
@@ -18,32 +18,32 @@ def overlay_labels(
     opacity: float = 0.65,
     shown: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Return an image with the colours of a label map; dark where there is no label.
+    """Return an image with the colors of a label map; dark where there is no label.
 
     Args:
         image: (H, W, 3), uint8, RGB.
         labels: (H, W), integers from 0.
         metainfo: The dataset's, with ``palette``.
-        opacity: Of the colours, 0..1.
-        shown: Classes to colour, by number; the image stays as it is elsewhere. All if None.
+        opacity: Of the colors, 0..1.
+        shown: Classes to color, by number; the image stays as it is elsewhere. All if None.
     """
-    colours = metainfo["palette"]
-    count = max(int(labels.max(initial=0)) + 1, len(colours))
-    palette = np.full((count, 3), NOT_LABELLED, np.uint8)
-    palette[: len(colours)] = colours
+    colors = metainfo["palette"]
+    count = max(int(labels.max(initial=0)) + 1, len(colors))
+    palette = np.full((count, 3), NOT_LABELED, np.uint8)
+    palette[: len(colors)] = colors
     image = np.ascontiguousarray(image)
-    coloured = cv2.addWeighted(palette[labels], opacity, image, 1 - opacity, 0)
+    colored = cv2.addWeighted(palette[labels], opacity, image, 1 - opacity, 0)
     if shown is None:
-        return coloured
-    return np.where(np.isin(labels, shown)[..., None], coloured, image)
+        return colored
+    return np.where(np.isin(labels, shown)[..., None], colored, image)
 
 
 def add_legend(image: np.ndarray, legend: dict[str, tuple], rows: int | None = None) -> np.ndarray:
-    """Return an image with names and colours on a white strip below.
+    """Return an image with names and colors on a white strip below.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        legend: RGB colour, 0..255, by name.
+        legend: RGB color, 0..255, by name.
         rows: Height of the strip in rows of names; as many as it takes if None.
     """
     width = image.shape[1]
@@ -55,10 +55,10 @@ def add_legend(image: np.ndarray, legend: dict[str, tuple], rows: int | None = N
         rows = -(-len(legend) // columns)
     strip = Image.new("RGB", (width, int((rows + 0.5) * 1.5 * size)), "white")
     draw = ImageDraw.Draw(strip)
-    for i, (name, colour) in enumerate(legend.items()):
+    for i, (name, color) in enumerate(legend.items()):
         x, y = i % columns * cell + size // 2, int((i // columns + 0.25) * 1.5 * size)
         box = (x, y + size // 8, x + size, y + size + size // 8)
-        draw.rectangle(box, fill=colour, outline="black")
+        draw.rectangle(box, fill=color, outline="black")
         draw.text((x + 1.5 * size, y), name, fill="black", font=font)
     return np.concatenate([image, np.asarray(strip)])
 
@@ -104,7 +104,7 @@ def _enlarge(instances, factor: int):
     return enlarged
 
 
-def class_colours(metainfo: dict, present: set[int]) -> dict[str, tuple]:
-    """Return the colours by name of those classes of a dataset that are ``present``."""
+def class_colors(metainfo: dict, present: set[int]) -> dict[str, tuple]:
+    """Return the colors by name of those classes of a dataset that are ``present``."""
     classes, palette = metainfo["classes"], metainfo["palette"]
     return {classes[i]: tuple(palette[i]) for i in sorted(present) if i < len(classes)}

@@ -15,13 +15,13 @@ from .figures import save_figure
 def receptive_field(backbone: GFNetBackbone, images: Tensor) -> list[Tensor]:
     """Return how much each pixel of an image matters for the middle of each output.
 
-    The absolute gradient of the middle output position, summed over colours, averaged over images,
+    The absolute gradient of the middle output position, summed over colors, averaged over images,
     with 1 as its largest value (Luo et al., https://arxiv.org/abs/1701.04128). Of the channels a
     random sum is taken: behind a fresh norm the plain one does not depend on the image.
 
     Args:
         backbone: In evaluation mode.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalized.
 
     Returns:
         (H, W) of each output.

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from .figures import save_figure
-from .overlays import class_colours, overlay_instances
+from .overlays import class_colors, overlay_instances
 
 
 def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:
@@ -19,7 +19,7 @@ def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:
         metainfo: The dataset's, with ``classes`` and ``palette``.
         path: The PNG file.
     """
-    palette = np.full((256, 3), 255, np.uint8)  # unlabelled pixels stay white
+    palette = np.full((256, 3), 255, np.uint8)  # unlabeled pixels stay white
     palette[: len(metainfo["palette"])] = metainfo["palette"]
     rows, present = [], set()
     for sample in samples:
@@ -30,7 +30,7 @@ def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:
         image = mmcv.imread(sample.img_path, channel_order="rgb")
         rows.append((image, palette[truth], palette[prediction]))
         present |= set(np.unique(truth)) | set(np.unique(prediction))
-    draw_sheet(rows, ("image", "truth", "prediction"), class_colours(metainfo, present), path)
+    draw_sheet(rows, ("image", "truth", "prediction"), class_colors(metainfo, present), path)
 
 
 def draw_detection_sheet(samples: list, metainfo: dict, path: Path) -> None:
@@ -60,12 +60,12 @@ def draw_sheet(
     path: Path,
     dpi: int = 110,
 ) -> None:
-    """Draw rows of pictures, with the name of each column and a legend of colours.
+    """Draw rows of pictures, with the name of each column and a legend of colors.
 
     Args:
         rows: Pictures (H, W, 3), uint8, RGB, of any sizes.
         titles: One for each picture of a row.
-        legend: RGB colour, 0..255, by name.
+        legend: RGB color, 0..255, by name.
         path: The PNG file.
         dpi: Pixels per inch; a picture is 3.6 inches wide.
     """
@@ -83,7 +83,7 @@ def draw_sheet(
     for row, cells in zip(axes, rows, strict=True):
         for axis, cell in zip(row, cells, strict=False):  # the last row may be shorter
             axis.imshow(cell)
-    patches = [Patch(color=np.divide(colour, 255), label=name) for name, colour in legend.items()]
+    patches = [Patch(color=np.divide(color, 255), label=name) for name, color in legend.items()]
     figure.legend(handles=patches, loc="lower center", ncols=legend_columns, frameon=False)
     figure.subplots_adjust(
         left=0.01,

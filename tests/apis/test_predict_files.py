@@ -10,7 +10,7 @@ from PIL import Image
 
 from gfnet_dense import api
 from gfnet_dense.apis.inference import predict
-from gfnet_dense.apis.inputs import Photo, find_photos
+from gfnet_dense.apis.inputs import InputFile, find_inputs
 from gfnet_dense.apis.predict_files import Options, infer
 from gfnet_dense.demo import shrink
 from gfnet_dense.utils.config import read_config
@@ -110,15 +110,15 @@ def test_the_caller_keeps_its_gradients(window, segmentor):
 
 
 def test_images_of_all_kinds(tmp_path, segmentor):
-    """Grey, 16 bits, transparent, on its side: as upright 8-bit RGB."""
+    """Gray, 16 bits, transparent, on its side: as upright 8-bit RGB."""
     photo = noise(60, 90, 3)
-    Image.fromarray(photo[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(photo[..., 0]).save(tmp_path / "gray.png")
     cv2.imwrite(str(tmp_path / "deep.png"), photo[..., ::-1].astype(np.uint16) * 257)
     Image.fromarray(np.dstack([photo, photo[..., :1]])).save(tmp_path / "transparent.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     Image.fromarray(photo).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "grey.png"), np.stack([photo[..., 0]] * 3, -1))
+    assert np.array_equal(read_image(tmp_path / "gray.png"), np.stack([photo[..., 0]] * 3, -1))
     assert np.array_equal(read_image(tmp_path / "deep.png"), photo)
     assert np.array_equal(read_image(tmp_path / "transparent.png"), photo)
     assert np.array_equal(read_image(tmp_path / "turned.png"), np.rot90(photo, -1))
@@ -147,7 +147,7 @@ def test_images_too_narrow_and_names_that_are_no_text_are_skipped(tmp_path, segm
     Image.fromarray(noise(40, 50, 3)).save(tmp_path / "good.png")
     film = tmp_path / os.fsdecode(b"\xff.mp4")
     film.write_bytes(b"no film")
-    photos = find_photos([str(tmp_path), str(film)])
+    photos = find_inputs([str(tmp_path), str(film)])
     summary = infer(segmentor, photos, Options(tmp_path / "out"))
     assert summary.images == 1 and len(summary.skipped) == 2
     assert "line.png is of 5000x1 pixels: one side is more than" in summary.skipped[0]
@@ -160,8 +160,8 @@ def test_boxes_in_cocos_format(tmp_path, detector):
     photos = []
     for i, size in enumerate([(70, 90), (64, 64)]):
         Image.fromarray(noise(*size, 3)).save(tmp_path / f"{i}.png")
-        photos.append(Photo(tmp_path / f"{i}.png", tmp_path / str(i)))
-    photos = [Photo(p.path, p.name.relative_to(tmp_path)) for p in photos]
+        photos.append(InputFile(tmp_path / f"{i}.png", tmp_path / str(i)))
+    photos = [InputFile(p.path, p.name.relative_to(tmp_path)) for p in photos]
     summary = infer(detector, photos, Options(tmp_path / "out", batch_size=2))
     assert summary.images == 2 and not summary.skipped
     coco = COCO(tmp_path / "out" / "results.json")
@@ -186,7 +186,7 @@ def test_videos(tmp_path, segmentor):
         writer.write(noise(48, 64, 3))
     writer.release()
     (tmp_path / "broken.mp4").write_bytes(b"no film")
-    photos = find_photos([str(path), str(tmp_path / "broken.mp4")])
+    photos = find_inputs([str(path), str(tmp_path / "broken.mp4")])
     summary = infer(segmentor, photos, Options(tmp_path / "out", batch_size=3))
     assert summary.images == 4
     assert summary.skipped == [f"{tmp_path / 'broken.mp4'} is no video that OpenCV can read"]
@@ -208,12 +208,12 @@ def test_overlays_by_hand():
     assert overlay_labels(image, deep, meta, 1.0).max() == 0
 
 
-def test_legend_is_below_and_shows_the_colours():
+def test_legend_is_below_and_shows_the_colors():
     image = np.zeros((50, 300, 3), np.uint8)
     with_legend = add_legend(image, {"a wall": (250, 10, 20), "sky": (1, 2, 250)})
     assert with_legend.shape[1:] == (300, 3) and np.array_equal(with_legend[:50], image)
-    colours = {tuple(map(int, c)) for c in with_legend[50:].reshape(-1, 3)}
-    assert {(250, 10, 20), (1, 2, 250), (255, 255, 255)} <= colours
+    colors = {tuple(map(int, c)) for c in with_legend[50:].reshape(-1, 3)}
+    assert {(250, 10, 20), (1, 2, 250), (255, 255, 255)} <= colors
     assert add_legend(image, {}, rows=2).shape == add_legend(image, {"x": (0, 0, 0)}, rows=2).shape
 
 
@@ -221,18 +221,18 @@ def test_finding_photos(tmp_path):
     (tmp_path / "a").mkdir()
     for name in ("a/1.png", "a/2.JPG", "3.png", "notes.txt"):
         (tmp_path / name).touch()
-    names = [str(photo.name) for photo in find_photos([str(tmp_path)])]
+    names = [str(photo.name) for photo in find_inputs([str(tmp_path)])]
     assert sorted(names) == ["3", "a/1", "a/2"]
-    assert [str(p.name) for p in find_photos([str(tmp_path / "a" / "*.png")])] == ["1"]
+    assert [str(p.name) for p in find_inputs([str(tmp_path / "a" / "*.png")])] == ["1"]
     with pytest.raises(InputError, match="is no image, folder, pattern of files, or video"):
-        find_photos([str(tmp_path / "nothing.png")])
+        find_inputs([str(tmp_path / "nothing.png")])
     (tmp_path / "b").mkdir()
     for name in ("1.png", "1.jpg", "2.png"):
         (tmp_path / "b" / name).touch()
-    names = [str(photo.name) for photo in find_photos([str(tmp_path / "b")] * 2)]
+    names = [str(photo.name) for photo in find_inputs([str(tmp_path / "b")] * 2)]
     assert names == ["1.jpg", "1.png", "2"]
     with pytest.raises(InputError, match="would have one name"):
-        find_photos([str(tmp_path / "a" / "1.png"), str(tmp_path / "b" / "1.png")])
+        find_inputs([str(tmp_path / "a" / "1.png"), str(tmp_path / "b" / "1.png")])
 
 
 def test_checkpoint_and_config_must_belong_together(folder, tmp_path):
@@ -265,5 +265,5 @@ def test_results_of_an_interrupted_write_are_not_left(tmp_path, segmentor, monke
         "gfnet_dense.utils.atomic_write.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
     )
     with pytest.raises(OSError):
-        infer(segmentor, find_photos([str(tmp_path / "a.png")]), Options(tmp_path / "out"))
+        infer(segmentor, find_inputs([str(tmp_path / "a.png")]), Options(tmp_path / "out"))
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

@@ -23,7 +23,6 @@ from gfnet_dense.benchmark.report import (
 )
 from gfnet_dense.benchmark.sweep import Case, run_sweep
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.tables import align, format_number
 
 
 def record(*latencies, extra=2**20, **more):
@@ -176,8 +175,8 @@ def test_plot(tmp_path):
     assert lines["broken"].get_label() == "broken\n(failed at 10)"
     crosses = [line.get_xydata().tolist() for line in latency.lines if line.get_marker() == "X"]
     assert crosses == [[], [[100, 400]]]  # of broken and of slow
-    colours = [line.get_color() for line in lines.values()]
-    assert len(set(colours)) == 3
+    colors = [line.get_color() for line in lines.values()]
+    assert len(set(colors)) == 3
     texts = [text.get_text().partition("\n")[0] for text in figure.legends[0].get_texts()]
     assert texts == ["broken", "slow", "GFNet-X"]  # the slowest on top
 
@@ -190,21 +189,6 @@ def test_plot_of_nothing_measured(tmp_path):
     rows = summarize({"cases": RESULTS["cases"][-1:]})
     write_plot(draw_plot(rows, "pixels"), tmp_path / "plot.png")
     assert (tmp_path / "plot.svg").exists()
-
-
-def test_alignment():
-    assert align([["", "n"], ["long name", "1"]]) == (
-        "|           |   n |\n| --------- | --: |\n| long name |   1 |"
-    )
-
-
-@pytest.mark.parametrize(
-    "value, text",
-    [(None, ""), (0, "0"), (0.01234, "0.0123"), (1.2345, "1.23"), (12345.6, "12346")]
-    + [(1.2e-7, "1.2e-07"), (99.96, "100"), (-3, "-3")],
-)
-def test_numbers(value, text):
-    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(

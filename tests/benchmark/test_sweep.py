@@ -44,7 +44,7 @@ def leaving(size):
     os._exit(3)
 
 
-def unserialisable(size):
+def unserializable(size):
     return {"a": {1}}
 
 
@@ -97,7 +97,7 @@ def test_bad_ends_are_recorded_and_end_nothing_else(tmp_path):
         Case("leaving", 1, leaving, {}),
         Case("sleeping", 1, sleeping, {}),
         *(Case("bad", size, bad_from_20, {}) for size in (40, 10, 30, 20)),
-        Case("unserialisable", 1, unserialisable, {}),
+        Case("unserializable", 1, unserializable, {}),
         Case("good", 50, record, {}),
     ]
     results = sweep(cases, tmp_path / "r.json", rounds=2, time_limit=2.0)
@@ -112,7 +112,7 @@ def test_bad_ends_are_recorded_and_end_nothing_else(tmp_path):
         ("bad", 20): "failed: ValueError: two lines",
         ("bad", 30): "skipped: failed at 20",
         ("bad", 40): "skipped: failed at 20",
-        ("unserialisable", 1): "failed: TypeError: Object of type set is not JSON serializable",
+        ("unserializable", 1): "failed: TypeError: Object of type set is not JSON serializable",
         ("good", 50): "ok",
     }
     runs = {(e["series"], e["size"]): len(e["records"]) for e in results["cases"]}

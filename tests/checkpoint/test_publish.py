@@ -79,7 +79,7 @@ def test_official_to_ours_to_official(suffix, tmp_path):
     for a, b in zip(maps(ours, 128), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
     for name, weight in back.items():
-        if name.endswith("complex_weight"):  # symmetrised on the way, as the layer does
+        if name.endswith("complex_weight"):  # symmetrized on the way, as the layer does
             continue
         if name != "pos_embed":  # resized by the published bicubic interpolation
             assert torch.equal(weight, official[name]), name

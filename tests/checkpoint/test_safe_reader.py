@@ -73,7 +73,7 @@ TENSORS = {
     "compressed": torch.eye(3).to_sparse_csr(),
     "without numbers": torch.zeros(3, device="meta"),
     "of 8 bits": torch.zeros(3).to(torch.float8_e4m3fn),
-    "quantised": torch.quantize_per_tensor(torch.zeros(3), 1.0, 0, torch.qint8),
+    "quantized": torch.quantize_per_tensor(torch.zeros(3), 1.0, 0, torch.qint8),
     "a thousand million of one": torch.zeros(1).expand(10**9),
 }
 

@@ -195,7 +195,7 @@ def test_class_names(tmp_path):
     for arguments, message in (
         (dict(), "needs a list of class names, .* got None"),
         (dict(classes="road"), "needs a list of class names, .* got 'road'"),
-        (dict(classes=["a", "b"], palette=[[0, 0, 0]]), "has 1 colours for 2 classes"),
+        (dict(classes=["a", "b"], palette=[[0, 0, 0]]), "has 1 colors for 2 classes"),
         (dict(kind="ADE20KDataset", classes=["crack"]), "no class 'crack'; .*BaseSegDataset"),
         (dict(kind="Foo"), "Foo is no type of dataset that mmseg knows"),
     ):

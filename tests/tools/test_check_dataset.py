@@ -76,7 +76,7 @@ def test_clean_folder_and_its_classes(folder):
     for i, name in enumerate(CLASSES):
         for (shares, images, _), cells in zip(table, (rows[name][:2], rows[name][2:]), strict=True):
             assert cells == [f"{shares[i]:.2%}", str(images[i] or "never")]
-    assert rows["(not"] == ["labelled)", *(f"{ignored:.2%}" for *_, ignored in table)]
+    assert rows["(not"] == ["labeled)", *(f"{ignored:.2%}" for *_, ignored in table)]
     assert table[0][2] > 0.04  # what was set to 255 above, a sixth of 30 of 96 rows
     assert rows["zebra"] == ["0.00%", "never"] * 2
     assert re.search(r"no label map of train has a pixel of zebra\n", result.stdout)
@@ -113,14 +113,14 @@ def test_every_mistake_is_found_in_one_run(folder):
         f"  the label map {root}/labels/train/4.png has 128x64 pixels, its image 128x96: they must "
         "be of the same size",
         f"  the label map {root}/labels/val/0.png holds the index 13, accepted are 0..12 (13 "
-        "classes) and 255 for what is not labelled",
+        "classes) and 255 for what is not labeled",
         f"  the label map {root}/labels/val/1.png is a I;16 image, expected one channel of 8 bits "
         "that holds the class index of each pixel",
     ]
     assert "0.jpg cannot be read as image: image file is truncated" in errors
     assert f"the label map {root}/labels/train/alone.png has no image in {root}" in warnings
     assert f"the image {root}/images/train/other.JPG is not used, img_suffix is '.jpg'" in warnings
-    assert f"the label map {root}/labels/train/5.png has no labelled pixel" in warnings
+    assert f"the label map {root}/labels/train/5.png has no labeled pixel" in warnings
 
 
 def test_a_long_list_is_written_whole(folder):
@@ -152,7 +152,7 @@ def test_a_split_that_cannot_be_read_leaves_the_others(folder, monkeypatch):
 
 
 def test_wrapped_datasets_and_several_processes(folder, monkeypatch):
-    """A subset of the classes, 0 not labelled, in wrappers, read by two processes."""
+    """A subset of the classes, 0 not labeled, in wrappers, read by two processes."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(dataset_report, "IMAGES_PER_PROCESS", 3)
     (folder / "train.txt").write_text("0\n1\n2\n3\n4\n5\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfnet_dense.utils.tables import align
+from gfnet_dense.utils.tables import format_table
 from pages import insert_block
 from tests.conftest import ROOT
 from tests.torture import FILES, PATHS
@@ -55,7 +55,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if config.getoption("--torture", default=False):
         counts = Counter(report.nodeid.partition("::")[0] for report in passed)
         figures += [(f"tests of {FILES[name]}", str(counts[name])) for name in FILES]
-    table = align([["what", "figure"], *figures])
+    table = format_table([["what", "figure"], *figures])
     terminalreporter.section("figures")
     terminalreporter.write_line(table)
     if config.getoption("--torture", default=False) and is_complete(terminalreporter, exitstatus):

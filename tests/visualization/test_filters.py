@@ -65,13 +65,13 @@ def test_receptive_field_behind_a_fresh_norm():
 def test_principal_components_against_svd():
     torch.manual_seed(0)
     out = torch.randn(5, 1, 1) * torch.randn(1, 9, 7) + 0.1 * torch.randn(5, 9, 7)
-    colours = principal_components(out)
-    assert colours.shape == (9, 7, 3) and 0 <= colours.min() and colours.max() <= 1
+    colors = principal_components(out)
+    assert colors.shape == (9, 7, 3) and 0 <= colors.min() and colors.max() <= 1
     pixels = out.flatten(1).t() - out.flatten(1).mean(1)
     first = (pixels @ torch.linalg.svd(pixels, full_matrices=False).Vh[0]).numpy()
     low, high = np.quantile(first, [0.01, 0.99])
     expected = np.clip((first - low) / (high - low), 0, 1)
-    ours = colours[..., 0].flatten().numpy()
+    ours = colors[..., 0].flatten().numpy()
     assert min(abs(ours - expected).max(), abs(ours - (1 - expected)).max()) < 1e-3
 
 

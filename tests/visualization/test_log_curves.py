@@ -56,7 +56,7 @@ def test_table(by_iterations, by_epochs):
     assert cells[3] == ["b", "100", "1", *[""] * 6, "40.00", "100", "40.00"]
 
 
-def test_smoothing_is_the_mean_of_the_neighbours():
+def test_smoothing_is_the_mean_of_the_neighbors():
     steps, values = smooth({10: 1.0, 20: 5.0, 30: 3.0, 40: 7.0}, share=0.75)
     assert steps.tolist() == [10, 20, 30, 40]
     np.testing.assert_allclose(values, [3, 3, 5, 5])

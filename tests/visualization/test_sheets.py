@@ -12,20 +12,20 @@ GREY = (120, 120, 120)
 PALETTE = [(255, 0, 0), (0, 0, 255)]
 
 
-def near(picture, colour):
-    """Return (H, W) bool, True where a pixel is clearly of a colour."""
-    return np.abs(picture.astype(int) - colour).max(-1) < 60
+def near(picture, color):
+    """Return (H, W) bool, True where a pixel is clearly of a color."""
+    return np.abs(picture.astype(int) - color).max(-1) < 60
 
 
 @pytest.fixture
 def sample(tmp_path):
-    """A grey picture of 128 x 96; a thing of each class, and only the first one is found."""
+    """A gray picture of 128 x 96; a thing of each class, and only the first one is found."""
     pytest.importorskip("mmcv._ext")
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
 
-    Image.fromarray(np.full((96, 128, 3), GREY, np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.full((96, 128, 3), GREY, np.uint8)).save(tmp_path / "gray.png")
     masks = np.zeros((2, 96, 128), np.uint8)
     masks[0, 20:60, 10:50] = masks[1, 50:90, 80:120] = 1
     truth = InstanceData(
@@ -39,7 +39,7 @@ def sample(tmp_path):
         scores=torch.tensor([0.9, 0.1]),  # the second one is not worth showing
         masks=torch.from_numpy(masks).bool(),
     )
-    metainfo = dict(img_path=str(tmp_path / "grey.png"))
+    metainfo = dict(img_path=str(tmp_path / "gray.png"))
     return DetDataSample(metainfo=metainfo, gt_instances=truth, pred_instances=found)
 
 

@@ -6,9 +6,9 @@ from functools import partial
 import cv2
 import numpy as np
 
-Parts = list[tuple[str, float, list[np.ndarray]]]  # colour name, shade and polygons of a figure
+Parts = list[tuple[str, float, list[np.ndarray]]]  # color name, shade and polygons of a figure
 
-# Neighbouring classes share colours on purpose.
+# Neighbouring classes share colors on purpose.
 _PALETTE: dict[str, str] = {
     "sky": "6fa8dc 9fc5e8 b0b8c0 d0d4d8 8a94a6 e0b890 4f86c6 a8a4b8",
     "building": "a9a6a0 8c4f3f c8b08a 7a6250 d8d4cc 6f8296 8a9870 b98a5e",
@@ -32,9 +32,9 @@ RED = np.float32([0.8, 0.12, 0.1])
 
 
 class Canvas:
-    """A camera and its picture: colour, label and instance go through one mask, so they agree.
+    """A camera and its picture: color, label and instance go through one mask, so they agree.
 
-    Places are (x, z) in metres: x to the right of the camera, z ahead of it.
+    Places are (x, z) in meters: x to the right of the camera, z ahead of it.
 
     Args:
         rng: Source of every random choice, the painters' as well.
@@ -67,14 +67,14 @@ class Canvas:
         self.eye = 6 * (height - self.horizon) / self.focal  # the bottom row lies 6 m ahead
         self.sun = self.side()
         self.visibility = self.between(100, 500)
-        self.haze = self.colour("sky") * 0.5 + 0.4
+        self.haze = self.color("sky") * 0.5 + 0.4
         self._lay_textures()
 
     def _lay_textures(self) -> None:
         """Draw the relative changes of brightness, some of them laid out on the ground."""
         height, width = self.size
         rows = np.arange(height, dtype=np.float32)[:, None]
-        scale = np.maximum((rows - self.horizon) / self.eye, 0.2)  # pixels per metre
+        scale = np.maximum((rows - self.horizon) / self.eye, 0.2)  # pixels per meter
         near = np.clip(scale / (15 * self.unit), 0.25, 1)
         x = (np.arange(width, dtype=np.float32) - self.vanish) / scale
         z = self.focal / scale
@@ -106,25 +106,25 @@ class Canvas:
         """Return noise over the picture; cells are in pixels of a 192 x 256 picture."""
         return noise(self.rng, self.size, cell_y * self.unit, cell_x * self.unit, octaves)
 
-    def colour(self, palette: str) -> np.ndarray:
-        """Pick a colour of a palette and vary it a little: (3,) float32 in 0..1."""
+    def color(self, palette: str) -> np.ndarray:
+        """Pick a color of a palette and vary it a little: (3,) float32 in 0..1."""
         codes = _PALETTE[palette].split()
         code = codes[self.rng.integers(len(codes))]
         base = np.frombuffer(bytes.fromhex(code), np.uint8) / 255
         return np.float32(base * self.between(0.85, 1.12) + self.rng.normal(0, 0.025, 3))
 
     def project(self, x, z, up=0.0) -> np.ndarray:
-        """Map places in metres to pixels: broadcastable arrays to (..., 2) float."""
+        """Map places in meters to pixels: broadcastable arrays to (..., 2) float."""
         scale = self.focal / np.asarray(z, float)
         across, down = self.vanish + x * scale, self.horizon + (self.eye - up) * scale
         return np.stack(np.broadcast_arrays(across, down), -1)
 
     def cutout(self, points: np.ndarray, x: float, z: float) -> np.ndarray:
-        """Stand a flat figure at a place: (N, 2) metres right and up to pixels."""
+        """Stand a flat figure at a place: (N, 2) meters right and up to pixels."""
         return self.project(x + points[:, 0], z, points[:, 1])
 
     def reach(self, z: float) -> float:
-        """Return the width of the view at a distance, in metres: x beyond it is out of sight."""
+        """Return the width of the view at a distance, in meters: x beyond it is out of sight."""
         return self.size[1] / self.focal * z
 
     def later(self, z: float, draw: Callable, *args) -> None:
@@ -145,19 +145,19 @@ class Canvas:
             self.countables.append(self._label)
         self._number = len(self.countables) if countable else 0
 
-    def fill(self, shapes: Sequence[np.ndarray], colour: np.ndarray, texture=None) -> None:
-        """Paint the union of pixel polygons with a colour, (3,) or (3, H, W), and the brush."""
-        window, mask = self._blend(shapes, mix(colour, self.haze, self._fog), texture)
+    def fill(self, shapes: Sequence[np.ndarray], color: np.ndarray, texture=None) -> None:
+        """Paint the union of pixel polygons with a color, (3,) or (3, H, W), and the brush."""
+        window, mask = self._blend(shapes, mix(color, self.haze, self._fog), texture)
         inside = mask > 127
         self.labels[window][inside] = self._label
         self.owner[window][inside] = self._number
 
-    def tint(self, shapes: Sequence[np.ndarray], colour, opacity: float, blur: float = 0) -> None:
-        """Wash a colour over pixel polygons and leave the labels as they are."""
-        self._blend(shapes, colour, None, opacity, blur)
+    def tint(self, shapes: Sequence[np.ndarray], color, opacity: float, blur: float = 0) -> None:
+        """Wash a color over pixel polygons and leave the labels as they are."""
+        self._blend(shapes, color, None, opacity, blur)
 
     def figure(
-        self, x: float, z: float, parts: Parts, size=(1.0, 1.0), texture=None, **colours
+        self, x: float, z: float, parts: Parts, size=(1.0, 1.0), texture=None, **colors
     ) -> None:
         """Paint the parts of a flat figure one over the other.
 
@@ -167,18 +167,18 @@ class Canvas:
             parts: As art returns them.
             size: Factors of its width, negative to mirror it, and of its height.
             texture: (H, W) relative brightness, by default fine grain.
-            colours: (3,) for every colour name of the parts; dark, white and red are known.
+            colors: (3,) for every color name of the parts; dark, white and red are known.
         """
-        colours = {"dark": DARK, "white": WHITE, "red": RED} | colours
+        colors = {"dark": DARK, "white": WHITE, "red": RED} | colors
         texture = self.fine if texture is None else texture
         for name, shade, shapes in parts:
             polygons = [self.cutout(shape * size, x, z) for shape in shapes]
-            self.fill(polygons, colours[name] * shade, texture)
+            self.fill(polygons, colors[name] * shade, texture)
 
     def develop(self) -> np.ndarray:
         """Add time of day, exposure and sensor to the picture: (H, W, 3) uint8."""
-        rng, grey = self.rng, self.image.mean(0)
-        image = mix(grey, self.image, np.float32(rng.uniform(0.65, 1.2)))
+        rng, gray = self.rng, self.image.mean(0)
+        image = mix(gray, self.image, np.float32(rng.uniform(0.65, 1.2)))
         warm, green = rng.normal(0, 0.07), rng.normal(0, 0.02)
         cast = np.float32([1 + warm, 1 + green, 1 - warm]) * np.float32(rng.uniform(0.72, 1.15))
         image = np.clip(image * planes(cast), 0, 1) ** np.float32(rng.uniform(0.8, 1.25))
@@ -187,8 +187,8 @@ class Canvas:
         pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
-    def _blend(self, shapes, colour, texture, opacity: float = 1.0, blur: float = 0):
-        """Blend a colour into the picture; return the window and, inside it, the uint8 mask."""
+    def _blend(self, shapes, color, texture, opacity: float = 1.0, blur: float = 0):
+        """Blend a color into the picture; return the window and, inside it, the uint8 mask."""
         points, pad = np.concatenate(shapes), 2 + 2 * blur
         limit = self.size[::-1]
         x0, y0 = np.clip(points.min(0) - pad, 0, limit).astype(int)
@@ -199,21 +199,21 @@ class Canvas:
                 corners = np.rint((shape - (x0, y0)) * 16).astype(np.int32)
                 cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
             mask = cv2.GaussianBlur(mask, (0, 0), blur) if blur else mask
-            colour = planes(colour) if colour.size == 3 else colour[window]
+            color = planes(color) if color.size == 3 else color[window]
             if texture is not None:
-                colour = colour * (1 + texture[window])
+                color = color * (1 + texture[window])
             below = self.image[window]
-            below += (mask * np.float32(opacity / 255)) * (colour - below)
+            below += (mask * np.float32(opacity / 255)) * (color - below)
         return window, mask
 
 
-def planes(colour: np.ndarray) -> np.ndarray:
-    """Shape a colour, (3,), to be used with a picture, (3, H, W); leave a picture as it is."""
-    return colour[:, None, None] if colour.ndim == 1 else colour
+def planes(color: np.ndarray) -> np.ndarray:
+    """Shape a color, (3,), to be used with a picture, (3, H, W); leave a picture as it is."""
+    return color[:, None, None] if color.ndim == 1 else color
 
 
 def mix(one: np.ndarray, other: np.ndarray, share) -> np.ndarray:
-    """Go from one colour or picture to another by a share, which may be a picture as well."""
+    """Go from one color or picture to another by a share, which may be a picture as well."""
     one, other = planes(one), planes(other)
     return one + share * (other - one)
 
@@ -275,7 +275,7 @@ def art(drawing: str) -> Parts:
     """Parse the drawing of a figure.
 
     Args:
-        drawing: Lines of "colour shade shape numbers", in metres, the first part lowest. A shape
+        drawing: Lines of "color shade shape numbers", in meters, the first part lowest. A shape
             is box, disc, bar or area; an "s" at its end adds its mirror image: discs.
 
     Returns:
@@ -283,8 +283,8 @@ def art(drawing: str) -> Parts:
     """
     shapes, parts = {"box": box, "disc": disc, "bar": bar, "area": area}, []
     for line in drawing.strip().splitlines():
-        colour, shade, kind, *numbers = line.replace(",", " ").split()
+        color, shade, kind, *numbers = line.replace(",", " ").split()
         shape = shapes[kind.rstrip("s")](*map(float, numbers))
         pair = [shape, shape * (-1, 1)] if kind.endswith("s") else [shape]
-        parts.append((colour, float(shade), pair))
+        parts.append((color, float(shade), pair))
     return parts

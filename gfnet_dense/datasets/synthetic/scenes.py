@@ -1,8 +1,8 @@
 """Synthetic outdoor scenes with exact labels, so that every config trains without data.
 
-A scene is a small world in metres seen through a pinhole camera: a sky and a backdrop, strips of
+A scene is a small world in meters seen through a pinhole camera: a sky and a backdrop, strips of
 ground running to the horizon, and upright things on them, painted from far to near. Palettes
-overlap between the classes and the light changes from scene to scene, so colour alone does not
+overlap between the classes and the light changes from scene to scene, so color alone does not
 tell the classes apart; shape, texture and place do.
 """
 
@@ -46,7 +46,7 @@ ADE_INDEX: dict[str, int] = {
     "water": 22,
 }
 
-_ANYWHERE = (-400, 400)  # metres to the right
+_ANYWHERE = (-400, 400)  # meters to the right
 _MIN_VISIBLE = 12  # an instance with fewer visible pixels is not worth an annotation
 
 
@@ -109,7 +109,7 @@ def draw_scene(seed: int, height: int = 192, width: int = 256) -> Scene:
 
 def _sky(c: Canvas) -> None:
     """Sky over the whole picture, lighter at the horizon, with clouds and perhaps the sun."""
-    (height, width), top = c.size, c.colour("sky")
+    (height, width), top = c.size, c.color("sky")
     fall = np.float32(np.clip(np.arange(height) / c.horizon, 0, 1) ** 1.5)[:, None]
     clear = mix(top, c.haze, fall)
     cover = np.clip((c.noise(22, 60, 4) - c.between(-0.6, 1)) * 0.9, 0, 1) * c.between(0.3, 0.95)
@@ -124,7 +124,7 @@ def _mountains(c: Canvas) -> None:
     """One to three ranges, perhaps with snow; their relief is the slope of a noise field."""
     field, step = c.noise(36, 22, 3), max(1, round(3 * c.unit))
     relief = np.clip((field - np.roll(field, (step, step * c.sun), (0, 1))) * 0.5, -0.4, 0.4)
-    base, x = planes(c.colour("mountain")), np.linspace(-5, c.size[1] + 5, 60)
+    base, x = planes(c.color("mountain")), np.linspace(-5, c.size[1] + 5, 60)
     for layer in range(c.rng.integers(1, 4)):
         rise = np.abs(noise(c.rng, (1, 60), 1, 15 - 3 * layer, 4)[0])
         rise = np.clip(1.05 - 0.6 * rise, 0.3, 1)

@@ -1,6 +1,6 @@
 """What stands or lies in a scene: ground, water, buildings, trees, people, cars and odd items.
 
-Each function paints one thing, or one row of things, on a canvas at a place (x, z) in metres.
+Each function paints one thing, or one row of things, on a canvas at a place (x, z) in meters.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _BARK = np.float32([0.32, 0.25, 0.19])
 
 
 def drift(bend: float, z):
-    """Return how far to the side a bending road has come at a distance, in metres."""
+    """Return how far to the side a bending road has come at a distance, in meters."""
     return bend * (z / 30) ** 2
 
 
@@ -59,7 +59,7 @@ def pond(c: Canvas, name: str, x: float, z: float, rx: float, rz: float) -> None
 
 def _cover(c: Canvas, name: str, outline: np.ndarray, z: float) -> None:
     """Fill an outline on the ground with a class and the texture that belongs to it."""
-    colour = c.colour(name)
+    color = c.color(name)
     soil = c.furrows if c.chance(0.5) else c.pebbles
     road = c.fine + 0.3 * c.clumps
     texture = dict(grass=c.blades, earth=soil, sidewalk=c.tiles, water=c.ripples, road=road)[name]
@@ -67,9 +67,9 @@ def _cover(c: Canvas, name: str, outline: np.ndarray, z: float) -> None:
         c.tint([outline], DARK, 0.5, 1.5 * c.unit)
         shore = int(np.clip(outline[:, 1].min(), 1, c.size[0] - 1))
         mirror = c.image[:, np.abs(2 * shore - np.arange(c.size[0])).clip(0, shore)]
-        colour = mix(colour, mirror, np.clip(0.4 + c.ripples, 0.15, 0.7))
+        color = mix(color, mirror, np.clip(0.4 + c.ripples, 0.15, 0.7))
     c.brush(name, min(z, 40))
-    c.fill([outline], colour, texture)
+    c.fill([outline], color, texture)
 
 
 def lane_lines(c: Canvas, x0: float, x1: float, bend: float = 0.0) -> None:
@@ -111,18 +111,18 @@ def building(c: Canvas, x0: float, x1: float, z0: float, z1: float, height: floa
         height: Of its walls; low ones may carry a gable.
     """
     x0, x1 = sorted((x0, x1))
-    colour, roof = c.colour("building"), c.colour("roof")
-    glass = c.colour("sky") * c.between(0.25, 0.7)
+    color, roof = c.color("building"), c.color("roof")
+    glass = c.color("sky") * c.between(0.25, 0.7)
     side, middle, ridge = x0 if x0 > 0 else x1, (x0 + x1) / 2, height + c.between(1.5, 3.5)
     gable = height < 9 and c.chance(0.45)
     sunny, shady = (1.05, 0.75) if (side == x0) == (c.sun < 0) else (0.8, 1.05)
     c.brush("building", z0)
     if x0 > 0 or x1 < 0:
-        _wall(c, (side, z0), (side, z1), height, colour * sunny, glass)
+        _wall(c, (side, z0), (side, z1), height, color * sunny, glass)
         if gable:
             x, up = np.array([(side, middle, middle, side), (height, ridge, ridge, height)])
             c.fill([c.project(x, [z0, z0, z1, z1], up)], roof, c.fine)
-    _wall(c, (x0, z0), (x1, z0), height, colour * shady, glass)
+    _wall(c, (x0, z0), (x1, z0), height, color * shady, glass)
     if gable:
         eaves = [bar(x, height, middle, ridge, 0.4) for x in (x0, x1)]
         parts = [("wall", shady, [area(x0, height, middle, ridge, x1, height)]), ("roof", 1, eaves)]
@@ -132,14 +132,14 @@ def building(c: Canvas, x0: float, x1: float, z0: float, z1: float, height: floa
         parts = [("roof", 0.7, [chimney]), ("roof", 1, [slope])]
     else:
         parts = [("roof", 1, [box(x0 - 0.3, height, x1 + 0.3, height + 0.6)])]
-    c.figure(0, z0, parts, wall=colour, roof=roof)
+    c.figure(0, z0, parts, wall=color, roof=roof)
 
 
-def _wall(c: Canvas, a: tuple, b: tuple, height: float, colour, glass) -> None:
+def _wall(c: Canvas, a: tuple, b: tuple, height: float, color, glass) -> None:
     """Build a wall between two places, with ledges, rows of windows and a door."""
     (xa, za), (xb, zb) = a, b
 
-    def panels(u, wide, low, high):  # along in 0..1, up in metres -> N polygons of pixels
+    def panels(u, wide, low, high):  # along in 0..1, up in meters -> N polygons of pixels
         u = np.reshape(u, (-1, 1)) + np.array([0, wide, wide, 0])
         up = np.reshape(low, (-1, 1)) + np.array([0, 0, high, high])
         return c.project(xa + u * (xb - xa), za + u * (zb - za), up)
@@ -151,16 +151,16 @@ def _wall(c: Canvas, a: tuple, b: tuple, height: float, colour, glass) -> None:
     storey = height / floors
     levels = np.arange(floors) * storey
     u, up = np.tile((np.arange(bays) + 0.25) / bays, floors), np.repeat(levels, bays)
-    c.fill(panels(0, 1, 0, height), colour, c.fine + 0.4 * c.clumps)
-    c.fill(panels(0, 1, levels - 0.15, 0.25), colour * 0.8)
+    c.fill(panels(0, 1, 0, height), color, c.fine + 0.4 * c.clumps)
+    c.fill(panels(0, 1, levels - 0.15, 0.25), color * 0.8)
     frames = panels(u - 0.05 / bays, 0.6 / bays, up + 0.25 * storey, 0.6 * storey)
     panes = panels(u, 0.5 / bays, up + 0.3 * storey, 0.5 * storey)
     lit = c.rng.random(len(panes)) < 0.2
     lit[0] = True  # there is always someone at home
-    c.fill(frames, colour * 0.5 + 0.35)
+    c.fill(frames, color * 0.5 + 0.35)
     c.fill(panes, glass)
     c.fill(panes[lit], glass * 0.4 + WHITE * 0.5)
-    c.fill(panels(0.5 - 0.7 / length, 1.4 / length, 0, 2.2), colour * 0.35)
+    c.fill(panels(0.5 - 0.7 / length, 1.4 / length, 0, 2.2), color * 0.35)
 
 
 def skyline(c: Canvas, z: float) -> None:
@@ -174,12 +174,12 @@ def skyline(c: Canvas, z: float) -> None:
 
 def tree(c: Canvas, x: float, z: float) -> None:
     """Plant a trunk under a crown of leafy blobs, or a conifer in tiers."""
-    colour, height = c.colour("tree"), c.between(4.5, 9)
+    color, height = c.color("tree"), c.between(4.5, 9)
     _shadow(c, x, z, 0.22 * height, 1.2)
     c.brush("tree", z)
     c.figure(x, z, art("bark 1 area -.25,0 .25,0 .13,4 -.13,4"), bark=_BARK)
     crown = _conifer(height) if c.chance(0.3) else _crown(c, height)
-    c.figure(x, z, crown, texture=c.leaves, leaf=colour)
+    c.figure(x, z, crown, texture=c.leaves, leaf=color)
 
 
 def _conifer(height: float) -> Parts:
@@ -194,29 +194,29 @@ def _crown(c: Canvas, height: float) -> Parts:
     for shade, lift, reach in ((0.62, 0.0, 1.0), (0.9, 0.05, 0.8), (1.2, 0.1, 0.6)):
         turn = reach * np.exp(1j * c.rng.uniform(0, 2 * np.pi, 8))
         size = np.array([wide, tall]) * reach
-        centre = np.array([2 * c.sun * lift * wide, (0.66 + lift) * height])
+        center = np.array([2 * c.sun * lift * wide, (0.66 + lift) * height])
         blobs = [disc(0.75 * t.real, 0.9 * t.imag, 0.55, 0.6) for t in turn] + [disc(0, 0, 0.9, 1)]
-        parts.append(("leaf", shade, [centre + size * blob for blob in blobs]))
+        parts.append(("leaf", shade, [center + size * blob for blob in blobs]))
     return parts
 
 
 def treeline(c: Canvas, z: float) -> None:
     """Plant a wood at the horizon."""
     c.brush("tree", z)
-    colour, parts = c.colour("tree"), []
+    color, parts = c.color("tree"), []
     for shade, top in ((0.75, 6), (1.0, 4)):
         xs = np.arange(-c.reach(z), c.reach(z), 5.0)
         xs = xs[c.rng.random(len(xs)) < 0.85]
         crowns = [disc(x, 1.5, c.between(3, 5), c.between(0.5, 1) * top, 12) for x in xs]
         parts.append(("leaf", shade, crowns))
-    c.figure(0, z, parts, texture=c.leaves, leaf=colour)
+    c.figure(0, z, parts, texture=c.leaves, leaf=color)
 
 
 # ---------------------------------------------------------------------------------- people and cars
 
 
 def person(c: Canvas, x: float, z: float) -> None:
-    """Draw head, hair, torso, arms and legs, in clothes of any colour."""
+    """Draw head, hair, torso, arms and legs, in clothes of any color."""
     size = c.between(1.0, 1.15) if c.chance(0.85) else c.between(0.65, 0.85)
     step, hand, hem = c.between(0.08, 0.32), c.between(0.35, 0.55), c.rng.choice([0.2, 0.2, 0.36])
     parts = art(f"""
@@ -230,11 +230,11 @@ def person(c: Canvas, x: float, z: float) -> None:
         skin     1.0 disc  0,1.64 .15,.18
         hair     1.0 disc  0,1.74 .17,.11
         hair     1.0 disc  -.1,1.68 .08,.15""")
-    cloth = {part: c.colour("cloth") for part in ("shirt", "trousers")}
+    cloth = {part: c.color("cloth") for part in ("shirt", "trousers")}
     _shadow(c, x, z, 0.4 * size, 0.35)
     c.brush("person", z, countable=True)
     size = size * c.side(), size
-    c.figure(x, z, parts, size, skin=c.colour("skin"), hair=c.colour("hair"), **cloth)
+    c.figure(x, z, parts, size, skin=c.color("skin"), hair=c.color("hair"), **cloth)
 
 
 _CAR_SIDE = art("""
@@ -262,12 +262,12 @@ def car(c: Canvas, x: float, z: float) -> None:
     size = c.side(), c.between(1, 1.12) if c.chance(0.7) else 1.3
     _shadow(c, x, z, 2.0, 0.8)
     c.brush("car", z, countable=True)
-    c.figure(x, z, _CAR_SIDE, size, glass=_glass(c), body=c.colour("car"))
+    c.figure(x, z, _CAR_SIDE, size, glass=_glass(c), body=c.color("car"))
 
 
 def car_end(c: Canvas, x: float, z: float) -> None:
     """Draw a car from the front or the back, its side running on towards the horizon."""
-    body, glass = c.colour("car"), _glass(c)
+    body, glass = c.color("car"), _glass(c)
     (outline,) = next(shapes for name, _, shapes in _CAR_END if name == "body")
     ends = np.concatenate([c.cutout(outline, x, z), c.cutout(outline, x, z + 3.8)])
     flank = x - np.sign(x) * np.array([0.8, 0.68, 0.68, 0.8])  # the side that can be seen
@@ -287,12 +287,12 @@ def _glass(c: Canvas) -> np.ndarray:
 
 
 def _other(drawing: str) -> Callable[[Canvas, float, float], None]:
-    """Return the function that paints a drawing, with one bright colour of its own."""
+    """Return the function that paints a drawing, with one bright color of its own."""
     parts = art(drawing)
 
     def draw(c: Canvas, x: float, z: float) -> None:
         c.brush("other", z)
-        c.figure(x, z, parts, bright=c.colour("bright"))
+        c.figure(x, z, parts, bright=c.color("bright"))
 
     return draw
 

@@ -17,7 +17,7 @@ MULTIPLIERS = {"lr_mult", "decay_mult"}
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor(DefaultOptimWrapperConstructor):
-    """Builds an optimiser whose learning rate shrinks from the heads to the stem.
+    """Builds an optimizer whose learning rate shrinks from the heads to the stem.
 
     A parameter has the rate ``lr * decay_rate ** (num_layers - layer - 1)``, one outside of the
     backbone ``lr`` (as in BEiT, https://arxiv.org/abs/2106.08254). Norms, biases, layer scales and
@@ -55,7 +55,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module) -> None:
         """Append the parameter groups of ``module``, a model, to ``params``, the stem first.
 
-        Each has, besides what the optimiser needs, ``name`` (its layers) and ``param_names``.
+        Each has, besides what the optimizer needs, ``name`` (its layers) and ``param_names``.
 
         Raises:
             InputError: If the rate is to decay and no backbone tells its layers.

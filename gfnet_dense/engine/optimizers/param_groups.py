@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from gfnet_dense.checkpoint.loading import use_safe_loading
 from gfnet_dense.utils.errors import building
+from gfnet_dense.utils.tables import format_table
 
 
 def param_group_table(optimizer: Optimizer) -> str:
@@ -24,12 +25,7 @@ def param_group_table(optimizer: Optimizer) -> str:
                 " ... ".join(dict.fromkeys([*names[:1], *names[-1:]])),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for group, *numbers, names in rows:
-        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1], strict=True)]
-        lines.append("  ".join([group.ljust(widths[0]), *cells, names]).rstrip())
-    return "\n".join(lines)
+    return format_table(rows, markdown=False, left=(0, 5))
 
 
 def build_optimizer(cfg: Config) -> Optimizer:

@@ -15,12 +15,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from gfnet_dense.checkpoint.loading import check_dtypes, misfit, unwrap, use_safe_loading
+from gfnet_dense.checkpoint.loading import check_dtypes, mismatch_error, unwrap, use_safe_loading
 from gfnet_dense.datasets.seeded import with_seeds
 from gfnet_dense.engine.hooks.average_statistics_hook import AverageStatisticsHook
 from gfnet_dense.engine.hooks.seed_hook import SeedHook
 from gfnet_dense.models.utils.state_dict import describe_arch
-from gfnet_dense.utils.atomic_write import replace
+from gfnet_dense.utils.atomic_write import atomic_replace
 from gfnet_dense.utils.errors import InputError, building
 
 from . import resume_checks
@@ -97,7 +97,7 @@ class DenseRunner(Runner):
         try:
             super().save_checkpoint(out_dir, part, *args, **kwargs)
             if is_main_process():
-                replace(Path(out_dir, part), Path(out_dir, filename))
+                atomic_replace(Path(out_dir, part), Path(out_dir, filename))
         except OSError as e:
             failure = e.strerror or str(e)
         finally:
@@ -124,7 +124,7 @@ class DenseRunner(Runner):
         except RuntimeError as e:
             if not strict or len(str(e).splitlines()) < 2:  # not about names and shapes
                 raise
-            raise misfit(filename, e) from None
+            raise mismatch_error(filename, e) from None
         model = self.model.module if is_model_wrapper(self.model) else self.model
         check_dtypes(model, checkpoint.get("state_dict", checkpoint), filename)
         if not strict:

@@ -53,7 +53,7 @@ class GFNetBackbone(BaseModule):
             self.add_module(f"norm{i}", nn.LayerNorm(dims[i], eps=1e-6))
 
     def _finish(self) -> None:
-        """Initialise as the official release does, freeze, and accept official state dicts."""
+        """Initialize as the official release does, freeze, and accept official state dicts."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -134,7 +134,7 @@ class GFNetBackbone(BaseModule):
             fast: Whether :func:`.can_infer` holds, which looks at every module.
 
         Returns:
-            The map behind the blocks, and the normalised output, (B, dim, H, W), if it is wanted.
+            The map behind the blocks, and the normalized output, (B, dim, H, W), if it is wanted.
         """
         norm = getattr(self, f"norm{i}") if i in self.out_indices else None
         blocks = list(blocks)

@@ -51,7 +51,7 @@ def infer(
         norm: Norm of the output.
 
     Returns:
-        The map behind the blocks, (B, H, W, dim), and the normalised output, (B, dim, H, W).
+        The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W).
     """
     B, H, W, dim = x.shape
     gammas = [block.gamma for block in blocks if block.gamma is not None]

@@ -62,7 +62,7 @@ class GFNet(GFNetBackbone):
         img_size: Image size, int or (H, W), for which filters and position embedding are stored.
             They are resized to the maps of any other image in ``forward``. With the training crop
             here the ImageNet weights are resized once, when they are loaded.
-        out_indices: The stages whose normalised maps are returned. Later stages are not built.
+        out_indices: The stages whose normalized maps are returned. Later stages are not built.
         drop_path_rate: Stochastic depth of the last block, growing linearly from 0 at the first.
             The rate of the arch's ImageNet training if None.
         frozen_stages: -1 trains everything, 0 freezes the stem (first patch embedding and

@@ -43,7 +43,7 @@ class IsotropicGFNet(GFNetBackbone):
         arch: ``tiny``, ``xsmall``, ``small``, ``base``, or a dict with ``dim``, ``depth`` and,
             optionally, ``drop_path_rate`` (0) and ``layer_scale_init_value`` (no layer scale).
         img_size: Image size, int or (H, W), for which filters and position embedding are stored.
-        out_indices: The blocks behind which the map is returned, normalised; the last block if
+        out_indices: The blocks behind which the map is returned, normalized; the last block if
             None. Later blocks are not built.
         drop_path_rate: Stochastic depth of the last block, growing linearly from 0 at the first.
             The rate of the arch's ImageNet training if None.

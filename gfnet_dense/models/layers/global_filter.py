@@ -162,7 +162,7 @@ class GlobalFilter(nn.Module):
     def _gains(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
         """Return what gives :meth:`response` for a group of channels.
 
-        Stored filters and those of the published modes are symmetrised only where irfft2 would not
+        Stored filters and those of the published modes are symmetrized only where irfft2 would not
         do it: cuFFT's complex-to-real transform requires the filter of a real kernel, on a CPU the
         other part is dropped on the way.
         """

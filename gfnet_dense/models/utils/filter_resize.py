@@ -65,7 +65,7 @@ def resize_filter(
 ) -> Tensor:
     """Resize a global filter from maps of one size to maps of another; gains are never rescaled.
 
-    - ``trigonometric`` keeps the convolution kernel in pixels: the centred kernel is padded with
+    - ``trigonometric`` keeps the convolution kernel in pixels: the centered kernel is padded with
       zeros along an axis that grows and folded (tap n to n mod H) along one that shrinks; the tap
       at h / 2 of an even axis is split between both ends. In frequency this is interpolation with
       the Dirichlet kernel.
@@ -128,7 +128,7 @@ def _resize_separably(
 
     K B1 + M B2 is A_w applied to the two-sided columns, of which only half is stored: column
     w - j is the mirror of column j. The self-mirrored columns enter with one half from each side,
-    which symmetrises them. They are done at once, the rows group by group.
+    which symmetrizes them. They are done at once, the rows group by group.
     """
     (h, w), (H, W) = size, new_size
     half, new_half, dim = w // 2 + 1, W // 2 + 1, weight.shape[2]
@@ -173,7 +173,7 @@ def _mirror_rows(weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def trigonometric_matrix(n: int, m: int) -> np.ndarray:
-    """Return the (m, n) matrix that takes n DFT samples of a centred kernel to m samples.
+    """Return the (m, n) matrix that takes n DFT samples of a centered kernel to m samples.
 
     A[k', k] = D_n(2 pi (k / n - k' / m)) / n with the Dirichlet kernel D_n(t) = sin(n t / 2) /
     sin(t / 2) for odd n and sin(n t / 2) / tan(t / 2) for even n (whose tap n / 2 is split in two

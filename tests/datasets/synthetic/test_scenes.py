@@ -1,4 +1,4 @@
-"""The demo scenes: exact labels, fair class shares, and no short cut through colour."""
+"""The demo scenes: exact labels, fair class shares, and no short cut through color."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_every_class_is_frequent(scenes, first):
         assert least <= there.mean() <= most, name
 
 
-def test_colour_alone_does_not_tell_the_classes_apart(scenes):
+def test_color_alone_does_not_tell_the_classes_apart(scenes):
     position = np.full(256, -1)
     position[CLASSES] = range(len(CLASSES))
 

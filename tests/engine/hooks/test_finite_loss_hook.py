@@ -145,7 +145,7 @@ def test_the_matchings_of_real_heads(name):
     from tests.test_no_labels import build, detection_samples, segmentation_samples
 
     model = build(name)
-    samples = (detection_samples if "coco" in name else segmentation_samples)(num_labelled=2)
+    samples = (detection_samples if "coco" in name else segmentation_samples)(num_labeled=2)
     inputs = [torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8) for _ in samples]
     batch = {"inputs": inputs, "data_samples": samples}
     assert first_not_finite(model, batch) is None

@@ -66,7 +66,7 @@ def test_backward_reaches_every_parameter(out_indices):
     model = tiny(out_indices=out_indices, drop_path_rate=0.0)
     outs = model(torch.randn(1, 3, 80, 64))
     assert len(outs) == len(out_indices)
-    # Squares: the mean of a normalised map has no gradient.
+    # Squares: the mean of a normalized map has no gradient.
     sum(out.square().mul(torch.rand_like(out)).sum() for out in outs).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

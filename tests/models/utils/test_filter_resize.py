@@ -29,7 +29,7 @@ def kernel_of(weight, size):
 
 
 def taps(n):
-    """(offset from the centre, index, weight) of each tap of a centred kernel of length n."""
+    """(offset from the center, index, weight) of each tap of a centered kernel of length n."""
     half = n // 2
     if n % 2:
         return [(i if i <= half else i - n, i, 1.0) for i in range(n)]
@@ -86,7 +86,7 @@ def test_symmetrize_leaves_the_real_kernel(size):
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6])
 @pytest.mark.parametrize("m", [1, 2, 5, 6, 11])
-def test_trigonometric_matrix_is_the_dtft_of_centred_taps(n, m):
+def test_trigonometric_matrix_is_the_dtft_of_centered_taps(n, m):
     expected = np.zeros((m, n), complex)
     for k_out in range(m):
         for k_in in range(n):

@@ -1,0 +1,16 @@
+from .apis import load_backbone, load_model, predict
+from .models import GFNet, GlobalFilter, IsotropicGFNet, resize_filter
+from .utils.errors import InputError
+
+__version__: str
+
+__all__ = [
+    "GFNet",
+    "GlobalFilter",
+    "InputError",
+    "IsotropicGFNet",
+    "load_backbone",
+    "load_model",
+    "predict",
+    "resize_filter",
+]
