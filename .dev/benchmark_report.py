@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Put the tables and plots of docs/benchmarks/*.json, which benchmark.py wrote, into the page
-docs/benchmarks.md, each between the markers of its name:
+"""Write the tables and plots of docs/benchmarks/*.json into docs/benchmarks.md:
 
     python .dev/benchmark_report.py
+
+The JSON files are results of tools/benchmark.py. NAME.json goes between the markers <!-- NAME -->
+and <!-- end --> of the page.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Does a segmentor trained with circular or with zeros borders do better on whole images?
+"""Compare segmentors that are trained with circular and with zeros borders on whole images.
 
-A small GFNet-H with a light head is trained on the demo's scenes in several ways, with several
-seeds, and each model is tested in the ways of :mod:`gfnet_dense.benchmark.transfer`.
+A small GFNet-H with a light head is trained on the demo's synthetic scenes in several variants with
+several seeds. Each model is tested in the settings of :mod:`gfnet_dense.benchmark.transfer`.
 """
 
 import json
@@ -32,24 +32,25 @@ ARCH = dict(
 MAX_ITERS = 600
 SEEDS = (0, 1, 2)
 SCALES = (1.0, 1.5, 2.0)
-WINDOW, STRIDE = 128, 85  # of sliding windows, in pixels
-RESULTS = "transfer.json"  # beside the checkpoint
-TIME_LIMIT = 1800  # seconds of one test
+WINDOW, STRIDE = 128, 85  # side and stride of the sliding windows in pixels
+RESULTS = "transfer.json"  # name of the file with test results, beside the checkpoint
+TIME_LIMIT = 1800  # seconds that one test may take
 COLORS = {"circular": "tab:blue", "zeros": "tab:orange"}
 
-# mIoU of each variant by way to test, (seeds, scales)
+# mIoU in percent by variant and test setting, arrays of shape (seeds, scales)
 Metrics = dict[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to train.
+    """Settings of a training.
 
     Attributes:
-        border: What filters see beyond the crop.
-        img_size: The image size for which filters are stored.
-        crops: Sides of the training crops; each image takes one of them by chance.
-        start: The variant whose weights it starts from, with the same seed; None: from scratch.
+        border: Border of the filters.
+        img_size: Side of the images for which filters are stored, in pixels.
+        crops: Sides of the training crops in pixels; one of them is chosen at random per image.
+        start: Variant of which the backbone's initial weights are taken, with the same seed. None:
+            random initial weights.
     """
 
     border: str
@@ -58,10 +59,11 @@ class Variant:
     start: str | None = None
 
 
-# In the order of training: what others start from is first.
+# Variants in the order of training, so that one from which others start comes first
 PRETRAINING = "pretraining"
 VARIANTS = {
-    PRETRAINING: Variant("circular", 56, (56,)),  # stands for ImageNet's 224, of crops of 512
+    # 56 is to crops of 128 what ImageNet's 224 is to crops of 512.
+    PRETRAINING: Variant("circular", 56, (56,)),
     "circular-native": Variant("circular", 128, (128,)),
     "zeros-native": Variant("zeros", 128, (128,)),
     "circular-small": Variant("circular", 56, (128,)),
@@ -73,21 +75,26 @@ VARIANTS = {
     "tuned-circular-small": Variant("circular", 56, (128,), PRETRAINING),
     "tuned-zeros-small": Variant("zeros", 56, (128,), PRETRAINING),
 }
-TESTED = [name for name in VARIANTS if name != PRETRAINING]  # which has another crop
+TESTED = [name for name in VARIANTS if name != PRETRAINING]  # those with crops of about 128
 
 
 def folder(name: str, seed: int) -> Path:
-    """Return where checkpoint and results of a training are."""
+    """Return the folder of a training, with its checkpoint and test results."""
     return Path("work_dirs") / "borders" / name / f"seed{seed}"
 
 
 def checkpoint(name: str, seed: int) -> Path:
-    """Return the checkpoint at the end of a training."""
+    """Return the path of the last checkpoint of a training."""
     return folder(name, seed) / f"iter_{MAX_ITERS}.pth"
 
 
 def build_config(name: str, seed: int) -> Config:
-    """Return the config of a training: the demo of Semantic FPN with a smaller backbone."""
+    """Return the config of a training: the demo of Semantic FPN with a smaller backbone.
+
+    Args:
+        name: One of :data:`VARIANTS`.
+        seed: Seed of the training.
+    """
     variant = VARIANTS[name]
     cfg = cli.read_config(CONFIG)
     shrink(cfg)
@@ -122,7 +129,7 @@ def _set_crops(cfg: Config, crops: tuple[int, ...]) -> None:
         pipeline[i] = dict(type="RandomChoice", transforms=[[choice] for choice in choices])
         preprocessor.update(size=None, size_divisor=32)
     if crops == (56,):
-        cfg.train_dataloader.batch_size = 16  # about as many pixels a step
+        cfg.train_dataloader.batch_size = 16  # about as many pixels per step as with larger crops
 
 
 def _set_schedule(cfg: Config) -> None:
@@ -135,10 +142,10 @@ def _set_schedule(cfg: Config) -> None:
 
 
 def train(name: str, seed: int) -> None:
-    """Train a variant in a process of its own, unless that was done.
+    """Train a variant in a process of its own, unless its checkpoint exists.
 
     Raises:
-        InputError: If it fails; why is on the console, its log is in its folder.
+        InputError: If the training fails. The reason is on the console, and the log in its folder.
     """
     if checkpoint(name, seed).exists():
         return
@@ -152,7 +159,7 @@ def train(name: str, seed: int) -> None:
 
 
 def _train(name: str, seed: int) -> None:
-    sys.stdout = open(os.devnull, "w")  # the log has it all
+    sys.stdout = open(os.devnull, "w")  # the log file holds the same output
     cli.quiet_third_party()
     with cli.plain_errors():
         write_ade20k()
@@ -160,10 +167,13 @@ def _train(name: str, seed: int) -> None:
 
 
 def test(name: str, seed: int) -> dict[str, list[float]]:
-    """Test a trained variant; return the mIoU at each scale by way, sliding windows first.
+    """Test a trained variant in every test setting at every scale.
 
-    The results are kept beside the checkpoint. A half-done test is gone on with, a finished one is
+    Results are kept beside the checkpoint. An interrupted test is resumed, and a finished one is
     not repeated.
+
+    Returns:
+        mIoU in percent at each of :data:`SCALES`, by test setting, sliding windows first.
 
     Raises:
         InputError: If a test fails.
@@ -172,7 +182,7 @@ def test(name: str, seed: int) -> dict[str, list[float]]:
     if not _is_tested(path):
         circular = VARIANTS[name].border == "circular"
         cases = transfer.cases(
-            config=str(folder(name, seed) / CONFIG.name),  # written by the training
+            config=str(folder(name, seed) / CONFIG.name),  # saved by the training
             checkpoint=str(checkpoint(name, seed)),
             scales=SCALES,
             modes=("trigonometric", "bilinear", "bicubic") if circular else ("trigonometric",),
@@ -186,8 +196,8 @@ def test(name: str, seed: int) -> dict[str, list[float]]:
                 f"command tries again, {path.with_suffix('.log')} tells more"
             )
     return {
-        _short(way): [row[scale] for scale in SCALES]
-        for way, row in transfer.read_metrics(results).items()
+        _short(setting): [row[scale] for scale in SCALES]
+        for setting, row in transfer.read_metrics(results).items()
     }
 
 
@@ -198,13 +208,13 @@ def _is_tested(path: Path) -> bool:
     return results["complete"] and all(entry["status"] == OK for entry in results["cases"])
 
 
-def _short(way: str) -> str:
-    """Return the name of a way to test without the border, which is the training's."""
-    return ", ".join(way.split(", ")[:2])
+def _short(setting: str) -> str:
+    """Return the name of a test setting without the border: a model is tested as it was trained."""
+    return ", ".join(setting.split(", ")[:2])
 
 
 def run() -> Metrics:
-    """Train and test what is not there yet, and say how long it will take."""
+    """Run all missing trainings and tests, print the time left, and return all results."""
     jobs = [(name, seed) for seed in SEEDS for name in VARIANTS]
     pending = [job for job in jobs if not _is_done(*job)]
     start = time.time()
@@ -223,16 +233,16 @@ def _is_done(name: str, seed: int) -> bool:
 
 
 def read(seeds: Sequence[int]) -> Metrics:
-    """Return the mIoU of all tested variants."""
+    """Return the mIoU of all tested variants; arrays have a row for each of ``seeds``."""
     metrics = {}
     for name in TESTED:
         rows = [test(name, seed) for seed in seeds]
-        metrics[name] = {way: np.array([row[way] for row in rows]) for way in rows[0]}
+        metrics[name] = {setting: np.array([row[setting] for row in rows]) for setting in rows[0]}
     return metrics
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """Return the standard deviation over seeds, the first axis (of the sample: n - 1)."""
+    """Return the sample standard deviation (n - 1) over seeds, the first axis; 0 for one seed."""
     return values.std(0, ddof=min(1, len(values) - 1))
 
 
@@ -245,29 +255,32 @@ def _format(values: np.ndarray, sign: str = "") -> list[str]:
 
 
 def format_table(metrics: Metrics) -> str:
-    """Return a Markdown table: mean and standard deviation over seeds, in brackets those of the
-    difference to sliding windows with the same model."""
+    """Return a Markdown table with a row for each pair of variant and test setting.
+
+    Cells hold the mean and standard deviation over seeds of the mIoU and, in brackets, of its
+    difference to sliding windows with the same model.
+    """
     rows = [["trained with", "tested", *(f"x {scale:g}" for scale in SCALES)]]
-    for name, ways in metrics.items():
+    for name, by_setting in metrics.items():
         title = f"{VARIANTS[name].border}, {_describe(VARIANTS[name])}"
-        for way, values in ways.items():
+        for setting, values in by_setting.items():
             cells = _format(values)
-            if way != transfer.SLIDE:
-                differences = _format(values - ways[transfer.SLIDE], "+")
+            if setting != transfer.SLIDE:
+                differences = _format(values - by_setting[transfer.SLIDE], "+")
                 cells = [f"{cell} ({d})" for cell, d in zip(cells, differences, strict=True)]
-            rows.append([title, way, *cells])
+            rows.append([title, setting, *cells])
     return tables.format_table(rows, left=(0, 1))
 
 
 def _describe(variant: Variant) -> str:
-    """Return how a variant is trained, its border aside."""
+    """Return a title for a variant and all others that differ from it only in the border."""
     crops = ", ".join(map(str, variant.crops))
     text = f"filters for {variant.img_size}, crops of {crops}"
     return f"{text}, from circular weights" if variant.start else text
 
 
 def draw_plot(metrics: Metrics) -> Figure:
-    """Draw the mIoU over the scale: a panel for each training, in which borders are compared."""
+    """Draw the mIoU over the scale, with a panel for variants that differ in border alone."""
     panels = {}
     for name in metrics:
         panels.setdefault(_describe(VARIANTS[name]), []).append(name)
@@ -276,8 +289,8 @@ def draw_plot(metrics: Metrics) -> Figure:
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name in names:
             border = VARIANTS[name].border
-            for way, style in ((transfer.SLIDE, "--"), ("whole, trigonometric", "-")):
-                values = metrics[name][way]
+            for setting, style in ((transfer.SLIDE, "--"), ("whole, trigonometric", "-")):
+                values = metrics[name][setting]
                 axis.errorbar(
                     SCALES,
                     values.mean(0),
@@ -286,7 +299,7 @@ def draw_plot(metrics: Metrics) -> Figure:
                     linestyle=style,
                     marker="o",
                     capsize=3,
-                    label=f"{border}, {way.partition(',')[0]}",
+                    label=f"{border}, {setting.partition(',')[0]}",
                 )
         axis.set(
             title=title.replace(", ", "\n", 1), xlabel="scale of the test image", xticks=SCALES

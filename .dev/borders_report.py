@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Train and test with circular and zeros borders, table and figure into docs/resizing.md:
+"""Train and test with circular and zeros borders; write table and figure to docs/resizing.md:
 
     python .dev/borders_report.py
 
-Hours on two CPU cores; what work_dirs/borders holds already is not repeated.
+This takes hours on two CPU cores. Finished runs in work_dirs/borders are not repeated.
 """
 
 from pathlib import Path

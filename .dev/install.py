@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Set up .venv with the versions that are tested together: python3 .dev/install.py [--det]
 
-Standard library only, in a syntax that old interpreters can read far enough to say that they are
-too old.
+The script uses the standard library only. Its syntax can be parsed by older interpreters, so that
+they can report that they are too old.
 """
 
 import argparse
@@ -23,19 +23,22 @@ VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 CONSTRAINTS = os.path.join(ROOT, "requirements", "constraints.txt")
 MIN_PYTHON = (3, 10)
-SPACE_SEG, SPACE_DET = 2.5, 3.5  # GB free to start with (CPU build of torch)
+# Free disk space in GB that an installation needs, with a CPU build of torch
+SPACE_SEG, SPACE_DET = 2.5, 3.5
 
 
 def fail(message):
+    """Exit with status 1 and a message."""
     sys.exit("error: " + message)
 
 
 def say(message):
+    """Print a line of progress, unbuffered."""
     print("install: " + message, flush=True)
 
 
 def check_machine(det):
-    """Stop with one sentence where the machine lacks something."""
+    """Exit with a message if Python is too old, or if venv or free disk space is missing."""
     if sys.version_info < MIN_PYTHON:
         fail(
             "Python {}.{} ({}) is too old, {}.{} or newer is needed: name one with "
@@ -61,7 +64,7 @@ def check_machine(det):
 
 
 def check_compiler():
-    """Stop with one sentence where mmcv's operators cannot be compiled."""
+    """Exit with a message if the C++ compiler or Python's headers are missing."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         fail(
@@ -77,13 +80,13 @@ def check_compiler():
 
 
 def pinned(package):
-    """Return the tested version of a package."""
+    """Return the version of a package in requirements/constraints.txt."""
     with open(CONSTRAINTS) as file:
         return re.search(rf"^{package}==([^\s;]+)", file.read(), re.MULTILINE)[1]
 
 
 def pip(*arguments):
-    """Run pip in the environment; its own output shows progress."""
+    """Run pip in the environment, with its output shown; exit with a message if it fails."""
     command = [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.call(command, cwd=ROOT) == 0:
         return
@@ -93,8 +96,9 @@ def pip(*arguments):
 
 
 def stamp(det):
-    """Return the file whose presence says that the environment is complete and current."""
-    digest = hashlib.sha256(repr((sys.version, ROOT, det)).encode())  # ROOT: absolute paths
+    """Return the path of a file that exists only if the environment is complete and up to date."""
+    # An environment holds absolute paths, so it is useless after ROOT was moved.
+    digest = hashlib.sha256(repr((sys.version, ROOT, det)).encode())
     for name in (CONSTRAINTS, os.path.join(ROOT, "setup.py"), os.path.abspath(__file__)):
         with open(name, "rb") as file:
             digest.update(file.read())
@@ -102,7 +106,7 @@ def stamp(det):
 
 
 def is_current_venv():
-    """Return whether .venv works and is of the Python that runs this script."""
+    """Return whether .venv works and has the same version of Python as this script."""
     query = "import sys; print(sys.version)"
     try:
         answer = subprocess.check_output([PYTHON, "-c", query], stderr=subprocess.DEVNULL)
@@ -112,8 +116,9 @@ def is_current_venv():
 
 
 def install(det):
-    """Create .venv and install the package with what it needs."""
-    # pip takes a package whose installation was interrupted for installed.
+    """Create .venv, and install the package and its dependencies."""
+    # pip considers a package installed even if its installation was interrupted. An interruption
+    # leaves this file behind, and the next run then creates the environment anew.
     unfinished = os.path.join(VENV, ".unfinished")
     if not is_current_venv() or os.path.exists(unfinished):
         say(f"creating {VENV}")
@@ -123,14 +128,15 @@ def install(det):
     constrained = ("install", "-c", CONSTRAINTS)
     say("the packages of segmentation")
     pip(*constrained, "pip", "setuptools", "wheel")
-    # On its own and pinned: a bare torch would be the newest, for CUDA.
+    # torch comes first and in the pinned version. Without the pin, pip would install the newest
+    # version, which is a CUDA build.
     pip(*constrained, "torch")
-    # In isolation, that is without torch, mmcv is built without operators, in seconds. pip would
-    # keep such a wheel under the same name as a compiled one.
+    # pip builds mmcv in an isolated environment without torch, hence without operators, in seconds.
+    # The wheel has the same name as one with operators, so it must stay out of pip's cache.
     pip(*constrained, "--no-cache-dir", "onedl-mmcv")
     pip(*constrained, "-e", ".[test]" if det else ".[seg]")
     if subprocess.call([PYTHON, "-c", "import cv2"], stderr=subprocess.DEVNULL) != 0:
-        # mmsegmentation wants opencv-python, whose windows need libGL: servers lack it.
+        # mmsegmentation requires opencv-python, which needs libGL to open windows. Servers lack it.
         say("OpenCV without windows, since this machine has no libGL")
         pip(*constrained, "--no-deps", "--force-reinstall", "opencv-python-headless")
     if det:
@@ -140,7 +146,7 @@ def install(det):
 
 
 def install_operators():
-    """Put the mmcv with compiled operators in, from the cache or compiled now."""
+    """Install mmcv with compiled operators, as a wheel that is cached or compiled now."""
     if subprocess.call([PYTHON, "-c", "import mmcv._ext"], stderr=subprocess.DEVNULL) == 0:
         return
     version = pinned("onedl-mmcv")
@@ -160,7 +166,7 @@ def install_operators():
 
 
 def compile_operators(version, folder):
-    """Compile mmcv into a wheel in ``folder``, which appears whole or not at all."""
+    """Compile mmcv into a wheel in ``folder``, which is created only when the wheel is complete."""
     try:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         part = tempfile.mkdtemp(prefix=".part-", dir=os.path.dirname(folder))
@@ -169,7 +175,7 @@ def compile_operators(version, folder):
     log_file = os.path.join(tempfile.gettempdir(), f"mmcv-compile-{os.getpid()}.log")
     say("compiling mmcv's operators, once for this machine: about 10 minutes on 2 cores")
     say(f"log: {log_file}")
-    # -g0: Python's own flags add debug information, which doubles the time.
+    # Python's default flags include -g, and debug information doubles the time.
     environment = dict(os.environ, CFLAGS="-g0", MMCV_WITH_OPS="1")
     arguments = ["--no-build-isolation", "--no-deps", "--no-cache-dir", "--no-binary", "onedl-mmcv"]
     command = [PYTHON, "-m", "pip", "wheel", "-v", *arguments, "-w", part, f"onedl-mmcv=={version}"]
@@ -190,12 +196,12 @@ def compile_operators(version, folder):
         try:
             os.rename(part, folder)
         except OSError:
-            if not os.path.isdir(folder):  # another clone may have been faster
+            if not os.path.isdir(folder):  # another installation may have created it meanwhile
                 raise
         os.remove(log_file)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)  # on which pip removes its temporary files
+            os.killpg(process.pid, signal.SIGINT)  # pip then removes its temporary files
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
@@ -204,7 +210,12 @@ def compile_operators(version, folder):
 
 
 def show_progress(output, log):
-    """Copy a compiler's output to a log and print how far ninja is and the time left."""
+    """Copy the compiler's output to a log, and print ninja's progress and the time left.
+
+    Args:
+        output: Lines of the compiler. Lines of ninja begin with ``[done/total]``.
+        log: File to which all lines are written.
+    """
     start, last = time.time(), 0.0
     for line in output:
         log.write(line)
@@ -226,7 +237,7 @@ def main():
     if os.path.exists(stamp(det)) or (not det and os.path.exists(stamp(True))):
         return
     start = time.time()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up as after Ctrl-C
     try:
         install(det)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What each mode of resizing keeps of a filter, measured, as a table and as a figure."""
+"""Measure which properties of a filter each resizing mode keeps, as a table and as a figure."""
 
 import numpy as np
 import torch
@@ -13,18 +13,18 @@ from gfnet_dense.models.utils.filter_resize import (
 from gfnet_dense.utils.tables import format_table
 from gfnet_dense.utils.types import Size
 
-DIM = 16
+DIM = 16  # channels of the filters
 
 
 def synthetic_filter(size: Size, seed: int = 0) -> Tensor:
-    """Return a filter that looks like learned ones: radial background, noise, a spike at DC.
+    """Return a filter that resembles learned ones: radial background, noise, a spike at DC.
 
     Args:
         size: Map size (h, w).
-        seed: Of the noise and of the channels' decay.
+        seed: Seed of all random numbers, such as the noise and the decay of each channel.
 
     Returns:
-        Filter of a real kernel, float64, (h, w // 2 + 1, 16, 2).
+        Half spectrum of a real kernel, float64 of shape (h, w // 2 + 1, 16, 2).
     """
     rng = np.random.default_rng(seed)
     h, w = size
@@ -114,6 +114,7 @@ def _small_convolution(mode: str) -> float:
     return _error(resized, filter_of((40, 40)))
 
 
+# For each property, a function from a mode to the relative error with which the mode keeps it
 PROPERTIES = {
     "same size: identity": _same_size,
     "gain at DC kept (14x14 to 25x42)": _dc_gain,
@@ -122,13 +123,13 @@ PROPERTIES = {
     "resizing twice = resizing once (14 to 25 to 50x84)": _twice_is_once,
     "self-mirrored columns stay Hermitian (14 to 25x42)": _hermitian_columns,
     "symmetry under vertical flips kept (14 to 25x42)": _vertical_flip,
-    "output at a pixel = that of the training window around it (7 to 25x42)": _window,
+    "output at a pixel = output for the training window around it (7 to 25x42)": _window,
     "a 3x3 convolution stays that convolution (14 to 40)": _small_convolution,
 }
 
 
 def measure_properties() -> dict[str, dict[str, float]]:
-    """Return the relative error (Frobenius norms, float64) of each mode for each property."""
+    """Return the relative error (Frobenius norms, float64) by property and by mode."""
     return {
         title: {mode: measure(mode) for mode in FILTER_RESIZE_MODES}
         for title, measure in PROPERTIES.items()
@@ -136,7 +137,7 @@ def measure_properties() -> dict[str, dict[str, float]]:
 
 
 def format_properties(table: dict[str, dict[str, float]]) -> str:
-    """Return the table of :func:`measure_properties` in Markdown."""
+    """Return the errors of :func:`measure_properties` as a Markdown table."""
     rows = [["relative error", *FILTER_RESIZE_MODES]]
     for title, errors in table.items():
         cells = ["0" if e == 0 else f"{e:.0e}" if e < 1e-3 else f"{e:.2g}" for e in errors.values()]
@@ -145,7 +146,12 @@ def format_properties(table: dict[str, dict[str, float]]) -> str:
 
 
 def draw_resized_filter(size: Size = (14, 14), new_size: Size = (40, 40)) -> Figure:
-    """Draw gain and kernel of one synthetic filter before and after resizing, in each mode."""
+    """Draw the gain and the kernel of a synthetic filter before and after resizing in each mode.
+
+    Args:
+        size: Map size (h, w) for which the filter is stored.
+        new_size: Map size to which it is resized.
+    """
     weight = synthetic_filter(size, seed=3)[:, :, :1]
     columns = [(f"stored, {size[0]}x{size[1]}", weight, size)]
     for mode in FILTER_RESIZE_MODES:
@@ -159,7 +165,7 @@ def draw_resized_filter(size: Size = (14, 14), new_size: Size = (40, 40)) -> Fig
         centered = torch.fft.fftshift(kernel)
         kwargs = dict(cmap="viridis", vmin=-1.5, vmax=0.5)
         top.imshow(gain.clamp(min=1e-3).log10(), **kwargs)
-        # pixels beyond the stored kernel are left empty: one scale for all
+        # All panels have the scale of the largest kernel; pixels outside a kernel stay empty.
         limit = float(torch.fft.irfft2(torch.view_as_complex(weight[:, :, 0]), s=size).abs().max())
         frame = np.full(new_size, np.nan)
         y, x = ((n - m) // 2 for n, m in zip(new_size, grid, strict=True))

@@ -1,4 +1,4 @@
-"""The page of all configs, configs/README.md, and their index, model-index.yml."""
+"""Write configs/README.md, the page of all configs, and model-index.yml, their index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.tables import format_table
 from gfnet_dense.utils.types import Size
 
-LARGE = (1024, 1024)
+LARGE = (1024, 1024)  # size of the large image for which FLOPs are stated, in pixels
 
-# What the names in configs stand for on the page; a name that is not here stands for itself.
+# Names in configs, and the names for them on the page; the page shows all other names unchanged.
 TASKS = {"mmseg": "Semantic segmentation", "mmdet": "Detection and instance segmentation"}
 DATASETS = {
     "ADE20KDataset": "ADE20K",
@@ -45,7 +45,7 @@ BACKBONES = {
 }
 
 _PVT = "PVT's paper", "https://arxiv.org/abs/2102.12122"
-# dataset, method, backbone, mIoU, who reported it, where
+# Dataset, method, backbone, mIoU in percent, name and address of the source
 PUBLISHED = [
     ("ADE20K", "Semantic FPN", "ResNet-50", 36.7, *_PVT),
     ("ADE20K", "Semantic FPN", "PVT-Small", 39.8, *_PVT),
@@ -79,30 +79,31 @@ PAGE = """\
 
 Written by `python .dev/zoo_page.py` from the configs themselves: run it after a change.
 
-This project has trained none of these full-size models, and the page shows no accuracy of its own.
-What others report is below, under "Published figures".
+This project has trained none of these full-size models, so the page states no accuracy of theirs.
+Accuracies that others report for their own models are in the last section, "Published figures".
 
-- **Image** is the training crop of a segmentor, the size of the test images of a detector (shorter
-  and longer side at most).
-- **Batch** is GPUs x images for each, which the learning rate is for. With another number add
+- **Image** is the training crop of a segmentor (height x width), or the largest test image of a
+  detector (shorter x longer side).
+- **Batch** is GPUs x images per GPU. The learning rate is set for this batch; with another one add
   `--cfg-options auto_scale_lr.enable=True`. On 8 GPUs the command is
   `tools/dist_train.sh CONFIG 8`.
-- **Parameters** are all that are trained, an auxiliary head included.
-- **FLOPs** are of one image in evaluation, without the auxiliary head; two-stage detectors look at
-  1000 proposals, their mask heads at 100. As in papers, one
-  multiply-add counts as one; norms, activations and interpolation count nothing. In brackets is the
-  share of the global filters, which many counters leave out: a Fourier transform of N real points
-  counts 5/4 N log2 N (a complex one twice that), a complex product 3. Filters are resized once for
-  each image size and kept: that does not count. Without this share Semantic FPN on ADE20K has the
-  128, 182 and 265 G at 1024x1024 that GFNet's authors publish.
+- **Parameters** include those of an auxiliary head.
+- **FLOPs** are the multiply-adds for one image in evaluation, without the auxiliary head. A
+  two-stage detector is counted with 1000 proposals, its mask heads with 100 boxes. Norms,
+  activations and interpolation count nothing. The share of the global filters, which many counters
+  leave out, is in brackets: a Fourier transform of N real points counts 5/4 N log2 N, one of N
+  complex points twice as much, and a complex product 3. Resizing filters does not count, since they
+  are resized once for each image size and then kept. Without the share of the global filters,
+  Semantic FPN on ADE20K has the 128, 182 and 265 G at 1024x1024 that GFNet's authors publish.
 - Mask2Former needs mmcv's compiled operators: `make install-det`.
 
 {tables}
 
 ## Published figures
 
-Reported by others, for their own models and training; none of them was measured or reproduced here.
-Single-scale testing, where the source tells it from multi-scale.
+Others report these figures for their own models and training. This project has neither measured nor
+reproduced any of them. Where the source distinguishes single-scale from multi-scale testing, the
+figure is of single-scale testing.
 
 {published}
 """
@@ -115,7 +116,19 @@ INDEX = """\
 
 @dataclass(frozen=True)
 class Settings:
-    """What a config says about a model and its training."""
+    """Properties of a model and its training that are read from its config.
+
+    Attributes:
+        name: Name of the config file, without its suffix.
+        task: Name of the task on the page.
+        dataset: Name of the dataset on the page.
+        method: Name of the segmentor's head or of the detector on the page.
+        backbone: Name of the backbone on the page.
+        size: (H, W) of a segmentor's training crop; shorter and longer side of a detector's image.
+        schedule: Length of the training, in epochs or iterations.
+        batch_size: Images of one step, for which the learning rate is set.
+        batch_size_per_gpu: Images of one step on one GPU.
+    """
 
     name: str
     task: str
@@ -130,7 +143,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs: parameters, multiply-adds for an image of its size and of LARGE."""
+    """Cost of a model.
+
+    Attributes:
+        parameters: Number of parameters, those of auxiliary heads included.
+        image: Multiply-adds for an image of the size in :class:`Settings`.
+        large: Multiply-adds for an image of the size :data:`LARGE`.
+    """
 
     parameters: int
     image: Complexity
@@ -138,7 +157,7 @@ class Cost:
 
 
 def read_settings(name: str, cfg: Config) -> Settings:
-    """Return the settings of the config called ``name``."""
+    """Return the settings of the config ``cfg`` in the file ``name``.py."""
     model, train_cfg = cfg.model, cfg.train_cfg
     dataset = find_datasets(cfg.train_dataloader.dataset)[0]["type"]
     method = (model.get("decode_head") or model).type
@@ -160,7 +179,7 @@ def read_settings(name: str, cfg: Config) -> Settings:
 
 
 def _image_size(cfg: Config) -> Size:
-    """Return (H, W) of a training crop, or of the images that a detector is tested on."""
+    """Return (H, W) of a segmentor's training crop, or the short and long side for a detector."""
     if "size" in cfg.model.data_preprocessor:
         return tuple(cfg.model.data_preprocessor.size)
     pipeline = find_datasets(cfg.test_dataloader.dataset)[0].pipeline
@@ -169,12 +188,12 @@ def _image_size(cfg: Config) -> Size:
 
 
 def measure_cost(cfg: Config) -> Cost:
-    """Count the parameters and FLOPs of a config's model; no weights are loaded."""
+    """Count the parameters and FLOPs of a config's model without loading weights."""
     divisor = cfg.model.data_preprocessor.get("pad_size_divisor", 1)
     h, w = (-(-side // divisor) * divisor for side in _image_size(cfg))
     try:
         return _measure_cost(build_model(cfg, "meta"), (h, w))
-    except RuntimeError:  # Mask2Former and others look at the values of tensors
+    except RuntimeError:  # Mask2Former, for one, reads values of tensors: the meta device has none
         return _measure_cost(build_model(cfg, "cpu"), (h, w))
 
 
@@ -187,7 +206,7 @@ def _measure_cost(model: nn.Module, size: Size) -> Cost:
 
 
 def format_page(zoo: Sequence[tuple[Settings, Cost]]) -> str:
-    """Return configs/README.md: a table for each task and dataset, and published figures."""
+    """Return the text of configs/README.md, with a table for each pair of task and dataset."""
     groups = {}
     for settings, cost in sorted(
         zoo, key=lambda x: (x[0].task, x[0].dataset, x[0].method, x[1].parameters, x[0].name)
@@ -237,7 +256,7 @@ def _times(size: Size) -> str:
 
 
 def format_index(zoo: Sequence[tuple[Settings, Cost]]) -> str:
-    """Return model-index.yml in the form of OpenMMLab's."""
+    """Return the text of model-index.yml, in the format of OpenMMLab's model indexes."""
     zoo = sorted(zoo, key=lambda x: x[0].name)
     collection = {
         "Name": "GFNet",

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
-"""Write configs/README.md and model-index.yml from the configs (minutes, no data, no download):
+"""Write configs/README.md and model-index.yml from the configs:
 
-python .dev/zoo_page.py
+    python .dev/zoo_page.py
+
+This takes minutes and needs no data and no download.
 """
 
 from pathlib import Path
@@ -12,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def write_pages(root: Path) -> None:
+    """Write the two pages of a checkout at ``root``, and print the cost of each config."""
     import zoo
 
     entries = []

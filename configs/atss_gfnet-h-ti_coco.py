@@ -1,4 +1,4 @@
-# ATSS, GFNet-H-Ti, COCO, 1x: the light one.
+# ATSS, GFNet-H-Ti, COCO, 1x: the smallest detector here.
 _base_ = [
     "./_base_/models/atss_gfnet.py",
     "./_base_/datasets/coco_detection.py",

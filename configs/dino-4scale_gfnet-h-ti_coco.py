@@ -1,4 +1,4 @@
-# DINO on four scales, GFNet-H-Ti, COCO, 12 epochs, with DINO's optimiser.
+# DINO on four scales, GFNet-H-Ti, COCO, 12 epochs, with DINO's optimizer.
 _base_ = [
     "./_base_/models/dino-4scale_gfnet.py",
     "./_base_/datasets/coco_detection_detr.py",

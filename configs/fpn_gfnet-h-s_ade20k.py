@@ -1,4 +1,4 @@
-# Semantic FPN, GFNet-H-S, ADE20K, crop 512, 80k iterations: the setting of GFNet's authors.
+# Semantic FPN, GFNet-H-S, ADE20K, crop 512, 80k iterations, as GFNet's authors train it.
 _base_ = ["./fpn_gfnet-h-ti_ade20k.py"]
 model = dict(
     backbone=dict(arch="h-small", init_cfg=dict(checkpoint="gfnet://h-small")),

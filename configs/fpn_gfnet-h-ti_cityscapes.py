@@ -1,5 +1,5 @@
 # Semantic FPN, GFNet-H-Ti, Cityscapes, crop 512x1024, tests on whole 1024x2048 images,
-# 80k iterations of 8 images, as mmsegmentation's Semantic FPN on Cityscapes.
+# 80k iterations of 8 images, as for mmsegmentation's Semantic FPN on Cityscapes.
 _base_ = [
     "./_base_/models/fpn_gfnet.py",
     "./_base_/datasets/cityscapes.py",

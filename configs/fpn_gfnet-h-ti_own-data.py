@@ -5,12 +5,12 @@ _base_ = [
     "./_base_/schedules/adamw_poly_80k.py",
     "./_base_/seg_runtime.py",
 ]
-# Yours: the folder, the name of class 0, 1, ... and what the names of the files end in.
+# Set these: the folder, the names of class 0, 1, ..., and the endings of the file names.
 data_root = "data/my_dataset"
 classes = ["background", "road", "car"]
 suffixes = dict(img_suffix=".jpg", seg_map_suffix=".png")
 
-# For one GPU. The learning rate, 1e-4, is for 16 images a step: with another batch_size,
+# For one GPU. The learning rate, 1e-4, is for batches of 16 images. For another batch_size, use
 # --cfg-options auto_scale_lr.enable=True.
 max_iters = 8000
 val_interval = 800

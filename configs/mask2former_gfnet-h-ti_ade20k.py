@@ -1,4 +1,4 @@
-# Mask2Former, GFNet-H-Ti, ADE20K, crop 512, 160k iterations, with Mask2Former's optimiser.
+# Mask2Former, GFNet-H-Ti, ADE20K, crop 512, 160k iterations, with Mask2Former's optimizer.
 _base_ = [
     "./_base_/models/mask2former_gfnet.py",
     "./_base_/datasets/ade20k.py",

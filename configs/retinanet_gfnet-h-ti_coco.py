@@ -1,4 +1,4 @@
-# RetinaNet, GFNet-H-Ti, COCO, 1x, weight decay as PVT's (https://arxiv.org/abs/2102.12122).
+# RetinaNet, GFNet-H-Ti, COCO, 1x, with the weight decay of PVT (https://arxiv.org/abs/2102.12122).
 _base_ = [
     "./_base_/models/retinanet_gfnet.py",
     "./_base_/datasets/coco_detection.py",

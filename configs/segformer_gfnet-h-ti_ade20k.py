@@ -1,4 +1,4 @@
-# SegFormer's head, GFNet-H-Ti, ADE20K, crop 512, 160k iterations: the light one.
+# SegFormer's head, GFNet-H-Ti, ADE20K, crop 512, 160k iterations: the smallest segmentor here.
 _base_ = [
     "./_base_/models/segformer_gfnet.py",
     "./_base_/datasets/ade20k.py",

@@ -1,4 +1,4 @@
-# UPerNet, isotropic GFNet-B, ADE20K, crop 512: four depths of one stride-16 map make the pyramid.
+# UPerNet, isotropic GFNet-B, ADE20K, crop 512: four depths of a stride-16 map make the pyramid.
 _base_ = ["./upernet_gfnet_ade20k.py"]
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
-# UPerNet, GFNet-H-B, ADE20K, crop 512, 160k iterations; the optimizer of HorNet
-# (https://arxiv.org/abs/2207.14284), with a layer-wise decay as mild as its: 0.22 at the stem.
+# UPerNet, GFNet-H-B, ADE20K, crop 512, 160k iterations, with HorNet's optimizer
+# (https://arxiv.org/abs/2207.14284) and a similarly mild layer-wise decay: 0.22 at the stem.
 _base_ = ["./upernet_gfnet-h-s_ade20k.py"]
 model = dict(backbone=dict(arch="h-base", init_cfg=dict(checkpoint="gfnet://h-base")))
 optim_wrapper = dict(

@@ -1,5 +1,5 @@
 # UPerNet, GFNet-H-Ti, Cityscapes, crop 512x1024, tests on whole 1024x2048 images, 160k iterations
-# of 8 images at 6e-5, as SegFormer (https://arxiv.org/abs/2105.15203) on Cityscapes.
+# of 8 images with the learning rate 6e-5, as for SegFormer (https://arxiv.org/abs/2105.15203).
 _base_ = [
     "./_base_/models/upernet_gfnet.py",
     "./_base_/datasets/cityscapes.py",

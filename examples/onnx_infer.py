@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Segment an image with an exported model: python onnx_infer.py model.onnx photo.jpg [OUT.png]
 
-Needs onnxruntime, numpy and Pillow alone.
+Only onnxruntime, NumPy and Pillow are needed.
 """
 
 import json
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 
 def main(model: str, photo: str, out: str = "segmented.png") -> None:
+    """Write an overlay of the class colors, and print the share of each class."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     meta = session.get_modelmeta().custom_metadata_map
     classes, palette, (height, width), mean, std = (
@@ -26,11 +27,11 @@ def main(model: str, photo: str, out: str = "segmented.png") -> None:
     (labels,) = session.run(["labels"], {"images": normalized[None]})
 
     colors = np.asarray(palette, np.uint8)[labels[0]]
-    colors = Image.fromarray(colors).resize(image.size, Image.Resampling.NEAREST)
-    Image.blend(image, colors, 0.6).save(out)
-    numbers, counts = np.unique(labels, return_counts=True)
+    overlay = Image.fromarray(colors).resize(image.size, Image.Resampling.NEAREST)
+    Image.blend(image, overlay, 0.6).save(out)
+    indices, counts = np.unique(labels, return_counts=True)
     for i in np.argsort(-counts):
-        print(f"{counts[i] / labels.size:6.1%}  {classes[numbers[i]]}")
+        print(f"{counts[i] / labels.size:6.1%}  {classes[indices[i]]}")
     print(f"written: {out}")
 
 

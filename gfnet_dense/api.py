@@ -1,4 +1,4 @@
-"""The former place of :mod:`gfnet_dense.apis`, which stays importable."""
+"""Former import path of :mod:`gfnet_dense.apis`, which stays importable."""
 
 from gfnet_dense.apis import load_backbone, load_model, predict
 

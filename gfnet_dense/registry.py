@@ -1,4 +1,4 @@
-"""Child registries of mmengine's, scope ``gfnet_dense``.
+"""Children of mmengine's registries, in the scope ``gfnet_dense``.
 
 mmengine imports ``<scope>.registry`` when it meets ``type='<scope>.Name'``, and the registry found
 there imports its ``locations``. So ``type='gfnet_dense.GFNet'`` builds under the stock tools of

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
-from gfnet_dense.demo import write_ade20k, write_coco
+from gfnet_dense.datasets.synthetic import writers
 
 ROOT = Path(__file__).parent.parent
 needs_operators = pytest.mark.skipif(
@@ -15,13 +16,14 @@ TINY = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), layer_scale_init_value=0.
 
 
 @pytest.fixture(autouse=True)
-def seed():
+def seed_torch():
+    """Start each test with the same random numbers of PyTorch."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
-def number_of_threads():
-    """What a test sets is not for the next one."""
+def restore_number_of_threads():
+    """Undo a change of the number of threads at the end of a test."""
     number = torch.get_num_threads()
     yield
     torch.set_num_threads(number)
@@ -29,7 +31,7 @@ def number_of_threads():
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """The folder of real images that is not part of the repository."""
+    """Return the folder of real images, which are not part of the repository."""
     folder = os.environ.get("GFNET_DENSE_SAMPLES")
     if not folder:
         pytest.skip("GFNET_DENSE_SAMPLES is not set: no real images here")
@@ -38,8 +40,13 @@ def samples() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory) -> Path:
-    """The folder ``data`` with the demo data, drawn once for all tests: link it, do not write."""
-    folder = tmp_path_factory.mktemp("demo") / "data"
-    write_ade20k(folder / "demo")
-    write_coco(folder / "demo")
-    return folder
+    """Write some demo scenes once for all tests, which link the folder and do not write to it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers' common folder
+        folder = folder.parent
+    with FileLock(folder / "data.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writers, "NUM_IMAGES", {"training": 24, "validation": 12})
+        patch.setattr(writers, "NUM_COCO_IMAGES", {"train2017": 48, "val2017": 12})
+        writers.write_ade20k(folder / "data" / "demo")
+        writers.write_coco(folder / "data" / "demo")
+    return folder / "data"

@@ -1,7 +1,7 @@
 """The published GFNet restated plainly from the paper and the release's key names.
 
-Independent of the package: functions of an official state dict, with the paper's token sequences
-and the release's channels-last 'ortho' transforms.
+The functions take an official state dict and use nothing of the package. As in the paper, blocks
+work on sequences of tokens; as in the release, transforms are channels-last with norm="ortho".
 """
 
 import torch
@@ -80,7 +80,7 @@ def _run_block(state, block, tokens, H, W):
 
 
 def stage_maps(state: dict, x: torch.Tensor) -> list[torch.Tensor]:
-    """Return the map (B, C, H, W) behind each stage; the last one behind the final norm."""
+    """Return the map (B, C, H, W) after each stage; the last map comes after the final norm."""
     maps, stage = [], 0
     while f"patch_embed.{stage}.proj.weight" in state:
         w = state[f"patch_embed.{stage}.proj.weight"]
@@ -101,7 +101,7 @@ def stage_maps(state: dict, x: torch.Tensor) -> list[torch.Tensor]:
 
 
 def isotropic_map(state: dict, x: torch.Tensor) -> torch.Tensor:
-    """Return the map (B, C, H, W) of an isotropic model behind its final norm."""
+    """Return the map (B, C, H, W) of an isotropic model after its final norm."""
     x = F.conv2d(x, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=16)
     tokens = x.flatten(2).transpose(1, 2) + state["pos_embed"]
     j = 0

@@ -1,4 +1,4 @@
-"""The backbone in detectors, and detectors in the command lines."""
+"""The backbone in detectors, and commands with detectors."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ def folder(tmp_path_factory, demo_data):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """Mask R-CNN trained under --demo for two iterations, in ways that detectors must allow."""
+    """Mask R-CNN after two iterations under --demo with layer decay, a frozen stage and with_cp."""
     options = "optim_wrapper.paramwise_cfg.decay_rate=0.9 model.backbone.frozen_stages=1 "
     options += "model.backbone.with_cp=True"
     command = tool("train", MASK_RCNN, "--demo", "--cfg-options", *OPTIONS, *options.split())
@@ -76,12 +76,12 @@ def test_one_file_initializes_segmentor_and_detectors(tmp_path):
         assert torch.equal(a, b)
 
 
-def test_frozen_and_checkpointed_stages_and_layer_decay(trained):
+def test_frozen_stage_and_layer_decay_determine_the_parameter_groups(trained):
     work_dir, _ = trained
     checkpoint = torch.load(work_dir / "iter_2.pth", weights_only=False)
     groups = checkpoint["optimizer"]["param_groups"]
     rates = {group["name"]: group["lr"] for group in groups}
-    # The stem and the three blocks of stage 1 are frozen; 19 blocks, the norms and heads are 20.
+    # The stem and the three blocks of stage 1 are frozen. The norms and heads are layer 20.
     assert {name.removesuffix("_no_decay") for name in rates} == {
         f"layer_{i}" for i in range(4, 21)
     }
@@ -89,7 +89,7 @@ def test_frozen_and_checkpointed_stages_and_layer_decay(trained):
     assert not any("blocks.0." in name for group in groups for name in group["param_names"])
 
 
-def test_evaluation_tells_boxes_and_masks(trained, folder):
+def test_evaluation_reports_and_writes_boxes_and_masks(trained, folder):
     work_dir, log = trained
     assert re.search(r"Iter\(val\) \[3/3\].*bbox_mAP_50: \d.*segm_mAP_50: \d", log)
     arguments = [
@@ -133,7 +133,7 @@ def test_two_processes_train_without_unused_parameters(path, folder):
     assert (folder / path.stem / "iter_2.pth").exists()
 
 
-def test_losses_under_mixed_precision():
+def test_mixed_precision_gives_a_finite_loss_and_all_gradients():
     init_default_scope("mmdet")
     cfg = Config.fromfile(RETINANET)
     del cfg.model.backbone.init_cfg
@@ -150,13 +150,13 @@ def test_losses_under_mixed_precision():
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_missing_coco_is_one_sentence(tmp_path):
+def test_missing_coco_gives_a_one_line_error(tmp_path):
     line = error_of(run(tool("train", MASK_RCNN), tmp_path))
     assert "COCO 2017 was not found: data/coco/train2017" in line
     assert "https://cocodataset.org" in line and "--demo" in line
 
 
-def test_missing_operators_are_one_sentence(tmp_path, monkeypatch):
+def test_missing_operators_give_a_one_line_error(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nsys.modules['mmcv._ext'] = None  # importing it raises ModuleNotFoundError\n"
     )

@@ -22,12 +22,12 @@ def build(name):
     shrink(cfg)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    model.init_weights()  # DINO's constructor leaves some as they lie in memory
+    model.init_weights()  # DINO's constructor leaves some weights uninitialized
     return model.train()
 
 
 def segmentation_samples(num_labeled):
-    """Two samples, of which the last ones have labels."""
+    """Return two samples, of which the last ``num_labeled`` have labels."""
     from mmseg.structures import SegDataSample
 
     samples = []
@@ -42,7 +42,7 @@ def segmentation_samples(num_labeled):
 
 
 def detection_samples(num_labeled):
-    """Two samples, of which the last ones have a box."""
+    """Return two samples, of which the last ``num_labeled`` have a box."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
@@ -62,7 +62,7 @@ def detection_samples(num_labeled):
     return samples
 
 
-def check(model, samples):
+def check_loss_and_gradients(model, samples):
     inputs = [torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8) for _ in samples]
     data = model.data_preprocessor({"inputs": inputs, "data_samples": samples}, True)
     loss, _ = model.parse_losses(model(**data, mode="loss"))
@@ -76,12 +76,12 @@ def check(model, samples):
     "name", [*SEGMENTORS, pytest.param("mask2former_gfnet-h-ti_ade20k", marks=needs_operators)]
 )
 @pytest.mark.parametrize("ignored", [1, 2])
-def test_segmentors(name, ignored):
-    """In one of two images, or in both."""
-    check(build(name), segmentation_samples(num_labeled=2 - ignored))
+def test_loss_and_gradients_of_segmentors_are_finite_without_labels(name, ignored):
+    """Nothing is labeled in one of two images, or in both."""
+    check_loss_and_gradients(build(name), segmentation_samples(num_labeled=2 - ignored))
 
 
 @needs_operators
 @pytest.mark.parametrize("name", DETECTORS)
-def test_detectors(name):
-    check(build(name), detection_samples(num_labeled=0))
+def test_loss_and_gradients_of_detectors_are_finite_without_boxes(name):
+    check_loss_and_gradients(build(name), detection_samples(num_labeled=0))

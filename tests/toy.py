@@ -1,4 +1,4 @@
-"""A training of milliseconds by the real runner: a small net, a dataset of numbers."""
+"""A training of milliseconds with the real runner, a small network and a dataset of vectors."""
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -13,7 +13,7 @@ from gfnet_dense.engine.runner.dense_runner import DenseRunner
 
 @DATASETS.register_module()
 class ToyNumbers:
-    """Vectors, in training with noise; those of some indices are not finite."""
+    """A dataset of vectors with noise; the vectors of the indices ``broken`` are not finite."""
 
     metainfo = {}
 
@@ -32,13 +32,14 @@ class ToyNumbers:
 
 @MODELS.register_module()
 class ToyNet(BaseModel):
-    """Linear layers and a batch norm, some of whose forwards go wrong.
+    """Linear layers and a batch norm; the loss or its gradient is not finite at given steps.
 
     Args:
-        infinite_gradient_at: The number of a forward whose loss is finite, its gradient not.
-        infinite_loss_at: Of a forward whose loss is not finite, its gradient is.
-        loss_weight: A factor.
-        matches: Raise what a matching by SciPy does, of what is not finite.
+        infinite_gradient_at: Training steps, counted from 1, at which the loss is finite and its
+            gradient is not.
+        infinite_loss_at: Training steps at which the gradient is finite and the loss is not.
+        matches: Match the outputs by SciPy, which raises an error if they are not finite.
+        loss_weight: Factor of the loss.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ToyNet(BaseModel):
 
 @OPTIM_WRAPPERS.register_module()
 class ToyScaler(OptimWrapper):
-    """The steps of mmengine's AmpOptimWrapper, which asks for a GPU, with PyTorch's loss scaler."""
+    """The steps of mmengine's AmpOptimWrapper, which needs a GPU, with the loss scaler of a CPU."""
 
     def __init__(self, init_scale=2.0**16, fixed_scale=None, **kwargs):
         super().__init__(**kwargs)
@@ -85,7 +86,7 @@ class ToyScaler(OptimWrapper):
 
 @METRICS.register_module()
 class ToyMean(BaseMetric):
-    """The mean of what is predicted, and its negative."""
+    """The mean of the predictions, and the negative of the mean."""
 
     def process(self, data_batch, data_samples):
         self.results += [sample["y"] for sample in data_samples]
@@ -99,14 +100,15 @@ def toy_runner(
     work_dir, max_iters=8, max_epochs=None, broken=(), model=None, resume=None, val=False,
     num_workers=0, shuffle=True, optim_wrapper=None, hooks=(), launcher="none", **checkpoint,
 ):  # fmt: skip
-    """Build a runner.
+    """Build a runner that trains a ToyNet on ToyNumbers.
 
     Args:
-        max_epochs: Train for so many epochs, instead of ``max_iters`` iterations.
-        broken, shuffle, num_workers: Of the data.
+        max_epochs: Train for this number of epochs instead of ``max_iters`` iterations.
+        broken, shuffle, num_workers: Settings of the dataset and its loader.
         val: Validate as well.
-        optim_wrapper, hooks: Further settings, further hooks.
-        checkpoint: Settings of the hook that writes them.
+        optim_wrapper: Further settings of the optimizer wrapper.
+        hooks: Further custom hooks.
+        checkpoint: Settings of the checkpoint hook.
     """
     torch.manual_seed(0)
     if max_epochs is None:

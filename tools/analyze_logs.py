@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare training runs, in a table and a picture of their curves:
+"""Compare training runs in a table and a plot of their curves:
 
 python tools/analyze_logs.py work_dirs/upernet_gfnet_ade20k work_dirs/other --out curves.png
 """
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="work directories, or scalars.json")
     parser.add_argument(
-        "--names", nargs="+", help="of the runs (default: those of their directories)"
+        "--names", nargs="+", help="names of the runs (default: names of their directories)"
     )
     parser.add_argument("--out", type=Path, default=Path("curves.png"), metavar="PNG")
     return parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure time and memory over resolution:
+"""Measure time and memory of models at several resolutions:
 
     python tools/benchmark.py backbones --sizes 512 1024 2048
     python tools/benchmark.py backbones --against-published
@@ -7,8 +7,8 @@
     python tools/benchmark.py model configs/upernet_gfnet_ade20k.py
     python tools/benchmark.py transfer configs/upernet_gfnet_ade20k.py iter_160000.pth
 
-Tables in the terminal; results.json, results.csv and plots in --out. No data and no weights are
-needed, but for transfer.
+Tables are printed; results.json, results.csv and plots are written to --out. Only transfer needs
+data and weights.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gfnet_dense import cli
 
-SIZES = (224, 512, 1024, 2048, 4096)
+SIZES = (224, 512, 1024, 2048, 4096)  # default sides of square images, in pixels
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,13 +29,15 @@ def parse_args() -> argparse.Namespace:
     _add_sizes(mixers, (14, 28, 56, 112, 224, 512), "maps")
 
     backbones = commands.add_parser("backbones", help="GFNet-H and the backbones of others")
-    backbones.add_argument("--models", nargs="+", metavar="NAME", help="some of them")
+    backbones.add_argument("--models", nargs="+", metavar="NAME", help="measure only these")
     backbones.add_argument(
         "--against-published",
         action="store_true",
         help="GFNet-H-Ti against its published form instead, with the same weights",
     )
-    backbones.add_argument("--train", action="store_true", help="a training step, not a forward")
+    backbones.add_argument(
+        "--train", action="store_true", help="measure a training step instead of a forward pass"
+    )
     _add_sizes(backbones, SIZES, "images")
 
     model = commands.add_parser("model", help="a whole segmentor or detector")
@@ -56,13 +58,17 @@ def parse_args() -> argparse.Namespace:
     transfer = commands.add_parser(
         "transfer",
         help="a trained segmentor's metric on images larger than its training crop",
-        conflict_handler="resolve",  # --work-dir is --out here
+        conflict_handler="resolve",  # --work-dir is defined again below, as a synonym of --out
     )
     cli.add_config_arguments(transfer)
     cli.add_checkpoint_argument(transfer, "file to evaluate, as saved by tools/train.py")
     transfer.add_argument("--scales", nargs="+", type=float, default=[1, 1.5, 2], metavar="SCALE")
-    transfer.add_argument("--modes", nargs="+", help="of resizing filters (default: all)")
-    transfer.add_argument("--borders", nargs="+", help="of filters (default: the config's)")
+    transfer.add_argument(
+        "--modes", nargs="+", help="modes of resizing the filters (default: all modes)"
+    )
+    transfer.add_argument(
+        "--borders", nargs="+", help="border handling of the filters (default: as in the config)"
+    )
 
     for command, time_limit in ((mixers, 900), (backbones, 900), (model, 900), (transfer, 86400)):
         command.add_argument(
@@ -70,7 +76,7 @@ def parse_args() -> argparse.Namespace:
             type=float,
             default=time_limit,
             metavar="SECONDS",
-            help=f"of one run (default: {time_limit})",
+            help=f"time limit of one run (default: {time_limit})",
         )
         command.add_argument("--resume", action="store_true", help="go on with what is in --out")
         names = ["--out", "--work-dir"] if command is transfer else ["--out"]
@@ -92,7 +98,11 @@ def _add_sizes(parser: cli.ArgumentParser, default: tuple[int, ...], what: str) 
 
 
 def measured_cases(args: argparse.Namespace) -> list:
-    """Return the cases of every subcommand but transfer."""
+    """Return the cases of a sweep that measures time and memory: all subcommands except transfer.
+
+    Raises:
+        InputError: If the arguments do not fit together, or the device or a model does not exist.
+    """
     from gfnet_dense.benchmark.measure import Settings, check_settings
     from gfnet_dense.utils.errors import InputError
 
@@ -124,12 +134,17 @@ def measured_cases(args: argparse.Namespace) -> list:
 
 
 def transfer_cases(args: argparse.Namespace) -> list:
+    """Return the cases of the subcommand transfer.
+
+    Raises:
+        InputError: If the checkpoint cannot be read, or the arguments do not fit the config.
+    """
     from gfnet_dense.benchmark import transfer
     from gfnet_dense.checkpoint.download import fetch
     from gfnet_dense.checkpoint.safe_reader import read_checkpoint
     from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES
 
-    read_checkpoint(fetch(args.checkpoint))  # a bad one would fail in every run
+    read_checkpoint(fetch(args.checkpoint))  # fails once here instead of in every run
     modes = args.modes or FILTER_RESIZE_MODES
     return transfer.cases(
         args.config, args.checkpoint, args.scales, modes, args.borders, args.demo, args.cfg_options
@@ -137,7 +152,7 @@ def transfer_cases(args: argparse.Namespace) -> list:
 
 
 def report(args: argparse.Namespace, results: dict) -> str:
-    """Return the tables of a sweep, and write CSV and plots."""
+    """Write the CSV file and plots of a sweep, and return its tables as text."""
     from gfnet_dense.benchmark import report as r
     from gfnet_dense.benchmark import transfer
 
@@ -154,7 +169,7 @@ def report(args: argparse.Namespace, results: dict) -> str:
 def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up as on Ctrl-C
     with cli.plain_errors():
         from gfnet_dense.benchmark.sweep import run_sweep
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw what a config trains on, after augmentation, as one picture:
+"""Draw samples of a config's dataset, after augmentation, in one picture:
 
 python tools/browse_dataset.py configs/upernet_gfnet_ade20k.py --num 12 --out samples.png
 """
@@ -15,8 +15,12 @@ def parse_args() -> argparse.Namespace:
     cli.add_config_arguments(parser)
     parser.add_argument("--split", choices=["train", "val", "test"], default="train")
     parser.add_argument("--num", type=int, default=8, help="number of samples (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other samples")
-    parser.add_argument("--out", type=Path, help="PNG file (default: browse_SPLIT.png, work dir)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of choice and augmentation (default: 0)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="PNG file (default: browse_SPLIT.png in the work dir)"
+    )
     return parser.parse_args()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Read every image and label map of a config and list what is wrong:
+"""Read every image and annotation of a config's datasets and list all problems:
 
 python tools/check_dataset.py configs/upernet_gfnet_ade20k.py
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gfnet_dense import cli
 
-MAX_GROUPS = 20  # different errors on the console
-MAX_FILES = 8  # with the same error on the console
+MAX_GROUPS = 20  # maximum number of different problems on the console
+MAX_FILES = 8  # maximum number of files that the console lists for one problem
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a backbone in the official form or in ours, its filters for another image size:
+"""Convert a backbone between official names and ours, and its filters to another image size:
 
 python tools/convert_checkpoint.py gfnet://h-tiny gfnet-h-ti-512.safetensors --img-size 512
 python tools/convert_checkpoint.py iter_160000.pth gfnet-h-ti.pth --to official --img-size 224
@@ -19,8 +19,8 @@ def parse_args() -> argparse.Namespace:
         "--to",
         choices=("ours", "official"),
         default="ours",
-        help="names of the weights: those of gfnet_dense.GFNet (default), or the authors', with "
-        "one final norm",
+        help="names of the weights: as in gfnet_dense.GFNet (default), or as in the official "
+        "files, which have one final norm",
     )
     parser.add_argument(
         "--img-size",

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Evaluate with several processes, one for each GPU, or on CPUs:
+# Evaluate with several processes, one for each GPU, or any number on CPUs:
 #     tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]
-# On several machines, on each: NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 [PORT=29500] before it.
+# For several machines, run it on each of them with these variables before the command:
+#     NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 [PORT=29500]
 set -euo pipefail
 if [ $# -lt 3 ]; then
   echo "error: usage: tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]" >&2

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Train with several processes, one for each GPU, or on CPUs:
+# Train with several processes, one for each GPU, or any number on CPUs:
 #     tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
-# On several machines, on each: NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 [PORT=29500] before it.
+# For several machines, run it on each of them with these variables before the command:
+#     NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 [PORT=29500]
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "error: usage: tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]" >&2

@@ -3,9 +3,9 @@
 
     python tools/export_onnx.py CONFIG CHECKPOINT --size 512x512 --out model.onnx
 
-Global filters become products of real matrices: no complex number, no Fourier transform. A file
-named *.pt2 is torch.export's instead. Segmentors are exported whole; of detectors backbone and
-neck, with RetinaNet's head behind them.
+Global filters become products of real matrices, so that the file has no complex numbers and no
+Fourier transforms. With --out *.pt2 the format is torch.export's. Segmentors are exported as a
+whole, detectors up to the neck, RetinaNet with its head.
 """
 
 import argparse
@@ -19,14 +19,14 @@ def parse_args() -> argparse.Namespace:
     cli.add_config_arguments(parser)
     cli.add_checkpoint_argument(parser, "file to export, as saved by tools/train.py")
     parser.add_argument(
-        "--size", required=True, metavar="HxW", help="of the images, which is fixed: 512x512"
+        "--size", required=True, metavar="HxW", help="fixed size of the images, such as 512x512"
     )
     parser.add_argument("--out", type=Path, default=Path("model.onnx"), metavar="FILE")
     parser.add_argument(
         "--tolerance",
         type=float,
         default=1e-4,
-        help="refuse a file whose outputs differ by more, relative (default: 1e-4)",
+        help="maximum relative difference to PyTorch; above, no file is written (default: 1e-4)",
     )
     return parser.parse_args()
 

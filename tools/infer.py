@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Predict photos, folders, patterns of files and videos, by a segmentor or a detector:
+"""Predict images, folders, patterns of files and videos with a segmentor or a detector:
 
     python tools/infer.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' film.mp4 --out-dir out
 
-Overlays are in out/overlays. A segmentor writes label maps (class numbers as PNG) to out/labels, a
-detector out/results.json in COCO's format. Predictions are those of tools/test.py; with --slide
-images are segmented at their own resolution, window by window, however large they are.
+Overlays are written to out/overlays. A segmentor also writes label maps (class indices as PNG) to
+out/labels, a detector out/results.json in COCO's format. Predictions are the same as in
+tools/test.py; with --slide, images of any size are segmented at their own resolution, window by
+window.
 """
 
 import argparse
@@ -25,20 +26,27 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
     parser.add_argument(
-        "--opacity", type=float, default=0.5, help="of colors in overlays, 0..1 (default: 0.5)"
+        "--opacity",
+        type=float,
+        default=0.5,
+        help="opacity of colors in overlays, 0..1 (default: 0.5)",
     )
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="draw these alone")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="draw only these classes")
     parser.add_argument(
         "--slide", metavar="HxW", help="slide a window of this size over the whole image"
     )
     parser.add_argument(
-        "--stride", metavar="HxW", help="from window to window (default: 2/3 of the window)"
+        "--stride", metavar="HxW", help="distance between windows (default: 2/3 of the window)"
     )
     return parser.parse_args()
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise InputError for arguments out of range, and read sizes."""
+    """Check the ranges of the arguments, and parse ``--slide`` and ``--stride`` in place.
+
+    Raises:
+        InputError: If an argument is out of range.
+    """
     if not 0 <= args.opacity <= 1:
         raise InputError(f"--opacity is between 0 and 1, got {args.opacity:g}")
     if args.batch_size < 1:
@@ -60,9 +68,9 @@ def main() -> None:
 
         from gfnet_dense import api
         from gfnet_dense.apis.inputs import find_inputs
-        from gfnet_dense.apis.predict_files import Options, infer
+        from gfnet_dense.apis.predict_files import PredictOptions, predict_files
 
-        photos = find_inputs(args.inputs)
+        inputs = find_inputs(args.inputs)
         cfg = cli.read_config(args.config)
         cli.adapt_config(cfg, args)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -71,10 +79,10 @@ def main() -> None:
         except (AssertionError, RuntimeError):
             raise InputError(f"--device {device} cannot be used here: leave it out") from None
         model = api.load_model(cfg, args.checkpoint, device)
-        options = Options(
+        options = PredictOptions(
             args.out_dir, args.opacity, args.classes, args.batch_size, args.slide, args.stride
         )
-        summary = infer(model, photos, options)
+        summary = predict_files(model, inputs, options)
         speed = summary.images / summary.seconds
         print(
             f"{summary.images} images in {summary.seconds:.1f} s, {speed:.2f} images/s; results: "
@@ -83,7 +91,7 @@ def main() -> None:
         for reason in summary.skipped:
             print(f"skipped: {reason}", file=sys.stderr)
         if summary.skipped:
-            sys.exit(f"error: {len(summary.skipped)} of {len(photos)} inputs were skipped")
+            sys.exit(f"error: {len(summary.skipped)} of {len(inputs)} inputs were skipped")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Start several processes of a tool by torchrun, as dist_train.sh and dist_test.sh do:
+"""Start several processes of a tool with torchrun; dist_train.sh and dist_test.sh call this:
 
     python tools/launch.py train.py 8 configs/upernet_gfnet_ade20k.py
 
-A process that fails tells why itself: torchrun's own report of several screens stays away.
+Plain torchrun answers a user's mistake with 60 lines of traceback. The failing process has already
+printed the reason, so this command adds one line: which process failed and how. It imports modules
+of torchrun that are not public API of PyTorch (seen in PyTorch 2.13).
 """
 
 import argparse
@@ -21,9 +23,12 @@ from gfnet_dense import cli
 
 
 def launcher_arguments(count: str) -> list[str]:
-    """Return torchrun's arguments for ``count`` processes on this machine."""
+    """Return torchrun's arguments for a run of ``count`` processes per machine.
+
+    Runs over several machines are described by NNODES, NODE_RANK, MASTER_ADDR and PORT.
+    """
     if os.environ.get("NNODES", "1") == "1":
-        return ["--standalone", "--nproc-per-node", count]  # on any free port
+        return ["--standalone", "--nproc-per-node", count]  # standalone takes any free port
     settings = {"nnodes": "NNODES", "node-rank": "NODE_RANK", "master-addr": "MASTER_ADDR"}
     missing = [variable for variable in settings.values() if variable not in os.environ]
     if missing:
@@ -35,7 +40,7 @@ def launcher_arguments(count: str) -> list[str]:
 
 
 def describe(error: ChildFailedError) -> str:
-    """Return which process has failed first, and how."""
+    """Return a sentence that says which process failed first, and how it ended."""
     rank, failure = error.get_first_failure()
     if failure.exitcode == -signal.SIGKILL:
         return f"process {rank} was killed (the system does that where memory runs out)"
@@ -45,8 +50,8 @@ def describe(error: ChildFailedError) -> str:
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     parser.add_argument("tool", choices=["train.py", "test.py"])
-    parser.add_argument("processes", help="on this machine, one for each GPU, or on CPUs")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of the tool")
+    parser.add_argument("processes", help="number on this machine: one for each GPU, any on CPUs")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the tool")
     args = parser.parse_args()
     if not args.processes.isdecimal() or int(args.processes) < 1:
         parser.error(f"the number of processes is 1 or more, got {args.processes!r}")

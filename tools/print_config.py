@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Print a config in full, or what its optimizer does to each layer:
+"""Print a config in full, or the parameter groups of its optimizer:
 
     python tools/print_config.py configs/upernet_gfnet_ade20k.py --demo
     python tools/print_config.py configs/upernet_gfnet_ade20k.py --param-groups
 
-What --demo and --cfg-options change follows as comments, so that the output is a config again.
+Changes by --demo and --cfg-options are listed at the end as comments; the output is a valid config.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--param-groups",
         action="store_true",
-        help="print the optimizer's parameter groups instead: learning rates and weight decay",
+        help="print learning rate and weight decay of each parameter group instead",
     )
     return parser.parse_args()
 

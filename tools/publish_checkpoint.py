@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Make a small file for others of a training checkpoint, weights, config and classes alone:
+"""Reduce a training checkpoint to a small file to share: weights, config and classes only:
 
     python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti.safetensors
 
-The first digits of the file's SHA-256 come into its name.
+The first digits of the file's SHA-256 are added to its name.
 """
 
 import argparse

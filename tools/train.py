@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Train a segmentor or detector, the config decides which:
+"""Train the segmentor or detector of a config:
 
     python tools/train.py configs/upernet_gfnet_ade20k.py
-    python tools/train.py configs/upernet_gfnet_ade20k.py --demo        (on drawn data, minutes)
+    python tools/train.py configs/upernet_gfnet_ade20k.py --demo        (minutes, synthetic scenes)
     python tools/train.py configs/upernet_gfnet_ade20k.py --resume
 
-Checkpoints, logs, pictures of curves and predictions go to the work dir.
+Checkpoints, logs, and pictures of curves and predictions are written to the work dir.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     cli.add_run_arguments(parser)
     cli.add_trust_argument(parser)
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in the work dir"
+        "--resume", action="store_true", help="resume from the last checkpoint in the work dir"
     )
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (GPU)")
     return parser.parse_args()

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Draw what a GFNet has learned, from an ImageNet file or any checkpoint with one as backbone:
+"""Draw what a GFNet has learned, from an ImageNet file or a checkpoint of any model around a GFNet:
 
     python tools/visualize.py filters gfnet://h-tiny
     python tools/visualize.py erf work_dirs/.../iter_160000.pth --size 512x512
     python tools/visualize.py features gfnet://h-tiny --images photo.jpg other.jpg
 
-filters: gains in frequency and kernels in pixels, of every layer. erf: the effective receptive
-field of each output. features: principal components of the outputs as colors.
+filters: frequency responses and convolution kernels of every layer. erf: effective receptive field
+of each output. features: principal components of each output as colors.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in (
-        ("filters", "filters in frequency and in space"),
+        ("filters", "frequency responses and convolution kernels of every layer"),
         ("erf", "effective receptive field of each output"),
         ("features", "principal components of each output"),
     ):
@@ -31,15 +31,16 @@ def parse_args() -> argparse.Namespace:
         )
         if name == "filters":
             command.add_argument(
-                "--channels", type=int, default=8, help="of each layer (default: 8)"
+                "--channels", type=int, default=8, help="channels of each layer (default: 8)"
             )
             continue
         command.add_argument(
             "--images", nargs="+", type=Path, metavar="FILE", required=name == "features",
-            help="photos" if name == "features" else "photos (default: noise)",
+            help="images" if name == "features" else "images (default: noise)",
         )  # fmt: skip
+        size = "own size of each image" if name == "features" else "512x512"
         command.add_argument(
-            "--size", metavar="HxW", help="of the images (default: 512x512; features: as they are)"
+            "--size", metavar="HxW", help=f"size to which images are resized (default: {size})"
         )
     return parser.parse_args()
 
@@ -58,11 +59,11 @@ def main() -> None:
         if out.suffix != ".png":
             raise InputError(f"--out is a PNG file, got {out}")
         backbone = load_backbone(args.checkpoint)
-        of = Path(args.checkpoint).name
+        name = Path(args.checkpoint).name
         if args.command == "filters":
             if args.channels < 2:
                 raise InputError(f"--channels is 2 or more, got {args.channels}")
-            filters.draw_filters(backbone, f"Global filters of {of}", out, args.channels)
+            filters.draw_filters(backbone, f"Global filters of {name}", out, args.channels)
             print(f"written: {out}")
             return
         size = cli.parse_size(args.size) if args.size else None
@@ -74,8 +75,8 @@ def main() -> None:
             inputs = torch.cat([features.normalize(i, size) for i in images]) if images else noise
             fields = receptive_field.receptive_field(backbone, inputs)
             strides = features.strides_of(backbone)
-            on = f"{len(images)} images" if images else "noise"
-            title = f"Effective receptive field of {of}, {size[0]}x{size[1]}, on {on}"
+            source = f"{len(images)} images" if images else "noise"
+            title = f"Effective receptive field of {name}, {size[0]}x{size[1]}, on {source}"
             receptive_field.draw_receptive_fields(fields, strides, title, out)
         else:
             outputs = []
@@ -84,7 +85,7 @@ def main() -> None:
                     x = features.normalize(image, size)
                     outputs.append([y[0] for y in backbone(x)])
             strides = features.strides_of(backbone)
-            title = f"Principal components of the outputs of {of}"
+            title = f"Principal components of the outputs of {name}"
             features.draw_features(images, outputs, strides, title, out)
         print(f"written: {out}")
 

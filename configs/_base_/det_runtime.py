@@ -1,7 +1,7 @@
-# What every detection config shares: hooks, logging, visualisation.
+# Settings of all detection configs: hooks, logging, visualization.
 default_scope = "mmdet"
 env_cfg = dict(
-    cudnn_benchmark=False,  # images of many sizes: it would search again for each
+    cudnn_benchmark=False,  # it would search for algorithms again for each new image size
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
@@ -18,7 +18,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type="gfnet_dense.CheckDataHook"),
     dict(type="gfnet_dense.FiniteLossHook"),
-    dict(type="gfnet_dense.CufftPlanCacheHook", max_size=128),  # the last 16 shapes of batches
+    dict(type="gfnet_dense.CufftPlanCacheHook", max_size=128),  # 8 plans x 16 batch shapes
 ]
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")

@@ -1,7 +1,7 @@
-# What every segmentation config shares: hooks, logging, visualisation.
+# Settings of all segmentation configs: hooks, logging, visualization.
 default_scope = "mmseg"
 env_cfg = dict(
-    cudnn_benchmark=False,  # whole images of many sizes: it would search again for each
+    cudnn_benchmark=False,  # it would search for algorithms again for each new image size
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )

@@ -1,4 +1,4 @@
-"""Trained models for Python programs: loading, predicting, writing predictions."""
+"""Using trained models from Python: loading them, predicting images, writing predictions."""
 
 from .inference import predict
 from .loading import load_backbone, load_model

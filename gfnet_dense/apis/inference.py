@@ -1,13 +1,16 @@
-"""From images to predictions, as tools/test.py makes them, without its dataset."""
+"""Predicting images in Python with a trained model, with the results of ``tools/test.py``."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement, PixelData
 from torch import nn
@@ -19,50 +22,52 @@ from gfnet_dense.utils.types import Size
 
 from .sliding_window import labels_of, resized_labels, slide
 
-_SCOPE_LOCK = Lock()  # mmengine's default scope is one for all threads
+_SCOPE_LOCK = Lock()  # all threads share mmengine's default scope
 
 
 def predict(
-    model: nn.Module,
+    model: BaseModel,
     images: Iterable[np.ndarray | str | Path],
     batch_size: int = 1,
     window: Size | None = None,
     stride: Size | None = None,
 ) -> Iterator[BaseDataElement]:
-    """Yield the prediction of each image.
+    """Yield the prediction of each image, at the size of the image.
 
-    Images go through the test pipeline of the config, which resizes them, and predictions come
-    back at the size of the image: those of ``tools/test.py``.
+    Images go through the test pipeline of the config, as in ``tools/test.py``, and get the same
+    predictions as there. With ``window`` they are segmented at their own resolution instead.
 
     Args:
-        model: As :func:`.api.load_model` returns it.
+        model: A model returned by :func:`.apis.load_model`.
         images: Files, or arrays (H, W, 3), uint8, RGB.
-        batch_size: How many go through the model at once; images of different size after the
-            pipeline never do.
-        window: Of a segmentor: slide a window of this size (h, w) over the image at its own
-            resolution, and average logits where windows overlap. Memory grows with the window and
-            with the width of the image, not with its height.
-        stride: From window to window; two thirds of the window if None.
+        batch_size: Maximum number of images in one forward pass. Only neighbors that have the same
+            size after the pipeline share a batch. Ignored with ``window``.
+        window: Size (h, w) of a window that slides over the image; segmentors only. Logits are
+            averaged where windows overlap. Memory grows with the size of the window and with the
+            width of the image, not with its height.
+        stride: Vertical and horizontal distance between windows, in pixels. Defaults to two thirds
+            of the window.
 
     Yields:
         mmseg's SegDataSample with ``pred_sem_seg``, or mmdet's DetDataSample with
         ``pred_instances``, on the CPU.
 
     Raises:
-        InputError: For a window with a detector, or a file that is no image.
+        InputError: If ``window`` is given for a detector, or a file is not an image.
     """
-    images = (each if isinstance(each, np.ndarray) else read_image(each) for each in images)
+    arrays = (each if isinstance(each, np.ndarray) else read_image(each) for each in images)
     check_window(model, window)
     if window is not None:
-        stride = stride or tuple(max(2 * n // 3, 1) for n in window)
-        for image in images:
+        stride = stride or (max(2 * window[0] // 3, 1), max(2 * window[1] // 3, 1))
+        for image in arrays:
             yield _predict_in_windows(model, image, window, stride)
         return
-    pipeline = _pipeline(model)
-    packed = (pipeline(_as_loaded(image)) for image in images)
+    pipeline = _test_pipeline(model)
+    packed = (pipeline(_as_loaded(image)) for image in arrays)
     for _, group in groupby(packed, key=lambda data: data["inputs"].shape):
         while batch := list(islice(group, batch_size)):
-            # Not while the caller holds the generator, whose code would run without gradients.
+            # The block ends before the yield: the caller's code between two predictions must not
+            # run without gradients.
             with torch.no_grad():
                 samples = (_segment if _is_segmentor(model) else _detect)(
                     model, pseudo_collate(batch)
@@ -70,31 +75,32 @@ def predict(
             yield from samples
 
 
-def check_window(model: nn.Module, window: Size | None) -> None:
-    """Raise InputError for a sliding window with a detector."""
+def check_window(model: BaseModel, window: Size | None) -> None:
+    """Raise InputError if a sliding window is given for a detector."""
     if window is not None and not _is_segmentor(model):
         raise InputError("a sliding window is for segmentors, the model is a detector")
 
 
-def _is_segmentor(model: nn.Module) -> bool:
+def _is_segmentor(model: BaseModel) -> bool:
     return hasattr(model, "encode_decode")
 
 
-def _pipeline(model: nn.Module) -> Compose:
-    """Return the transforms of the config's test images behind those that read files."""
+def _test_pipeline(model: BaseModel) -> Compose:
+    """Build the test transforms of the model's config, without those that read files."""
     dataset = find_datasets(model.cfg.test_dataloader.dataset)[0]
     readers = ("LoadImage", "LoadAnnotations", "LoadPanoptic")
-    transforms = [t for t in dataset["pipeline"] if not _name(t).startswith(readers)]
+    transforms = [t for t in dataset["pipeline"] if not _type_name(t).startswith(readers)]
     with _SCOPE_LOCK, DefaultScope.overwrite_default_scope(model.cfg.default_scope):
         return Compose(transforms)
 
 
-def _name(transform: dict) -> str:
+def _type_name(transform: ConfigDict) -> str:
+    """Return the type of a transform without its scope, such as ``Resize`` of ``mmdet.Resize``."""
     return transform["type"].rpartition(".")[2]
 
 
-def _as_loaded(image: np.ndarray) -> dict:
-    """Return what LoadImageFromFile would: BGR, since OpenCV reads so."""
+def _as_loaded(image: np.ndarray) -> dict[str, Any]:
+    """Return the dict that mmcv's LoadImageFromFile would make of an RGB image; its img is BGR."""
     size = image.shape[:2]
     return dict(
         img=np.ascontiguousarray(image[..., ::-1]),
@@ -105,29 +111,33 @@ def _as_loaded(image: np.ndarray) -> dict:
     )
 
 
-def _detect(model: nn.Module, batch: dict) -> list[BaseDataElement]:
+def _detect(model: BaseModel, batch: dict[str, Any]) -> list[BaseDataElement]:
     return [sample.cpu() for sample in model.test_step(batch)]
 
 
-def _segment(model: nn.Module, batch: dict) -> list[BaseDataElement]:
-    """As the segmentor's ``predict`` and ``postprocess_result``, which would hold the logits of
-    all classes at the size of the image."""
+def _segment(model: BaseModel, batch: dict[str, Any]) -> list[BaseDataElement]:
+    """Predict a batch like mmseg's ``predict`` and ``postprocess_result``, with less memory.
+
+    mmseg holds the logits of all classes at the size of the image;
+    :func:`.sliding_window.resized_labels` resizes a band of rows at a time.
+    """
     data = model.data_preprocessor(batch, False)
     samples = data["data_samples"]
     logits = model.inference(data["inputs"], [sample.metainfo for sample in samples])
     predicted = []
-    for one, sample in zip(logits, samples, strict=True):
+    for padded, sample in zip(logits, samples, strict=True):
         meta = sample.metainfo
         left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
-        one = one[:, top : one.shape[1] - bottom, left : one.shape[2] - right]
-        labels = resized_labels(one, meta["ori_shape"], model.align_corners, threshold_of(model))
-        predicted.append(_as_sample(sample, labels))
+        valid = padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
+        labels = resized_labels(valid, meta["ori_shape"], model.align_corners, threshold_of(model))
+        predicted.append(_with_labels(sample, labels))
     return predicted
 
 
 def _predict_in_windows(
-    model: nn.Module, image: np.ndarray, window: Size, stride: Size
+    model: BaseModel, image: np.ndarray, window: Size, stride: Size
 ) -> BaseDataElement:
+    """Segment an image (H, W, 3), uint8, RGB, at its own resolution, window by window."""
     from mmseg.structures import SegDataSample
 
     def logits_of(place: tuple[slice, slice]) -> torch.Tensor:
@@ -135,22 +145,27 @@ def _predict_in_windows(
         size = tuple(crop.shape[1:])
         sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
         data = model.data_preprocessor({"inputs": [crop], "data_samples": [sample]}, False)
-        inputs = data["inputs"]  # padded, below and to the right, where the config does so
+        inputs = data["inputs"]  # some configs pad it, at the bottom and on the right
         metas = [dict(img_shape=tuple(inputs.shape[2:]))]
         return model.encode_decode(inputs, metas)[0, :, : size[0], : size[1]]
 
+    H, W = image.shape[:2]
     with torch.no_grad():
-        bands = slide(logits_of, image.shape[:2], window, stride)
+        bands = slide(logits_of, (H, W), window, stride)
         labels = torch.cat([labels_of(band, threshold_of(model)).cpu() for band in bands])
-    return _as_sample(SegDataSample(metainfo=dict(ori_shape=image.shape[:2])), labels)
+    return _with_labels(SegDataSample(metainfo=dict(ori_shape=(H, W))), labels)
 
 
-def threshold_of(model: nn.Module) -> float | None:
-    """Return from which probability on a segmentor of one class says yes."""
+def threshold_of(model: BaseModel) -> float | None:
+    """Return the probability above which a segmentor of one class predicts it, else None."""
     head = model.decode_head
     return getattr(head[-1] if isinstance(head, nn.ModuleList) else head, "threshold", None)
 
 
-def _as_sample(sample: BaseDataElement, labels: torch.Tensor) -> BaseDataElement:
+def _with_labels(sample: BaseDataElement, labels: torch.Tensor) -> BaseDataElement:
+    """Set class indices (H, W) as the prediction of mmseg's SegDataSample, and return the sample.
+
+    All other fields of the sample stay.
+    """
     sample.set_data({"pred_sem_seg": PixelData(data=labels[None].cpu())})
     return sample

@@ -1,4 +1,4 @@
-"""Finding what a user wants predicted: photos, folders, patterns, frames of videos."""
+"""Finding the images and videos to predict: files, folders, glob patterns, frames of videos."""
 
 import glob
 import os
@@ -18,69 +18,86 @@ VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to predict, and the name of its results, a relative path that gets their suffixes."""
+    """An image or video to predict.
+
+    Attributes:
+        path: The file.
+        name: Relative path of its results, to which the suffix of each result is appended.
+    """
 
     path: Path
     name: Path
 
 
 def find_inputs(inputs: Sequence[str]) -> list[InputFile]:
-    """Return the images and videos of files, folders (with all below) and patterns.
+    """Return the images and videos that files, folders and glob patterns stand for.
+
+    A folder stands for the images in it and in its subfolders, whose names are kept in ``name``. A
+    file that is given twice is returned once.
+
+    Args:
+        inputs: Paths of images, videos and folders, and glob patterns; ``~`` is expanded.
 
     Raises:
-        InputError: If an input is nothing, or two files would get one name.
+        InputError: If one of the inputs matches no file, or the results of two files would have
+            the same name.
     """
-    photos = []
+    found: list[InputFile] = []
     for text in inputs:
         path = Path(os.path.expanduser(text))
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            photos += [InputFile(p, p.relative_to(path).with_suffix("")) for p in found]
-            if not found:
+            images = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            found += [InputFile(p, p.relative_to(path).with_suffix("")) for p in images]
+            if not images:
                 raise InputError(
                     f"the folder {text} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
         elif path.is_file():
-            photos.append(InputFile(path, Path(path.stem)))
-        elif found := sorted(glob.glob(str(path), recursive=True)):
-            photos += [InputFile(Path(p), Path(Path(p).stem)) for p in found if Path(p).is_file()]
+            found.append(InputFile(path, Path(path.stem)))
+        elif matches := sorted(glob.glob(str(path), recursive=True)):
+            found += [InputFile(Path(p), Path(Path(p).stem)) for p in matches if Path(p).is_file()]
         else:
             raise InputError(f"{text} is no image, folder, pattern of files, or video")
-    photos = list({(photo.path, photo.name): photo for photo in photos}.values())
-    files = Counter(photo.name for photo in photos)
-    photos = [  # a.jpg and a.png of one folder keep their suffixes
-        InputFile(photo.path, photo.name.with_name(photo.path.name))
-        if files[photo.name] > 1
-        else photo
-        for photo in photos
+    found = list(dict.fromkeys(found))
+    counts = Counter(file.name for file in found)
+    found = [  # a.jpg and a.png in one folder keep their suffixes in the names of their results
+        InputFile(file.path, file.name.with_name(file.path.name)) if counts[file.name] > 1 else file
+        for file in found
     ]
-    by_name = {}
-    for photo in photos:
-        other = by_name.setdefault(photo.name, photo)
-        if other is not photo:
+    by_name: dict[Path, InputFile] = {}
+    for file in found:
+        other = by_name.setdefault(file.name, file)
+        if other is not file:
             raise InputError(
-                f"the results of {other.path} and {photo.path} would have one name: give their "
+                f"the results of {other.path} and {file.path} would have one name: give their "
                 "common folder, or run two commands"
             )
-    return photos
+    return found
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether a file is named as videos are."""
+    """Return whether the suffix of a file is one of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 class Video:
-    """The frames of a video file, RGB.
+    """The frames of a video file, an iterable of arrays (H, W, 3), uint8, RGB.
+
+    Args:
+        path: The file.
 
     Attributes:
-        fps: Frames per second.
+        fps: Frames per second; 25 if the file does not say.
+
+    Raises:
+        InputError: If OpenCV cannot read the file.
     """
 
     def __init__(self, path: Path):
         self.path, self.capture = path, cv2.VideoCapture()
         name = str(path).encode(errors="surrogateescape")
-        if name.decode(errors="replace") == str(path):  # OpenCV crashes on names that are no text
+        # OpenCV crashes on a file name that is not valid UTF-8.
+        if name.decode(errors="replace") == str(path):
             self.capture.open(str(path))
         if not self.capture.isOpened():
             raise InputError(f"{path} is no video that OpenCV can read")
@@ -88,11 +105,11 @@ class Video:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
-            found, frame = self.capture.read()
-            if not found:
+            has_frame, frame = self.capture.read()
+            if not has_frame:
                 return
             yield frame[..., ::-1]
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self.capture.release()

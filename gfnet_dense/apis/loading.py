@@ -1,11 +1,12 @@
-"""Trained models in one call."""
+"""Building models with trained weights: from a config and checkpoint, or a backbone from a file."""
 
 import copy
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from torch import nn
 
 from gfnet_dense.checkpoint.download import fetch
 from gfnet_dense.checkpoint.loading import load_pretrained, load_whole, unwrap, use_safe_loading
@@ -19,27 +20,28 @@ from gfnet_dense.utils.errors import InputError, building
 
 def load_model(
     config: str | Path | Config, checkpoint: str | Path | None, device: str = "cpu"
-) -> nn.Module:
-    """Return a segmentor or detector in evaluation mode.
+) -> BaseModel:
+    """Build a segmentor or detector, load its weights, and set it to evaluation mode.
 
     Args:
-        config: A config of mmsegmentation or mmdetection, or its path.
-        checkpoint: What ``tools/train.py`` saved: a path or an http(s) address. It is read as data
-            and must fit the config. None: random weights.
-        device: PyTorch's name of it.
+        config: A config for mmsegmentation or mmdetection, or its path.
+        checkpoint: Path or http(s) address of a checkpoint saved by ``tools/train.py``. Reading it
+            executes no code. Its weights must fit the config. If None, weights are random.
+        device: Name of a PyTorch device.
 
     Returns:
-        The model, with ``cfg``, the config, and ``dataset_meta``, classes and palette: those that
-        the checkpoint tells, else those of the config's test dataset.
+        The model, with two attributes added: ``cfg``, the config, and ``dataset_meta``, a dict with
+        ``classes`` and ``palette``, taken from the checkpoint if it has them, else from the test
+        dataset of the config.
 
     Raises:
         InputError: If config or checkpoint cannot be read, or do not belong together.
     """
     cfg = config if isinstance(config, Config) else read_config(config)
-    use_safe_loading()  # of what a model reads that it is built of, such as a teacher
+    use_safe_loading()  # a config may make the model read more files itself, such as a teacher's
     init_default_scope(cfg.default_scope)
-    settings = copy.deepcopy(cfg.model)  # mmdet's detectors change theirs, too
-    settings.backbone.init_cfg = None  # all weights are in the checkpoint
+    settings = copy.deepcopy(cfg.model)  # mmdet's detectors modify their config
+    settings.backbone.init_cfg = None  # the checkpoint has all weights
     meta = None
     with building("the config"):
         model = MODELS.build(settings)
@@ -50,48 +52,56 @@ def load_model(
         meta = content.get("meta", {}).get("dataset_meta")
     model.cfg = cfg
     model.dataset_meta = dict(meta or _metainfo(cfg))
-    palette = model.dataset_meta.get("palette") or []  # lists of lists out of JSON
+    palette = model.dataset_meta.get("palette") or []  # lists of lists if it was read from JSON
     model.dataset_meta["palette"] = [tuple(map(int, color)) for color in palette]
     return model.to(device).eval()
 
 
-def _metainfo(cfg: Config) -> dict:
-    """Return classes and palette of the test dataset; its files are not looked at."""
+def _metainfo(cfg: Config) -> dict[str, Any]:
+    """Return the metainfo of the config's test dataset (classes, palette) without reading files."""
     dataset = find_datasets(cfg.test_dataloader.dataset)[0]
     with building("the data of the config"):
         return DATASETS.build({**dataset, "lazy_init": True}).metainfo
 
 
 def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
-    """Return the backbone that a file alone describes, in evaluation mode, all outputs built.
+    """Build a backbone from a checkpoint alone, without a config, in evaluation mode.
+
+    The arch and the grid of the filters are read off the shapes of the weights. The border handling
+    cannot be seen in a file: it is circular, as published.
 
     Args:
-        checkpoint: An official ImageNet file, a checkpoint of ours, ``gfnet://ARCH``. Filters and
-            position embedding stay on the grid of the file. What a file does not tell is taken as
-            published: circular borders.
+        checkpoint: An official ImageNet file, a checkpoint of this project, an http(s) address, or
+            ``gfnet://ARCH``.
+
+    Returns:
+        A GFNet that returns the output of every stage, or an IsotropicGFNet that returns the
+        outputs after each quarter of its blocks.
 
     Raises:
-        InputError: If it cannot be had, or holds no GFNet.
+        InputError: If the file cannot be found, downloaded or read, or holds no GFNet.
     """
     path = fetch(str(checkpoint))
     state_dict = unwrap(read_checkpoint(path))
     arch, grid = describe_arch(state_dict), stored_grid(state_dict)
     if arch is None or grid is None:
         raise InputError(f"{path} holds no GFNet")
-    (dims, depths), has_gamma = arch, any(name.endswith(".gamma") for name in state_dict)
+    dims, depths = arch
+    has_gamma = any(name.endswith(".gamma") for name in state_dict)
     scale = dict(layer_scale_init_value=1e-3 if has_gamma else None)
+    backbone: GFNetBackbone
     if "patch_embed.proj.weight" in state_dict:
         depth = depths[0]
         quarters = sorted({max(round(depth * i / 4), 1) - 1 for i in (1, 2, 3, 4)})
         backbone = IsotropicGFNet(
             dict(dim=dims[0], depth=depth, **scale),
-            img_size=tuple(16 * n for n in grid),
+            img_size=(16 * grid[0], 16 * grid[1]),
             out_indices=quarters,
         )
     else:
         backbone = GFNet(
             dict(dims=dims, depths=depths, **scale),
-            img_size=tuple(4 * n for n in grid),
+            img_size=(4 * grid[0], 4 * grid[1]),
             out_indices=range(len(dims)),
         )
     load_pretrained(backbone, str(path))

@@ -1,4 +1,4 @@
-"""Predicting files and writing what a person and a program want of it: tools/infer.py."""
+"""Predicting image and video files and writing the results: the work of ``tools/infer.py``."""
 
 import sys
 import time
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from mmengine.utils import ProgressBar
-from torch import nn
 
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
@@ -23,18 +23,20 @@ from .inference import check_window, predict
 from .inputs import InputFile, Video, is_video
 from .outputs import CocoResults, class_indices, draw, label_map
 
-MAX_RATIO = 100  # of the sides of an image
+MAX_RATIO = 100  # maximum ratio of the longer to the shorter side of an image
 
 
 @dataclass
-class Options:
-    """What is drawn, and how images go through the model.
+class PredictOptions:
+    """Options of :func:`predict_files`.
 
     Attributes:
-        out_dir: Where results go.
-        opacity: Of colors in overlays, 0..1.
+        out_dir: Folder for the results.
+        opacity: Opacity of colors and masks in overlays, 0..1.
         classes: Names of the classes to draw; all if None.
-        batch_size, window, stride: See :func:`.predict.predict`.
+        batch_size: See :func:`.inference.predict`.
+        window: See :func:`.inference.predict`.
+        stride: See :func:`.inference.predict`.
     """
 
     out_dir: Path
@@ -47,12 +49,12 @@ class Options:
 
 @dataclass
 class Summary:
-    """What has been done.
+    """Result of :func:`predict_files`.
 
     Attributes:
-        images: How many images and frames were predicted.
-        seconds: In which time.
-        skipped: Why inputs were skipped, a sentence for each.
+        images: Number of images and frames that were predicted.
+        seconds: Duration of reading, predicting and writing.
+        skipped: Reasons why inputs were skipped, one sentence each.
     """
 
     images: int = 0
@@ -60,25 +62,30 @@ class Summary:
     skipped: list[str] = field(default_factory=list)
 
 
-def infer(model: nn.Module, photos: Sequence[InputFile], options: Options) -> Summary:
-    """Predict images and videos, and write overlays, label maps or boxes.
+def predict_files(
+    model: BaseModel, inputs: Sequence[InputFile], options: PredictOptions
+) -> Summary:
+    """Predict images and videos, and write the results to the folder ``options.out_dir``.
 
-    ``overlays/NAME.jpg`` (``.mp4`` of videos); of a segmentor ``labels/NAME.png``, the numbers of
-    the classes; of a detector ``results.json``, COCO's format. What cannot be read is skipped.
+    Written are ``overlays/NAME.jpg`` for images and ``overlays/NAME.mp4`` for videos. A segmentor
+    also writes ``labels/NAME.png``, the class indices of an image; a detector also writes
+    ``results.json``, the detections of all images in COCO's format. Inputs that cannot be read are
+    skipped.
 
     Args:
-        model: As :func:`.api.load_model` returns it.
-        photos: Of :func:`.photos.find_inputs`.
-        options: See there.
+        model: A model returned by :func:`.apis.load_model`.
+        inputs: Images and videos, as returned by :func:`.inputs.find_inputs`.
+        options: See :class:`PredictOptions`.
 
     Raises:
-        InputError: For classes that the model does not have, or a window with a detector.
+        InputError: If a class does not exist, or a window is given for a detector.
+        OSError: If a result cannot be written.
     """
-    return _Inference(model, options).run(photos)
+    return _FilePredictor(model, options).run(inputs)
 
 
 def check_shape(image: np.ndarray, path: Path) -> None:
-    """Raise InputError for an image of which nothing is left when it is made smaller."""
+    """Raise InputError for an image (H, W, 3) so narrow that resizing would leave no pixel."""
     short, long = sorted(image.shape[:2])
     if long > MAX_RATIO * short:
         raise InputError(
@@ -87,27 +94,29 @@ def check_shape(image: np.ndarray, path: Path) -> None:
         )
 
 
-class _Inference:
-    def __init__(self, model: nn.Module, options: Options):
-        self.model, self.options, self.meta = model, options, model.dataset_meta
+class _FilePredictor:
+    """One call of :func:`predict_files`: its arguments and what it has done so far."""
+
+    def __init__(self, model: BaseModel, options: PredictOptions):
+        self.model, self.options, self.metainfo = model, options, model.dataset_meta
         check_window(model, options.window)
         names = options.classes
-        self.shown = None if names is None else class_indices(names, self.meta["classes"])
-        self.coco = CocoResults(self.meta["classes"])
+        self.shown = None if names is None else class_indices(names, self.metainfo["classes"])
+        self.coco = CocoResults(self.metainfo["classes"])
         self.summary = Summary()
 
-    def run(self, photos: Sequence[InputFile]) -> Summary:
-        self.progress = ProgressBar(len(photos), file=sys.stderr)
+    def run(self, inputs: Sequence[InputFile]) -> Summary:
+        self.progress = ProgressBar(len(inputs), file=sys.stderr)
         start = time.perf_counter()
-        self._images([photo for photo in photos if not is_video(photo.path)])
-        for photo in photos:
-            if is_video(photo.path):
+        self._predict_images([file for file in inputs if not is_video(file.path)])
+        for file in inputs:
+            if is_video(file.path):
                 try:
-                    self._video(photo)
+                    self._predict_video(file)
                 except InputError as e:
                     self.summary.skipped.append(str(e))
                 self.progress.update()
-        print(file=sys.stderr)  # the bar has no end of line
+        print(file=sys.stderr)  # ends the line of the progress bar
         if self.coco.images:
             self.coco.write(self.options.out_dir / "results.json")
         self.summary.seconds = time.perf_counter() - start
@@ -118,53 +127,56 @@ class _Inference:
         return predict(self.model, images, options.batch_size, options.window, options.stride)
 
     def _draw(self, image: np.ndarray, sample: BaseDataElement, is_frame: bool) -> np.ndarray:
-        return draw(image, sample, self.meta, self.options.opacity, self.shown, is_frame)
+        return draw(image, sample, self.metainfo, self.options.opacity, self.shown, is_frame)
 
-    def _images(self, photos: Iterable[InputFile]) -> None:
-        waiting, out = deque(), self.options.out_dir
+    def _predict_images(self, inputs: Iterable[InputFile]) -> None:
+        waiting: deque[tuple[InputFile, np.ndarray]] = deque()  # read, but not yet predicted
+        out = self.options.out_dir
 
         def read() -> Iterator[np.ndarray]:
-            for photo in photos:
+            for file in inputs:
                 try:
-                    image = read_image(photo.path)
-                    check_shape(image, photo.path)
+                    image = read_image(file.path)
+                    check_shape(image, file.path)
                 except InputError as e:
                     self.summary.skipped.append(str(e))
                     self.progress.update()
                     continue
-                waiting.append((photo, image))
+                waiting.append((file, image))
                 yield image
 
         for sample in self._predict(read()):
-            photo, image = waiting.popleft()
-            write_image(self._draw(image, sample, False), out / "overlays" / f"{photo.name}.jpg")
+            file, image = waiting.popleft()
+            write_image(self._draw(image, sample, False), out / "overlays" / f"{file.name}.jpg")
             if "pred_instances" in sample:
-                self.coco.add(photo, image.shape[:2], sample.pred_instances)
+                self.coco.add(file, image.shape[:2], sample.pred_instances)
             else:
-                write_image(label_map(sample), out / "labels" / f"{photo.name}.png")
+                write_image(label_map(sample), out / "labels" / f"{file.name}.png")
             self.summary.images += 1
             self.progress.update()
 
-    def _video(self, photo: InputFile) -> None:
-        waiting, writer = deque(), cv2.VideoWriter()
-        path = self.options.out_dir / "overlays" / f"{photo.name}.mp4"
+    def _predict_video(self, file: InputFile) -> None:
+        waiting: deque[np.ndarray] = deque()  # frames read, but not yet predicted
+        writer = cv2.VideoWriter()
+        path = self.options.out_dir / "overlays" / f"{file.name}.mp4"
 
         def read(video: Video) -> Iterator[np.ndarray]:
             for frame in video:
                 waiting.append(frame)
                 yield frame
 
-        with closing(Video(photo.path)) as video, atomic_write(path) as part, ExitStack() as end:
+        with closing(Video(file.path)) as video, atomic_write(path) as part, ExitStack() as end:
             end.callback(writer.release)
             for sample in self._predict(read(video)):
                 overlay = self._draw(waiting.popleft(), sample, True)
                 height, width = (n // 2 * 2 for n in overlay.shape[:2])  # codecs want even sizes
                 if not writer.isOpened():
-                    code = cv2.VideoWriter_fourcc(*"mp4v")
+                    # Missing in OpenCV's stubs
+                    code = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
                     writer.open(str(part), code, video.fps, (width, height))
                     if not writer.isOpened():
                         raise InputError(f"this OpenCV cannot write MP4 files, so not {path}")
                 writer.write(np.ascontiguousarray(overlay[:height, :width, ::-1]))
                 self.summary.images += 1
             if not writer.isOpened():
-                raise InputError(f"{photo.path} has no frame that can be read")
+                raise InputError(f"{file.path} has no frame that can be read")

@@ -1,7 +1,8 @@
-"""Labels of images whose logits as a whole would not fit memory.
+"""Class indices of images whose logits would not fit into memory as a whole.
 
-150 classes of an 80-megapixel image are 48 GB of logits, its labels 80 MB. Pure functions of
-tensors; the windows are those of mmsegmentation's sliding inference.
+The logits of 150 classes for an image of 80 megapixels take 48 GB, the class indices 80 MB as
+uint8. The functions here are pure functions of tensors. Windows are placed as in mmsegmentation's
+``slide_inference``.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from gfnet_dense.utils.types import Size
 
-BAND_BYTES = 2**30  # of logits resized at once
-BAND_ROWS = 64  # of an image that slides, given back at once
+BAND_BYTES = 2**30  # maximum bytes of the logits that are resized together
+BAND_ROWS = 64  # maximum number of rows that slide() yields at once
 
 
 def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
-    """Return (start, end) of windows that cover an axis; the last one ends where the axis does."""
+    """Return (start, end) of the windows that cover an axis of ``length`` pixels.
+
+    Neighbors are ``stride`` pixels apart, except the last window, which ends where the axis ends.
+    """
     count = max(length - window + stride - 1, 0) // stride + 1
     ends = [min(i * stride + window, length) for i in range(count)]
     return [(max(end - window, 0), end) for end in ends]
@@ -26,31 +30,35 @@ def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
 def slide(
     predict: Callable[[tuple[slice, slice]], Tensor], size: Size, window: Size, stride: Size
 ) -> Iterator[Tensor]:
-    """Yield the logits of an image from top to bottom, averaged where windows overlap.
+    """Yield the logits of an image in bands from top to bottom, averaged where windows overlap.
 
-    No more rows are kept than a window has.
+    At any time, the logits of at most as many rows are in memory as a window has.
 
     Args:
-        predict: Returns the logits (num_classes, h, w) of a window, given as slices of rows and
-            columns.
-        size: Of the image, (H, W).
-        window: Its size (h, w); smaller images make smaller windows.
-        stride: From window to window, (vertical, horizontal), at most the window's size.
+        predict: Function that takes a window, as slices of rows and columns, and returns its logits
+            (num_classes, h, w).
+        size: Size of the image, (H, W).
+        window: Size of the window, (h, w); it is cut to the size of a smaller image.
+        stride: Vertical and horizontal distance between windows, at most the size of the window.
 
     Yields:
-        Logits (num_classes, rows, W) of the next rows, until all are there.
+        Logits (num_classes, rows, W) of the next 1 to ``BAND_ROWS`` rows, which add up to H.
     """
-    (H, W), total, top = size, None, 0
+    H, W = size
     rows = windows(H, window[0], stride[0])
     columns = windows(W, window[1], stride[1])
+    # Sum of the logits (num_classes, h, W) and number of windows (h, W), for the rows from top on
+    total: Tensor | None = None
+    top = 0
     for i, (y1, y2) in enumerate(rows):
         for x1, x2 in columns:
             logits = predict((slice(y1, y2), slice(x1, x2)))
-            if total is None:
+            if total is None:  # the first window tells num_classes, dtype and device
                 total = logits.new_zeros(len(logits), y2 - y1, W)
                 count = logits.new_zeros(y2 - y1, W)
             total[:, y1 - top :, x1:x2] += logits
             count[y1 - top :, x1:x2] += 1
+        assert total is not None  # an axis has at least one window
         following = rows[i + 1][0] if i + 1 < len(rows) else H
         done = following - top
         for sums, times in zip(
@@ -58,37 +66,40 @@ def slide(
         ):
             yield sums / times
         kept, top = len(count) - done, following
-        for plane in (*total, count):  # one by one: a copy of all is as large as the window's row
+        for plane in (*total, count):  # one at a time, so that the copy below stays small
             plane[:kept] = plane[done:].clone()
             plane[kept:] = 0
 
 
 def labels_of(logits: Tensor, threshold: float | None = None) -> Tensor:
-    """Return the labels (..., H, W) of logits (..., num_classes, H, W).
+    """Return the class indices (..., H, W), int64, of logits (..., num_classes, H, W).
 
     Args:
-        logits: Of one class: of being it.
-        threshold: Of the probability of a single class, from which on it is there.
+        logits: Logits of the classes. With one class its probability is the sigmoid of the logit.
+        threshold: Probability above which a single class gets the index 1, else 0; not used with
+            more than one class.
     """
     if logits.shape[-3] > 1:
         return logits.argmax(dim=-3)
+    assert threshold is not None  # mmseg gives one to each head with a single class
     return (logits.squeeze(-3).sigmoid() > threshold).long()
 
 
 def resized_labels(
     logits: Tensor, size: Size, align_corners: bool, threshold: float | None = None
 ) -> Tensor:
-    """Return the labels of bilinearly resized logits, which exist for a band of rows at a time.
+    """Return the class indices of bilinearly resized logits, resizing a band of rows at a time.
 
     Args:
         logits: (num_classes, h, w).
-        size: (H, W) wanted.
-        align_corners: Of :func:`torch.nn.functional.interpolate`.
+        size: Wanted size, (H, W).
+        align_corners: See :func:`torch.nn.functional.interpolate`.
         threshold: See :func:`labels_of`.
 
     Returns:
-        (H, W). Where all fits into one band they are those of ``interpolate`` itself; in bands
-        rounding may decide differently between equal logits.
+        (H, W), int64. If one band of ``BAND_BYTES`` holds all logits, they come from
+        ``interpolate`` itself; with more bands, rounding may decide differently between classes
+        whose logits are almost equal.
     """
     (_, h, _), (H, W) = logits.shape, size
     rows = max(BAND_BYTES // (len(logits) * W * logits.element_size()), 1)
@@ -98,6 +109,7 @@ def resized_labels(
         )
         return labels_of(resized[0], threshold)
     bands = []
+    # Source row of each row of the result, as interpolate defines it
     places = torch.arange(H, dtype=torch.float64, device=logits.device)
     if align_corners:
         places = places * ((h - 1) / max(H - 1, 1))

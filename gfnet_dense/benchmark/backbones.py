@@ -1,9 +1,10 @@
-"""The backbones of a benchmark over image sizes: our own, and those they are compared with."""
+"""Benchmark cases of backbones over image sizes: GFNet-H, other backbones, GFNet-H as published."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
+from typing import Any
 from unittest.mock import MagicMock
 
 import torch
@@ -19,8 +20,9 @@ from .measure import Settings, measure
 from .published import PublishedGFNet
 from .sweep import Case
 
-BN = dict(type="BN")  # mmsegmentation's configs have SyncBN, which is for several GPUs
-_MIT = dict(
+# mmsegmentation's configs have SyncBN, which synchronizes several GPUs: a benchmark has one device.
+BN = dict(type="BN")
+_MIT: dict[str, Any] = dict(
     type="mmseg.MixVisionTransformer",
     embed_dims=64,
     num_heads=[1, 2, 5, 8],
@@ -31,9 +33,10 @@ _MIT = dict(
     drop_path_rate=0.1,
 )
 
-# As in the configs of mmsegmentation, PVT-S in those of mmdetection: maps of strides 4 to 32.
-CONFIGS = {
-    # Filters are stored for the usual training crop; maps of other images resize them.
+# Settings are those of mmsegmentation's configs (PVT-S: mmdetection's). All return four maps of
+# strides 4, 8, 16 and 32.
+CONFIGS: dict[str, dict[str, Any]] = {
+    # Filters are stored for the usual training crop, and resized for images of another size.
     "GFNet-H-Ti": dict(type="gfnet_dense.GFNet", arch="h-tiny", img_size=512),
     "GFNet-H-S": dict(type="gfnet_dense.GFNet", arch="h-small", img_size=512),
     "GFNet-H-B": dict(type="gfnet_dense.GFNet", arch="h-base", img_size=512),
@@ -68,9 +71,9 @@ CONFIGS = {
 }
 NAMES = tuple(CONFIGS)
 
-# Of which weights gradients are compared
+# Parameters for which the gradients of both forms are compared
 GRADIENTS = ("blocks.0.0.filter.complex_weight", "blocks.3.2.mlp.fc1.weight")
-# What mmpretrain imports of it
+# Modules of torchvision that mmpretrain imports
 TORCHVISION = (
     "torchvision",
     "torchvision.ops",
@@ -85,13 +88,13 @@ def cases(names: Sequence[str] | None, sizes: Sequence[int], settings: Settings)
     """Return a case for each backbone and image size.
 
     Args:
-        names: Some of :data:`NAMES`. None: all; of those that need what is not installed it is
-            printed why they are left out.
+        names: Some of :data:`NAMES`. None: every backbone that can be built here. The others are
+            left out, and the reason is printed.
         sizes: Sides of the square images in pixels.
-        settings: See there.
+        settings: How each backbone is run.
 
     Raises:
-        InputError: For an unknown name, or one that needs what is not installed.
+        InputError: For an unknown name, or a named backbone whose library is not installed.
     """
     if unknown := [name for name in names or () if name not in CONFIGS]:
         raise InputError(f"the backbones here are {', '.join(NAMES)}, got {unknown[0]}")
@@ -112,22 +115,23 @@ def cases(names: Sequence[str] | None, sizes: Sequence[int], settings: Settings)
 
 
 def _why_not(name: str) -> str:
-    """Return why a backbone cannot be built, '' if it can."""
+    """Return the reason why a backbone cannot be built here, or an empty string if it can."""
     library = CONFIGS[name]["type"].partition(".")[0]
     try:
         _import_models(library)
-    except Exception as e:  # libraries raise what they like where others are missing or too old
+    except Exception as e:  # missing or outdated dependencies raise errors of any type
         text = " ".join(str(e).split())
         return f"{library} cannot be imported ({type(e).__name__}: {text})"
     return ""
 
 
 def _import_models(library: str) -> None:
+    """Register the models of a library; torchvision, if it is missing, is mocked for mmpretrain."""
     if library != "mmpretrain":
         import_module(f"{library}.models")
         return
-    # It needs torchvision for transforms of images alone, and PyPI's torchvision does not go with
-    # a PyTorch for CPUs: stand-ins will do.
+    # mmpretrain uses torchvision only to transform images, and PyPI's torchvision does not work
+    # with a CPU build of PyTorch. Backbones do not need torchvision, so mocks are enough.
     stand_ins = {}
     try:
         import_module("torchvision")
@@ -148,37 +152,46 @@ def build(name: str) -> nn.Module:
 
 
 def images(size: int, batch_size: int) -> Tensor:
-    """Return noise, (batch_size, 3, size, size), always the same."""
+    """Return the same noise in every call, float32 of shape (batch_size, 3, size, size)."""
     return torch.randn(batch_size, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def run(size: int, name: str, settings: dict) -> dict:
-    """Measure one backbone on images of one size.
+def run(size: int, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure one backbone on square images of one size.
+
+    Args:
+        size: Side of the images in pixels.
+        name: One of :data:`NAMES`.
+        settings: Fields of :class:`.measure.Settings`.
 
     Returns:
-        What :func:`.measure` returns; ``params``, their number; ``flops``, the multiply-adds of a
-        forward of one image, Fourier transforms included.
+        The record of :func:`.measure.measure`, and ``params``, the number of parameters, and
+        ``flops``, the multiply-adds of a forward of one image, Fourier transforms included.
     """
-    settings = Settings(**settings)
+    run_settings = Settings(**settings)
     model = build(name)
-    record = measure(model, (images(size, settings.batch_size),), settings)
+    record = measure(model, (images(size, run_settings.batch_size),), run_settings)
     return record | _cost(model, size)
 
 
-def _cost(model: nn.Module, size: int) -> dict:
-    """Count parameters and FLOPs; the weights of ``model`` are lost."""
-    # Some of OpenMMLab's backbones return nothing from eval(): in a container that is no matter.
+def _cost(model: nn.Module, size: int) -> dict[str, int]:
+    """Count parameters and FLOPs; ``model`` moves to the meta device, where it has no weights."""
+    # eval() of some OpenMMLab backbones returns None; eval() of a container returns the container.
     flops = count_flops(nn.Sequential(model.to("meta")), (size, size))
     return {"params": sum(p.numel() for p in model.parameters()), "flops": flops.total}
 
 
 def published_cases(sizes: Sequence[int], settings: Settings) -> list[Case]:
-    """Return cases of GFNet-H-Ti and of its published form, with the same weights.
+    """Return cases of GFNet-H-Ti and of its published form, both with the same weights.
 
-    Both store filters for the size that they run on, as the published form must.
+    Both store their filters for the size of the images, since the published form resizes none.
+
+    Args:
+        sizes: Sides of the square images in pixels.
+        settings: How both are run.
 
     Raises:
-        InputError: For a size that is no multiple of 32.
+        InputError: For a size that is not a positive multiple of 32.
     """
     for size in sizes:
         if size % 32 or size <= 0:
@@ -186,31 +199,35 @@ def published_cases(sizes: Sequence[int], settings: Settings) -> list[Case]:
                 f"the published form takes images whose sides are multiples of 32, got {size}"
             )
     return [
-        Case(series, size, run_either, dict(published=published, settings=asdict(settings)))
+        Case(series, size, run_comparison, dict(published=published, settings=asdict(settings)))
         for series, published in (("GFNet-H-Ti", False), ("published", True))
         for size in sizes
     ]
 
 
-def run_either(size: int, published: bool, settings: dict) -> dict:
-    """Measure GFNet-H-Ti or its published form on images of one size.
+def run_comparison(size: int, published: bool, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure GFNet-H-Ti or its published form on square images of one size.
+
+    Args:
+        size: Side of the images in pixels.
+        published: Measure the published form, and compare its outputs with those of GFNet-H-Ti.
+        settings: Fields of :class:`.measure.Settings`.
 
     Returns:
-        What :func:`run` returns. Where it is the published form, also ``difference``: the largest
-        relative difference between a map of both, ``|ours - published| / |published|``, in
-        float32; of a training step also ``gradient_difference``, the same of :data:`GRADIENTS`.
+        The record of :func:`run`, and for the published form the record of :func:`compare` as well.
     """
-    settings = Settings(**settings)
-    x = images(size, settings.batch_size)
-    model = _build_either(published, size)
-    record = measure(model, (x,), settings)
+    run_settings = Settings(**settings)
+    x = images(size, run_settings.batch_size)
+    model = _build_gfnet(published, size)
+    record = measure(model, (x,), run_settings)
     record |= _cost(model, size)
-    if published:  # the larger one: where it has run, the other does
-        record |= compare(size, settings)
+    if published:  # it needs more memory: if it has run, GFNet-H-Ti runs as well
+        record |= compare(size, run_settings)
     return record
 
 
-def _build_either(published: bool, size: int) -> nn.Module:
+def _build_gfnet(published: bool, size: int) -> nn.Module:
+    model: nn.Module
     if published:
         model = PublishedGFNet("h-tiny", img_size=size)
     else:
@@ -221,33 +238,44 @@ def _build_either(published: bool, size: int) -> nn.Module:
 
 @torch.no_grad()
 def fill(model: nn.Module) -> None:
-    """Give the weights of a GFNet-H values with which every layer matters, in place.
+    """Set the weights of a GFNet-H in place, so that each layer has a visible effect on the output.
 
-    They depend on names and shapes alone. Filters are those of real kernels: of others cuFFT makes
-    something undefined.
+    Values depend only on the names and shapes of the parameters, so that both forms get the same.
+    Filters are those of real kernels, since cuFFT's result is undefined for other filters.
     """
     generator = torch.Generator().manual_seed(0)
     for name, parameter in sorted(model.named_parameters()):
         std = 0.3 if name.endswith("gamma") else 0.05 if ".mlp.fc" in name else 0.1
         mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        # Not in place: that would depend on how a parameter lies in memory.
+        # parameter.normal_() would give values that depend on its memory layout.
         values = mean + std * torch.randn(parameter.shape, generator=generator)
         if name.endswith("complex_weight"):
             values = symmetrize_filter(values, (len(values), len(values)))
         parameter.copy_(values)
 
 
-def compare(size: int, settings: Settings) -> dict:
-    """Return how far GFNet-H-Ti is from its published form, see :func:`run_either`."""
+def compare(size: int, settings: Settings) -> dict[str, float]:
+    """Return relative differences between GFNet-H-Ti and its published form, in float32.
+
+    Args:
+        size: Side of the square images in pixels.
+        settings: ``device``, ``batch_size`` and ``train`` are used.
+
+    Returns:
+        ``difference``, the largest ``|ours - published| / |published|`` (Euclidean norms) over the
+        output maps; with ``settings.train`` also ``gradient_difference``, the largest over the
+        gradients of :data:`GRADIENTS`.
+    """
     x = images(size, settings.batch_size).to(settings.device)
     maps, gradients = [], []
-    for published in (False, True):  # one after the other, for large images
-        model = _build_either(published, size).to(settings.device).eval()
+    for published in (False, True):  # one model at a time, to save memory
+        model = _build_gfnet(published, size).to(settings.device).eval()
         with torch.inference_mode():
             maps.append([out.cpu() for out in model(x)])
         if settings.train:
             sum(out.square().mean() for out in model.train()(x)).backward()
-            gradients.append([model.get_parameter(name).grad.cpu() for name in GRADIENTS])
+            parameters = [model.get_parameter(name) for name in GRADIENTS]
+            gradients.append([p.grad.cpu() for p in parameters])  # type: ignore[union-attr]
         del model
     result = {"difference": _largest_difference(*maps)}
     if settings.train:

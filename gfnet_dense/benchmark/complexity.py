@@ -1,29 +1,34 @@
-"""Counting the floating-point operations of a model, Fourier transforms included."""
+"""Count the floating-point operations of a model, Fourier transforms included."""
 
 import copy
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement, InstanceData
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gfnet_dense.models.layers.global_filter import GlobalFilter
 from gfnet_dense.utils.types import Size
 
+Shape = Sequence[int]
+
 aten = torch.ops.aten
-NUM_MASKS = 100  # for which mask heads are counted: as many as COCO evaluates
+NUM_MASKS = 100  # boxes for which mask heads are counted: COCO evaluates as many in an image
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Multiply-adds of one forward.
+    """Number of multiply-adds in one forward.
 
     Attributes:
-        total: Everything.
-        filters: The part of the global filters, Fourier transforms and products.
+        total: All multiply-adds.
+        filters: Those of the global filters: Fourier transforms and complex products.
     """
 
     total: int
@@ -31,30 +36,30 @@ class Complexity:
 
 
 def count_flops(model: nn.Module, size: Size) -> Complexity:
-    """Count the multiply-adds of one forward in evaluation, as papers do under the name FLOPs.
+    """Count the multiply-adds of one forward in evaluation, which papers report as FLOPs.
 
-    Convolutions and matrix products count, norms, activations and interpolation do not. An FFT of
-    N complex points counts 5 N log2(N) real operations, one of N real points half of that (the
-    convention of https://www.fftw.org/speed/method.html), a complex product 6; two real operations
-    are one multiply-add. Two-stage detectors look at as many proposals as they may have, mask heads
-    at 100 boxes.
+    Convolutions and matrix products count; norms, activations and interpolation do not. An FFT of
+    N complex points counts 5 N log2(N) real operations, and an FFT of N real points half as many
+    (the convention of https://www.fftw.org/speed/method.html). A complex product counts 6. Two real
+    operations are one multiply-add. In a two-stage detector the box heads see the largest number of
+    proposals that the config allows, and the mask heads 100 boxes.
 
     Args:
         model: A segmentor of mmsegmentation, a detector of mmdetection, or any module that takes
-            images alone. It runs on its own device: one that was built under
-            ``torch.device("meta")`` computes nothing.
-        size: (H, W) of the one image.
+            images alone. It stays as it is; a copy runs on the model's device. On the meta device
+            nothing is computed.
+        size: (H, W) of the image, in pixels.
     """
     model = copy.deepcopy(model).eval()
     for module in model.modules():
         if isinstance(module, GlobalFilter):
-            module.CACHE_BYTES = math.inf  # large ones are kept, too
+            module.CACHE_BYTES = sys.maxsize  # keep resized filters of any size
         if hasattr(module, "roi_layers"):
-            # Its operator knows no meta device; interpolation counts nothing.
+            # RoIAlign does not support the meta device, and interpolation does not count.
             module.forward = partial(_empty_rois, module)
     image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
     with torch.no_grad():
-        # Filters are resized once for each size and kept: no part of every forward.
+        # The first forward resizes the filters and caches them: later forwards do not pay for that.
         _forward(model, image)
         with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
             _forward(model, image)
@@ -63,11 +68,12 @@ def count_flops(model: nn.Module, size: Size) -> Complexity:
     return Complexity(round(counter.get_total_flops() / 2), round(filters / 2))
 
 
-def _forward(model: nn.Module, image: torch.Tensor) -> None:
+def _forward(model: Any, image: Tensor) -> None:
+    """Run one forward of a segmentor, a detector or a plain module on an image."""
     shape = tuple(image.shape[2:])
     info = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape)
     if hasattr(model, "encode_decode"):
-        # Some heads of segmentors predict, but have no plain forward.
+        # Some segmentation heads implement predict, but not forward.
         model.encode_decode(image, [info])
     elif hasattr(model, "roi_head"):
         _forward_two_stages(model, image, BaseDataElement(metainfo=info))
@@ -77,49 +83,52 @@ def _forward(model: nn.Module, image: torch.Tensor) -> None:
         model(image)
 
 
-def _forward_two_stages(model: nn.Module, image: torch.Tensor, sample: BaseDataElement) -> None:
-    """Run a detector on as many proposals as there may be: untrained weights find others."""
+def _forward_two_stages(model: Any, image: Tensor, sample: BaseDataElement) -> None:
+    """Run a detector on the largest number of proposals: untrained weights may find fewer."""
     maps = model.extract_feat(image)
     model.rpn_head(maps)
     boxes = maps[0].new_zeros(model.test_cfg.rpn.max_per_img, 4)
     mask_heads = getattr(model.roi_head, "mask_head", None)
-    model.roi_head.mask_head = None  # with it, a cascade would draw masks for all proposals
+    model.roi_head.mask_head = None  # a cascade would predict masks for all proposals
     model.roi_head.forward(maps, [InstanceData(bboxes=boxes)], [sample])
     model.roi_head.mask_head = mask_heads
-    for head in mask_heads if isinstance(mask_heads, nn.ModuleList) else [mask_heads]:
+    heads: Any = mask_heads if isinstance(mask_heads, nn.ModuleList) else [mask_heads]
+    for head in heads:
         if head is not None:
             head(maps[0].new_zeros(NUM_MASKS, head.in_channels, *head.roi_feat_size))
 
 
-def _empty_rois(extractor: nn.Module, maps, rois, *_) -> torch.Tensor:
-    """Return what an extractor of mmdetection does, but for the values."""
+def _empty_rois(extractor: Any, maps: Sequence[Tensor], rois: Tensor, *_: object) -> Tensor:
+    """Return zeros in the shape of the features that an RoI extractor of mmdetection returns."""
     size = extractor.roi_layers[0].output_size
     return maps[0].new_zeros(len(rois), extractor.out_channels, *size)
 
 
-def _real_to_complex(x, dim, *args, out_shape) -> float:
+def _real_to_complex(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
     return 2.5 * math.prod(x) * _log2_points(x, dim)
 
 
-def _complex_to_real(x, dim, *args, out_shape) -> float:
+def _complex_to_real(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
     return 2.5 * math.prod(out_shape) * _log2_points(out_shape, dim)
 
 
-def _complex_to_complex(x, dim, *args, out_shape) -> float:
+def _complex_to_complex(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
     return 5 * math.prod(x) * _log2_points(x, dim)
 
 
-def _log2_points(shape, dim) -> float:
+def _log2_points(shape: Shape, dim: Shape) -> float:
     return math.log2(math.prod(shape[d] for d in dim))
 
 
-def _product(*args, out_val) -> int:
+def _product(*_: object, out_val: Tensor) -> int:
     return 6 * out_val.numel() if out_val.is_complex() else 0
 
 
-_product._get_raw = True  # FlopCounterMode hands over tensors, not shapes: real products are free
+# FlopCounterMode passes tensors instead of shapes: only the dtype tells complex products apart.
+_product._get_raw = True  # type: ignore[attr-defined]
 
-# Real operations of what FlopCounterMode takes for free: here, the global filter alone does them.
+# Real operations of the operators that FlopCounterMode does not count. In the models here only the
+# global filter uses complex numbers.
 _FORMULAS = {
     aten._fft_r2c: _real_to_complex,
     aten._fft_c2r: _complex_to_real,

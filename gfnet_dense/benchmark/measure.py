@@ -1,4 +1,4 @@
-"""Time and memory of one module."""
+"""Measure the time and memory of one module."""
 
 import ctypes
 import gc
@@ -6,34 +6,36 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gfnet_dense.utils.errors import InputError
 
-MAX_CALLS = 20
-ENOUGH = 1.0  # seconds of timed calls
-LONG = 10.0  # seconds of a call that is not repeated to measure memory
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
+MAX_CALLS = 20  # timed calls at most
+MIN_TIMED_SECONDS = 1.0  # calls are timed until they took this long together
+SLOW_CALL_SECONDS = 10.0  # memory is measured in a single call if that call takes this long
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
+# Linux: memory of this process, and the file that resets the peak of it (proc(5))
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a module is run.
+    """Settings of a measurement.
 
     Attributes:
-        device: PyTorch's name of it.
-        threads: On CPU; None leaves PyTorch's number.
-        amp: Autocast to bfloat16 on CPU, to float16 on a GPU.
-        compile: With torch.compile, which compiles in the warm-up call.
-        train: A training step, not a forward.
-        batch_size: For the caller, who makes the inputs.
+        device: ``cpu``, ``cuda`` or ``cuda:NUMBER``.
+        threads: CPU threads of PyTorch; None keeps PyTorch's default.
+        amp: Autocast to bfloat16 on a CPU, to float16 on a GPU.
+        compile: Use torch.compile, which compiles in the first call; that call is not timed.
+        train: Measure a training step instead of a forward.
+        batch_size: Images of one call; used by the functions that make the inputs.
     """
 
     device: str = "cpu"
@@ -45,7 +47,8 @@ class Settings:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise InputError for a device that is not there, or numbers below 1."""
+    """Raise InputError for an unknown or missing device and for threads or batch sizes below 1."""
+    device: torch.device | None
     try:
         device = torch.device(settings.device)
     except RuntimeError:
@@ -63,33 +66,33 @@ def check_settings(settings: Settings) -> None:
             raise InputError(f"{name} is 1 or more, got {value}")
 
 
-def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -> dict:
-    """Return time and memory of a forward in evaluation, or of a training step.
+def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -> dict[str, Any]:
+    """Return the time and memory of a forward in evaluation, or of a training step.
 
-    A training step is a forward, the mean of every output summed, a backward, and dropping the
-    gradients. Memory is measured in two calls, so that what the first keeps in caches counts, and
-    in one if it takes more than 10 seconds; time in the calls after them.
+    The loss of a training step is the sum of the means of all outputs. After the backward the
+    gradients are dropped. Memory is measured in the first two calls, so that caches that the first
+    one fills count as well; a first call of 10 seconds or more is the only one. The calls after
+    them are timed.
 
-    To be called once in a process: on a CPU memory is that of the process.
+    Call it once in a process: on a CPU, it measures the memory of the process.
 
     Args:
-        module: It stays on the device and in the mode.
-        inputs: What it takes, on the CPU; the first dimension is the batch.
-        settings: See there.
+        module: Afterwards it is on the device of ``settings``, in the mode of the measurement.
+        inputs: Arguments of the module, on the CPU; the first dimension is the batch.
+        settings: How the module is run.
 
     Returns:
-        ``latencies``, seconds of each timed call: up to 20 within about a second, at least one;
-        ``extra_memory``, bytes needed at the peak beyond what was there before the first call;
-        ``peak_memory``, bytes at the peak in all; ``batch_size``. Memory is the resident one of
-        the process, on a GPU what PyTorch allocated there.
+        ``latencies``, the seconds of each timed call (1 to 20 calls, about a second in total);
+        ``extra_memory``, the bytes at the peak beyond those in use before the first call;
+        ``peak_memory``, all bytes at the peak; ``batch_size``. On a CPU, memory is the resident
+        memory of the process; on a GPU, the memory that PyTorch allocated there.
     """
     device = torch.device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     module.to(device).train(settings.train)
     inputs = tuple(x.to(device) for x in inputs)
-    if settings.compile:
-        module = torch.compile(module)
+    run: Callable[..., Any] = torch.compile(module) if settings.compile else module
     dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
 
     def call() -> float:
@@ -100,9 +103,9 @@ def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -
                 stack.enter_context(torch.inference_mode())
             if settings.amp:
                 stack.enter_context(torch.autocast(device.type, dtype))
-            outputs = module(*inputs)
+            outputs = run(*inputs)
             if settings.train:
-                loss = sum(tensor.float().mean() for tensor in _tensors(outputs))
+                loss: Any = sum(tensor.float().mean() for tensor in _tensors(outputs))
         if settings.train:
             loss.backward()
             module.zero_grad(set_to_none=True)
@@ -110,11 +113,11 @@ def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -
         return time.perf_counter() - start
 
     memory = _CudaMemory(device) if device.type == "cuda" else _ResidentMemory()
-    if call() < LONG:
+    if call() < SLOW_CALL_SECONDS:
         call()
     extra, peak = memory.read()
-    latencies = []
-    while not latencies or (len(latencies) < MAX_CALLS and sum(latencies) < ENOUGH):
+    latencies = [call()]
+    while len(latencies) < MAX_CALLS and sum(latencies) < MIN_TIMED_SECONDS:
         latencies.append(call())
     return {
         "latencies": latencies,
@@ -125,13 +128,13 @@ def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work; return at once for a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _tensors(outputs) -> Iterator[Tensor]:
-    """Yield the tensors with gradient in nested dicts, lists and tuples."""
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    """Yield the tensors that require a gradient in nested dicts, lists and tuples."""
     if isinstance(outputs, Tensor):
         if outputs.requires_grad:
             yield outputs
@@ -143,48 +146,53 @@ def _tensors(outputs) -> Iterator[Tensor]:
 
 
 class _CudaMemory:
-    """Peak of what PyTorch has allocated on a GPU, from here on."""
+    """Peak of the memory that PyTorch allocates on a GPU from the creation of this object on."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         self.device, self.before = device, torch.cuda.memory_allocated(device)
 
     def read(self) -> tuple[int, int]:
+        """Return the bytes at the peak beyond those at the start, and all bytes at the peak."""
         peak = torch.cuda.max_memory_allocated(self.device)
         return peak - self.before, peak
 
 
 class _ResidentMemory:
-    """Peak of the resident memory of this process, from here on."""
+    """Peak of the resident memory of this process from the creation of this object on."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         gc.collect()
-        self.resets = CLEAR_REFS.exists()
+        self.can_reset = CLEAR_REFS.exists()
         library = ctypes.CDLL(None)
         self.glibc = library if hasattr(library, "malloc_trim") else None
-        if self.resets:
+        if self.can_reset:
             if self.glibc is not None:
-                # Its heap would serve the calls from what was freed before, or grow in gaps. Large
-                # blocks are to be mapped, and given back when freed.
+                # Calls that reuse memory from glibc's heap would not raise the peak. Give freed
+                # memory back, and let glibc map each large block, which is unmapped when freed.
                 self.glibc.malloc_trim(0)
                 self.glibc.mallopt(M_MMAP_THRESHOLD, 128 * 1024)
-            CLEAR_REFS.write_text("5")  # resets the peak: proc(5)
+            CLEAR_REFS.write_text("5")  # 5 resets the peak
         self.before, self.code_before, _ = self._now()
 
     def _now(self) -> tuple[int, int, int]:
-        """Return resident bytes, those of them that map files, and the peak."""
-        if self.resets:
+        """Return resident bytes, resident bytes of mapped files, and the peak of resident bytes."""
+        if self.can_reset:
             kib = dict(re.findall(r"^(\w+):\s+(\d+) kB", STATUS.read_text(), re.MULTILINE))
-            return tuple(1024 * int(kib.get(key, 0)) for key in ("VmRSS", "RssFile", "VmHWM"))
+            keys = ("VmRSS", "RssFile", "VmHWM")
+            resident, files, peak = (1024 * int(kib.get(key, 0)) for key in keys)
+            return resident, files, peak
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak *= 1 if sys.platform == "darwin" else 1024
+        peak *= 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
         return peak, 0, peak
 
     def read(self) -> tuple[int, int]:
+        """Return the bytes at the peak beyond those at the start, and all bytes at the peak."""
         _, code, peak = self._now()
         if self.glibc is not None:
-            # To where it adapts by itself when large blocks are freed: mapping is slow.
+            # Mapping is slow, and time is measured next. glibc itself moves to such thresholds when
+            # large blocks are freed, unless mallopt was called.
             self.glibc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
             self.glibc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
-        # The code of libraries becomes resident when it first runs: no memory of the module's.
+        # Code of libraries becomes resident when it first runs. It is no memory of the module.
         return max(0, peak - self.before - (code - self.code_before)), peak

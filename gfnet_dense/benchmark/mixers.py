@@ -1,9 +1,12 @@
-"""Four ways to mix the tokens of a map, as compared in table 1 of the GFNet paper
-(https://arxiv.org/abs/2107.00645), measured alone."""
+"""Benchmark cases of four token mixers without the model around them.
+
+The mixers are those of table 1 of the GFNet paper (https://arxiv.org/abs/2107.00645).
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import log2
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +18,14 @@ from .complexity import count_flops
 from .measure import Settings, measure
 from .sweep import Case
 
-DIM = 64
+DIM = 64  # channels of the map
 KERNEL_SIZE = 7  # as in ConvNeXt: the paper's table leaves k open
 
 
 class DepthwiseConv(nn.Conv2d):
-    """Depth-wise convolution, 7x7."""
+    """Depth-wise 7x7 convolution of a map of any size."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         super().__init__(DIM, DIM, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=DIM, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, DIM)
@@ -30,13 +33,13 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over all tokens, one head of 64 channels, as wide as ViT's.
+    """Self-attention over all N tokens, with one head of 64 channels as in ViT.
 
-    PyTorch's kernel keeps no N x N matrix, in a forward on a CPU either: extra memory grows with
-    N, time with N^2.
+    PyTorch's fused kernel stores no N x N matrix, neither on a GPU nor in a forward on a CPU: extra
+    memory grows with N, time with N^2.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.qkv = nn.Linear(DIM, 3 * DIM, bias=False)
         self.proj = nn.Linear(DIM, DIM, bias=False)
@@ -48,11 +51,11 @@ class SelfAttention(nn.Module):
 
 
 class SpatialMLP(nn.Module):
-    """A fully connected layer over all tokens, the same for every channel."""
+    """Fully connected layer over all tokens, with the same weights for every channel."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         super().__init__()
-        # No random numbers: N x N of them take minutes.
+        # Constant, since N x N random numbers take minutes.
         self.weight = nn.Parameter(torch.full((size**2, size**2), 1 / size**2))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, DIM)
@@ -60,21 +63,23 @@ class SpatialMLP(nn.Module):
 
 
 def global_filter(size: int) -> GlobalFilter:
-    """Return the global filter, stored at the size of the map."""
+    """Return a global filter that is stored for maps of this size, so that it is never resized."""
     return GlobalFilter(DIM, (size, size))
 
 
 @dataclass(frozen=True)
 class Mixer:
-    """A mixer of a map (B, H, W, DIM), and the theory of it for N = H W tokens.
+    """A mixer of square maps (B, H, W, DIM), and its theoretical cost for N = H W tokens.
 
     Attributes:
-        build: Returns it for the side of a square map.
-        params: Their number, from the side of the map. The paper's, but for the global filter:
-            its N D counts H x W / 2 complex numbers, where there are W // 2 + 1 columns.
-        flops: Multiply-adds of one image, from the side of the map. The paper's, but for the global
-            filter, for which the paper has the order alone; ours is as :func:`.count_flops` counts.
-        exponent: Of time in N; the global filter's log N counts as 0.
+        build: Function that returns the module for a side of the map.
+        params: Function that returns the number of parameters for a side of the map. Formulas are
+            the paper's, except for the global filter: the paper's N D parameters assume W / 2
+            columns of complex numbers, but a half spectrum has W // 2 + 1.
+        flops: Function that returns the multiply-adds of one image for a side of the map. Formulas
+            are the paper's, except for the global filter, where the paper states only the order:
+            there the formula follows :func:`.complexity.count_flops`.
+        exponent: p in time ~ N^p. The factor log N of the global filter is neglected.
     """
 
     build: Callable[[int], nn.Module]
@@ -102,7 +107,12 @@ EXPONENTS = {name: mixer.exponent for name, mixer in MIXERS.items()}
 
 
 def cases(sizes: list[int], settings: Settings) -> list[Case]:
-    """Return a case for each mixer and side of a square map with 64 channels."""
+    """Return a case for each mixer and map size.
+
+    Args:
+        sizes: Sides of the square maps in positions.
+        settings: How each mixer is run.
+    """
     return [
         Case(name, size, run, dict(name=name, settings=asdict(settings)))
         for name in MIXERS
@@ -110,35 +120,43 @@ def cases(sizes: list[int], settings: Settings) -> list[Case]:
     ]
 
 
-def run(size: int, name: str, settings: dict) -> dict:
-    """Measure one mixer on a map of one size.
+def run(size: int, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure one mixer on square maps of one size.
+
+    Args:
+        size: Side of the maps in positions.
+        name: One of :data:`MIXERS`.
+        settings: Fields of :class:`.measure.Settings`.
 
     Returns:
-        What :func:`.measure` returns, and ``params`` and ``flops``, as counted, beside
-        ``params_formula`` and ``flops_formula``.
+        The records of :func:`.measure.measure` and of :func:`count`.
     """
-    settings, mixer = Settings(**settings), MIXERS[name]
-    x = torch.randn(settings.batch_size, size, size, DIM)
-    return {**measure(mixer.build(size), (x,), settings), **count(name, size)}
+    run_settings, mixer = Settings(**settings), MIXERS[name]
+    x = torch.randn(run_settings.batch_size, size, size, DIM)
+    return {**measure(mixer.build(size), (x,), run_settings), **count(name, size)}
 
 
-def count(name: str, size: int) -> dict:
-    """Return parameters and multiply-adds of a mixer for one map, counted and by formula."""
+def count(name: str, size: int) -> dict[str, int]:
+    """Return the parameters and multiply-adds of a mixer for one square map.
+
+    Returns:
+        ``params`` and ``flops`` as counted, ``params_formula`` and ``flops_formula`` in theory.
+    """
     mixer = MIXERS[name]
     with torch.device("meta"):
         module = mixer.build(size)
     return {
         "params": sum(p.numel() for p in module.parameters()),
         "params_formula": mixer.params(size),
-        "flops": count_flops(_OfImage(module), (size, size)).total,
+        "flops": count_flops(_OnImage(module), (size, size)).total,
         "flops_formula": round(mixer.flops(size)),
     }
 
 
-class _OfImage(nn.Module):
-    """A mixer behind an image, which is what :func:`.count_flops` has."""
+class _OnImage(nn.Module):
+    """A mixer that takes an image as :func:`.count_flops` passes it, and uses its size alone."""
 
-    def __init__(self, mixer: nn.Module):
+    def __init__(self, mixer: nn.Module) -> None:
         super().__init__()
         self.mixer = mixer
 

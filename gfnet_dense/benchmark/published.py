@@ -1,10 +1,12 @@
-"""The published form of GFNet-H: what the project's own layer and block are compared with.
+"""GFNet-H in its published form, with which :class:`gfnet_dense.models.GFNet` is compared.
 
-Restated from the paper (https://arxiv.org/abs/2107.00645) and from what the release computes
+It is written from the paper (https://arxiv.org/abs/2107.00645) and computes the same as the release
 (https://github.com/raoyongming/GFNet): tokens between blocks, channels-last transforms with "ortho"
-scaling, autograd's gradients, dropout of rate 0. Names of modules and parameters are the release's,
-as those of :class:`gfnet_dense.models.GFNet` are: a state dict of one loads into the other.
+scaling, gradients by autograd, dropout of rate 0. Both models name modules and parameters like the
+release, so that a state dict of one loads into the other.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +22,12 @@ class PublishedGFNet(nn.Module):
 
     Args:
         arch: ``h-tiny``, ``h-small``, ``h-base``, or a dict with ``dims`` and ``depths``.
-        img_size: Side of the images, a multiple of 32.
+        img_size: Side of the images or (H, W), in pixels, multiples of 32.
     """
 
-    def __init__(self, arch: str | dict = "h-tiny", img_size: int = 224):
+    def __init__(self, arch: str | dict[str, Any] = "h-tiny", img_size: int | Size = 224) -> None:
         super().__init__()
-        settings = ARCHS[arch] if isinstance(arch, str) else arch
+        settings: dict[str, Any] = ARCHS[arch] if isinstance(arch, str) else arch
         dims, depths = settings["dims"], settings["depths"]
         grids = stage_grids(img_size, [4 * 2**i for i in range(len(dims))])
         self.patch_embed = nn.ModuleList(
@@ -42,13 +44,13 @@ class PublishedGFNet(nn.Module):
             self.add_module(f"norm{i}", nn.LayerNorm(dim, eps=1e-6))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the normalized maps (B, dim, H, W) of all stages."""
+        """Return the normalized maps (B, dim, H, W) of all stages, for images (B, 3, H, W)."""
         outs = []
         for i, (embed, blocks) in enumerate(zip(self.patch_embed, self.blocks, strict=True)):
             tokens, (H, W) = embed(x)
             if i == 0:
                 tokens = self.pos_drop(tokens + self.pos_embed)
-            for block in blocks:
+            for block in blocks.children():
                 tokens = block(tokens, (H, W))
             normed = getattr(self, f"norm{i}")(tokens)
             outs.append(_to_map(normed, (H, W)).contiguous())
@@ -61,17 +63,18 @@ def _to_map(tokens: Tensor, size: Size) -> Tensor:  # (B, N, dim) to (B, dim, H,
 
 
 class _PatchEmbed(nn.Module):
-    def __init__(self, in_dim: int, dim: int, patch_size: int):
+    def __init__(self, in_dim: int, dim: int, patch_size: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_dim, dim, kernel_size=patch_size, stride=patch_size)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Size]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Size]:  # to tokens (B, N, dim) and (H, W)
         x = self.proj(x)
-        return x.flatten(2).transpose(1, 2), x.shape[2:]
+        H, W = x.shape[2:]
+        return x.flatten(2).transpose(1, 2), (H, W)
 
 
 class _Block(nn.Module):
-    def __init__(self, dim: int, size: Size):
+    def __init__(self, dim: int, size: Size) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.filter = _GlobalFilter(dim, size)
@@ -86,7 +89,7 @@ class _Block(nn.Module):
 
 
 class _GlobalFilter(nn.Module):
-    def __init__(self, dim: int, size: Size):
+    def __init__(self, dim: int, size: Size) -> None:
         super().__init__()
         h, w = size
         self.complex_weight = nn.Parameter(torch.randn(h, w // 2 + 1, dim, 2) * 0.02)
@@ -101,7 +104,7 @@ class _GlobalFilter(nn.Module):
 
 
 class _Mlp(nn.Module):
-    def __init__(self, dim: int, hidden_dim: int):
+    def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()

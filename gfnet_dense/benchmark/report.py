@@ -1,10 +1,11 @@
-"""What a sweep has measured, for people: tables, CSV, plots, growth with resolution."""
+"""Report the results of a sweep: tables, CSV, plots, exponents of growth with resolution."""
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,8 +18,10 @@ from gfnet_dense.visualization.figures import save_figure
 from .mixers import EXPONENTS
 from .sweep import OK
 
-# Columns of the table: heading, and value of a row in the unit of the heading
-COLUMNS: dict[str, Callable[[dict], float | None]] = {
+Row = dict[str, Any]  # a row of summarize(): one series at one size
+
+# Columns of the table: the heading, and a function from a row to the value in the heading's unit
+COLUMNS: dict[str, Callable[[Row], float | None]] = {
     "ms": lambda row: _scaled(row, "latency", 1e3),
     "min": lambda row: _scaled(row, "latency_min", 1e3),
     "max": lambda row: _scaled(row, "latency_max", 1e3),
@@ -38,22 +41,24 @@ COLUMNS: dict[str, Callable[[dict], float | None]] = {
 # Okabe and Ito's colors, which color-blind people can tell apart
 OUR_COLORS = ("#D55E00", "#E69F00", "#CC79A7")
 COLORS = ("#0072B2", "#009E73", "#56B4E9", "#000000")
-OURS = ("GFNet", "global filter")
+OURS = ("GFNet", "global filter")  # beginnings of the names of our own series
 MARKERS = "osDv^<>ph*"
 
 
-def summarize(results: dict, reference: str | None = None) -> list[dict]:
-    """Return a row for each case, sorted by size and then by time.
+def summarize(results: Mapping[str, Any], reference: str | None = None) -> list[Row]:
+    """Return a row for each case, sorted by size and then by latency.
 
     Args:
-        results: Of :func:`.sweep.run_sweep`, whose records are those of :func:`.measure` and more.
-        reference: The series to which others are compared.
+        results: Results of :func:`.sweep.run_sweep`, with records of :func:`.measure.measure` that
+            may hold more.
+        reference: The series with which others are compared.
 
     Returns:
-        Rows with ``series``, ``size``, ``status`` and, where there are records, ``latency``, the
-        median over all rounds, ``latency_min`` and ``latency_max`` (seconds),
-        ``images_per_second``, ``ratio``, latency over the reference's at this size, the medians of
-        ``extra_memory`` and ``peak_memory`` (bytes), and what else the last record tells.
+        Rows with ``series``, ``size`` and ``status``. Rows of cases that have records also hold
+        ``latency`` (the median over all calls and rounds), ``latency_min`` and ``latency_max`` in
+        seconds; ``images_per_second``; ``ratio``, the latency divided by that of the reference at
+        the same size, if there is one; ``extra_memory`` and ``peak_memory``, medians over the
+        rounds in bytes; and all other values of the last record.
     """
     rows = []
     for entry in results["cases"]:
@@ -79,43 +84,51 @@ def summarize(results: dict, reference: str | None = None) -> list[dict]:
     return sorted(rows, key=lambda row: (row["size"], row.get("latency", math.inf)))
 
 
-def present(results: dict) -> tuple[list[dict], str, Figure]:
+def present(results: Mapping[str, Any]) -> tuple[list[Row], str, Figure]:
     """Return rows, tables (Markdown) and plot of a sweep of mixers, backbones or a whole model.
 
     Args:
-        results: Of :func:`.sweep.run_sweep`, with the subcommand as ``settings["command"]``.
+        results: Results of :func:`.sweep.run_sweep`; ``settings["command"]`` is the subcommand of
+            ``tools/benchmark.py`` that measured them.
     """
     is_mixers = results["settings"]["command"] == "mixers"
-    reference, what = ("global filter", "tokens") if is_mixers else ("GFNet-H-Ti", "pixels")
+    reference, unit = ("global filter", "tokens") if is_mixers else ("GFNet-H-Ti", "pixels")
+    # Exponents are fitted from this size on: below it, time depends on overheads more than on size.
     smallest, theory = (56, EXPONENTS) if is_mixers else (512, None)
     rows = summarize(results, reference)
     text = format_table(rows, reference)
     if ratios := format_ratios(rows, reference):
         text += f"\n\nTime over that of {reference}, by size:\n\n{ratios}"
     if growth := format_exponents(rows, smallest, math.inf, theory):
-        text += f"\n\nTime grows as a power of the number of {what}:\n\n{growth}"
-    return rows, text, draw_plot(rows, what)
+        text += f"\n\nTime grows as a power of the number of {unit}:\n\n{growth}"
+    return rows, text, draw_plot(rows, unit)
 
 
-def rank(rows: list[dict]) -> list[str]:
-    """Return the series from fast to slow, at the largest size that all of them have reached.
+def rank(rows: list[Row]) -> list[str]:
+    """Return the series from fast to slow at the largest size at which all of them were measured.
 
-    A series without any time is the last.
+    A series that was never measured comes last.
     """
-    latencies = {row["series"]: {} for row in rows}
+    latencies: dict[str, dict[float, float]] = {row["series"]: {} for row in rows}
     for row in rows:
         if "latency" in row:
             latencies[row["series"]][row["size"]] = row["latency"]
     measured = [set(by_size) for by_size in latencies.values() if by_size]
-    size = max(set.intersection(*measured), default=None) if measured else None
+    size = max(set.intersection(*measured), default=math.nan) if measured else math.nan
     return sorted(latencies, key=lambda series: latencies[series].get(size, math.inf))
 
 
-def fit_exponent(rows: list[dict], series: str, smallest: float, largest: float) -> float:
-    """Return p of latency ~ (size^2)^p by least squares, from ``smallest`` to ``largest``.
+def fit_exponent(rows: list[Row], series: str, smallest: float, largest: float) -> float:
+    """Return p of latency ~ (size^2)^p, fitted by least squares to the logarithms.
+
+    Args:
+        rows: Rows of :func:`summarize`.
+        series: The series for which p is fitted.
+        smallest: Sizes below are left out.
+        largest: Sizes above are left out.
 
     Returns:
-        nan with less than two sizes.
+        The exponent p, or nan with fewer than two sizes.
     """
     points = [
         (2 * math.log(row["size"]), math.log(row["latency"]))
@@ -124,11 +137,12 @@ def fit_exponent(rows: list[dict], series: str, smallest: float, largest: float)
     ]
     if len(points) < 2:
         return math.nan
-    return float(np.polyfit(*zip(*points, strict=True), deg=1)[0])
+    x, y = zip(*points, strict=True)
+    return float(np.polyfit(x, y, deg=1)[0])
 
 
-def format_table(rows: list[dict], reference: str | None = None) -> str:
-    """Return the rows of :func:`summarize` as a Markdown table that is aligned as text, too."""
+def format_table(rows: list[Row], reference: str | None = None) -> str:
+    """Return the rows of :func:`summarize` as a Markdown table, without columns that are empty."""
     columns = dict(COLUMNS)
     if len({row["series"] for row in rows}) > 1:
         columns[f"x {reference}"] = lambda row: row.get("ratio")
@@ -141,15 +155,16 @@ def format_table(rows: list[dict], reference: str | None = None) -> str:
     return tables.format_table(lines)
 
 
-def format_ratios(rows: list[dict], reference: str) -> str:
-    """Return a Markdown table of latencies over the reference's, a row for each series, fast first.
+def format_ratios(rows: list[Row], reference: str) -> str:
+    """Return a Markdown table of latencies divided by the reference's, with a row for each series.
 
     Args:
-        rows: Of :func:`summarize`, with the same reference.
-        reference: The series that is left out, as 1 everywhere.
+        rows: Rows of :func:`summarize`, with the same reference.
+        reference: The series that is left out, since its ratio is 1.
 
     Returns:
-        '' if nothing can be compared. Where a series has no time its status stands.
+        The table, series from fast to slow, with the status in place of a ratio that was not
+        measured; an empty string if nothing can be compared.
     """
     cells = {
         (row["series"], row["size"]): format_number(row.get("ratio")) or row["status"].split(":")[0]
@@ -165,15 +180,18 @@ def format_ratios(rows: list[dict], reference: str) -> str:
 
 
 def format_exponents(
-    rows: list[dict], smallest: float, largest: float, theory: dict[str, float] | None = None
+    rows: list[Row], smallest: float, largest: float, theory: Mapping[str, float] | None = None
 ) -> str:
-    """Return a Markdown table of fitted exponents, series from fast to slow, '' if there are none.
+    """Return a Markdown table of the exponents of :func:`fit_exponent`, series from fast to slow.
 
     Args:
-        rows: Of :func:`summarize`.
-        smallest: Size from which exponents are fitted.
-        largest: Size up to which they are.
-        theory: Exponents to expect, by series.
+        rows: Rows of :func:`summarize`.
+        smallest: Sizes below are left out.
+        largest: Sizes above are left out.
+        theory: Exponents that theory predicts, by series.
+
+    Returns:
+        The table; an empty string if no series has two sizes.
     """
     lines = [["", "sizes", "fitted exponent", "in theory"]]
     for series in rank(rows):
@@ -191,8 +209,8 @@ def format_exponents(
     return tables.format_table(lines if theory else [line[:-1] for line in lines])
 
 
-def write_csv(rows: list[dict], path: Path) -> None:
-    """Write the rows of :func:`summarize`, in seconds and bytes."""
+def write_csv(rows: list[Row], path: Path) -> None:
+    """Write the rows of :func:`summarize` as CSV, in seconds and bytes."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
@@ -200,15 +218,15 @@ def write_csv(rows: list[dict], path: Path) -> None:
         writer.writerows(rows)
 
 
-def draw_plot(rows: list[dict], what: str) -> Figure:
-    """Draw latency and extra memory over resolution, a line for each series, both axes log.
+def draw_plot(rows: list[Row], unit: str) -> Figure:
+    """Draw latency and extra memory over resolution on logarithmic axes, a line for each series.
 
-    Our own series are thick. A line that ended before the largest size has a cross at its end, and
-    the legend, beside the plots, says why.
+    Our own series have thick lines. A line that ends before the largest size ends with a cross, and
+    the legend states the reason.
 
     Args:
-        rows: Of :func:`summarize`.
-        what: What is counted on the x axis: pixels, tokens.
+        rows: Rows of :func:`summarize`.
+        unit: Unit of the x axis: ``pixels`` or ``tokens``.
     """
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     plots = {"latency": ("latency, ms", 1e3), "extra_memory": ("extra memory, MiB", 2**-20)}
@@ -229,7 +247,7 @@ def draw_plot(rows: list[dict], what: str) -> Figure:
                 name += f"\n({end['status'].split(':')[0]} at {end['size']:g})"
                 axis.plot(x[-1:], y[-1:], "X", color=style["color"], markersize=11)
             axis.plot(x, y, label=name, gid=series, **style)
-        axis.set(xlabel=f"{what} of a square", ylabel=label)
+        axis.set(xlabel=f"{unit} of a square", ylabel=label)
         if any(len(line.get_xdata()) for line in axis.lines):
             axis.set(xscale="log", yscale="log")
         axis.set_xticks([size**2 for size in sizes], [f"{size:g}²" for size in sizes])
@@ -242,11 +260,11 @@ def draw_plot(rows: list[dict], what: str) -> Figure:
     return figure
 
 
-def _styles(names: list[str]) -> dict[str, dict]:
-    """Return how the line of each series is drawn."""
+def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the arguments of ``Axes.plot`` for the line of each series."""
     ours = [name for name in names if name.startswith(OURS)]
     others = [name for name in names if name not in ours]
-    styles = {}
+    styles: dict[str, dict[str, Any]] = {}
     for group, colors, width in ((ours, OUR_COLORS, 3), (others, COLORS, 1.5)):
         for i, name in enumerate(group):
             styles[name] = dict(
@@ -261,10 +279,10 @@ def _styles(names: list[str]) -> dict[str, dict]:
 
 
 def write_plot(figure: Figure, path: Path) -> None:
-    """Save a figure as PNG and as SVG."""
+    """Save a figure beside ``path`` as PNG and as SVG."""
     for suffix in (".png", ".svg"):
         save_figure(figure, path.with_suffix(suffix), dpi=150)
 
 
-def _scaled(row: dict, key: str, factor: float) -> float | None:
+def _scaled(row: Row, key: str, factor: float) -> float | None:
     return row[key] * factor if key in row else None

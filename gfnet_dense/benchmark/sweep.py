@@ -1,4 +1,4 @@
-"""Running the cases of a benchmark, each in a process of its own, and keeping what they tell."""
+"""Run the cases of a benchmark, each in a process of its own, and keep the results in a file."""
 
 import json
 import math
@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -24,25 +26,26 @@ from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 
 OK, OUT_OF_MEMORY, TIME_LIMIT = "ok", "out of memory", "time limit"
+# Messages of a RuntimeError by which PyTorch and its libraries report that memory is full
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure.
+    """One measurement of a sweep.
 
     Attributes:
-        series: A line of the plot, rows of the table: ``GFNet-H-Ti``.
-        size: Its x value: side of an image or map in pixels, or a scale.
-        run: A function of a module, ``run(size, **options)``, that returns a record (JSON-able).
-            What its module imports is imported once, for all cases.
-        options: Keyword arguments (JSON-able).
+        series: The line of the plot to which the case belongs, such as ``GFNet-H-Ti``.
+        size: Position on the x axis: the side of an image or map, or a scale.
+        run: Function at the top of a module, called as ``run(size, **options)``, that returns a
+            record of JSON values. Its module is imported once for all cases.
+        options: Keyword arguments of ``run``, JSON values.
     """
 
     series: str
     size: int | float
-    run: Callable[..., dict]
-    options: dict
+    run: Callable[..., dict[str, Any]]
+    options: dict[str, Any]
 
 
 def run_sweep(
@@ -51,32 +54,33 @@ def run_sweep(
     rounds: int,
     time_limit: float,
     resume: bool = False,
-    settings: dict | None = None,
-) -> dict:
+    settings: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Run every case once in each round, small sizes first, and keep the results in a JSON file.
 
-    Every run is a process of its own. What it prints, and the traceback of a failure, are in a log
-    beside the JSON file. A case that runs out of memory or time, or fails, has that as its status;
-    it is not run again, and larger sizes of its series are skipped.
+    Every run has a process of its own. Its output and the traceback of a failure go to a log beside
+    the JSON file. A case that runs out of memory or time, or fails, gets this as its status. It is
+    not run again, and larger sizes of its series are skipped.
 
     Args:
-        cases: No two with the same series and size.
-        path: The JSON file, which is whole after every run.
-        rounds: How often each case runs.
+        cases: Cases that differ in series or size.
+        path: The JSON file, which is rewritten atomically after every run.
+        rounds: Number of runs of each case.
         time_limit: Seconds of one run, imports excluded.
-        resume: Go on with what the file holds. Cases and rounds may be added; what failed is tried
-            again.
-        settings: What the file shall tell about the command (JSON-able).
+        resume: Keep the results in the file and run only what is missing. Cases and rounds may be
+            added. Failed cases are tried again; cases that ran out of memory or time are not.
+        settings: Settings of the command, JSON values that are stored in the file.
 
     Returns:
-        What is in the file: ``machine``, ``date``, ``time_limit``, ``settings``, ``complete``, and
-        ``cases``, dicts with ``series``, ``size``, ``options``, ``status`` (``ok``, ``out of
-        memory``, ``time limit``, ``failed: ...``, ``skipped: ...``), ``records`` and ``seconds``,
-        one of each run that was ok.
+        The content of the file: ``machine``, ``date``, ``time_limit``, ``settings``, ``complete``
+        (whether all runs were made) and ``cases``: dicts with ``series``, ``size``, ``options``,
+        ``status`` (``ok``, ``out of memory``, ``time limit``, ``failed: ...``, ``skipped: ...``),
+        ``records`` and ``seconds``, the last two with an item for each run that was ok.
 
     Raises:
-        InputError: For rounds below 1, or a limit or size that is not above 0; if the file is of
-            another benchmark, machine or time limit, or if it is half done and would be lost.
+        InputError: For rounds below 1, a time limit or size that is not above 0, a file that holds
+            something else, a file of an interrupted sweep without ``resume``, and with ``resume`` a
+            file that was measured on another machine, with another time limit or other options.
     """
     if rounds < 1:
         raise InputError(f"rounds is 1 or more, got {rounds}")
@@ -84,7 +88,7 @@ def run_sweep(
         raise InputError(f"the time limit is a number of seconds above 0, got {time_limit:g}")
     if smallest := [case.size for case in cases if not case.size > 0]:
         raise InputError(f"a size is above 0, got {smallest[0]:g}")
-    results = {
+    results: dict[str, Any] = {
         "machine": describe_machine(),
         "date": datetime.now().isoformat(timespec="seconds"),
         "time_limit": time_limit,
@@ -111,7 +115,7 @@ def run_sweep(
             print(f"round {round_ + 1}/{rounds}, {i + 1}/{len(cases)}: ", end="")
             print(f"{case.series} at {case.size}: ", end="", flush=True)
             start = time.perf_counter()
-            status, record = _skipped(entry, results["cases"]), None
+            status, record = _skip_status(entry, results["cases"]), None
             if status == OK:
                 status, record = run_apart(context, case, log, time_limit)
             seconds = time.perf_counter() - start
@@ -127,18 +131,23 @@ def run_sweep(
     return results
 
 
-def _new_entry(case: Case) -> dict:
+def _new_entry(case: Case) -> dict[str, Any]:
+    """Return the entry of a case in the file before its first run."""
     entry = {"series": case.series, "size": case.size, "options": _as_json(case.options)}
     return {**entry, "status": OK, "records": [], "seconds": []}
 
 
-def _as_json(value: dict) -> dict:
-    """Return ``value`` as it would be read back: lists for tuples."""
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Return ``value`` as it is read back from JSON; raise TypeError if JSON cannot hold it."""
     return json.loads(json.dumps(value))
 
 
-def _take_over(results: dict, path: Path, resume: bool) -> None:
-    """Put the cases that a file holds into ``results``, in place, if they belong there."""
+def _take_over(results: dict[str, Any], path: Path, resume: bool) -> None:
+    """Check an existing file and, with ``resume``, put its cases into ``results``, in place.
+
+    Raises:
+        InputError: See :func:`run_sweep`.
+    """
     try:
         old = json.loads(path.read_text())
         kept = {(entry["series"], entry["size"]): entry for entry in old["cases"]}
@@ -167,15 +176,15 @@ def _take_over(results: dict, path: Path, resume: bool) -> None:
                 f"{path} was measured with {name} {was}, not {now}: take the same to go on, or "
                 "another folder"
             )
-    results["cases"] += kept.values()  # of a command with more cases
+    results["cases"] += kept.values()  # cases that only the earlier command had
     results["date"] = date
     for entry in results["cases"]:
         if "failed" in entry["status"]:
             entry["status"] = OK
 
 
-def _skipped(entry: dict, entries: list[dict]) -> str:
-    """Return why a case is not run, ``ok`` if it is."""
+def _skip_status(entry: dict[str, Any], entries: list[dict[str, Any]]) -> str:
+    """Return ``skipped: ...`` if a smaller size of the series did not succeed, else ``ok``."""
     for other in sorted(entries, key=lambda other: other["size"]):
         smaller = other["series"] == entry["series"] and other["size"] < entry["size"]
         if smaller and other["status"] != OK:
@@ -183,12 +192,17 @@ def _skipped(entry: dict, entries: list[dict]) -> str:
     return OK
 
 
-def seconds_left(results: dict, rounds: int) -> float:
-    """Return how long the runs to come may take.
+def seconds_left(results: dict[str, Any], rounds: int) -> float:
+    """Return an estimate of the seconds that the remaining runs take.
 
-    A case takes as long as it did. Before it ran, the time of the smaller ones of its series goes
-    on to grow as it last did, but at least linearly with the size; without any, it takes as long
-    as the cases of other series.
+    A case that has run is expected to take its mean time again. A case that has not is extrapolated
+    from the two largest sizes of its series by a power law, with an exponent of at least 1 in the
+    size. In a series that has not run at all, a case is expected to take the mean time of all cases
+    that have.
+
+    Args:
+        results: The content of the file, see :func:`run_sweep`.
+        rounds: Number of runs of each case.
     """
     ok = [entry for entry in results["cases"] if entry["status"] == OK]
     known = {
@@ -212,8 +226,10 @@ def seconds_left(results: dict, rounds: int) -> float:
     return left
 
 
-def run_apart(context, case: Case, log: Path, time_limit: float) -> tuple[str, dict | None]:
-    """Run a case in a new process; return its status and, if that is ``ok``, its record."""
+def run_apart(
+    context: ForkServerContext, case: Case, log: Path, time_limit: float
+) -> tuple[str, dict[str, Any] | None]:
+    """Run a case in a new process; return its status and, if the status is ``ok``, its record."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
         target=_work, args=(sender, str(log), case.run, case.size, case.options)
@@ -222,15 +238,15 @@ def run_apart(context, case: Case, log: Path, time_limit: float) -> tuple[str, d
     sender.close()
     try:
         try:
-            receiver.recv()  # it has imported what it needs, the time starts
+            receiver.recv()  # the process has finished its imports: the time starts
             if not wait([receiver, process.sentinel], time_limit):
                 return TIME_LIMIT, None
             answer = receiver.recv()
-            process.join(10)  # to clean up
+            process.join(10)  # seconds for the process to clean up
             return answer
         except EOFError:
             process.join()
-            if process.exitcode == -9:  # SIGKILL: by the kernel, when memory was full
+            if process.exitcode == -9:  # SIGKILL, sent by the kernel when memory is full
                 return OUT_OF_MEMORY, None
             return f"failed: the process ended with code {process.exitcode}", None
     finally:
@@ -238,11 +254,19 @@ def run_apart(context, case: Case, log: Path, time_limit: float) -> tuple[str, d
         process.join()
 
 
-def _work(sender: Connection, log: str, run: Callable[..., dict], size, options: dict) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, too, which kills this
+def _work(
+    sender: Connection,
+    log: str,
+    run: Callable[..., dict[str, Any]],
+    size: float,
+    options: dict[str, Any],
+) -> None:
+    """Run a case in this process, and send first "started", then the status and the record."""
+    # Ctrl-C reaches the sweep as well, which then kills this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        # When memory is full the kernel ends this process, not another one.
+        # Make this process the first one that the kernel kills when memory is full.
         Path("/proc/self/oom_score_adj").write_text("1000")
     except OSError:
         pass  # not Linux
@@ -250,6 +274,7 @@ def _work(sender: Connection, log: str, run: Callable[..., dict], size, options:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sender.send("started")
+    answer: tuple[str, dict[str, Any] | None]
     try:
         answer = OK, _as_json(run(size, **options))
     except Exception as e:
@@ -261,12 +286,15 @@ def _work(sender: Connection, log: str, run: Callable[..., dict], size, options:
 
 
 def _end_with_parent() -> None:
-    """End this process when the sweep is killed, which leaves it no time to do so."""
-    wait([multiprocessing.parent_process().sentinel])
+    """End this process when the sweep ends: a sweep that is killed cannot end its processes."""
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None  # a case runs in a child process
+    wait([sweep.sentinel])
     os._exit(1)
 
 
 def _status_of(error: Exception) -> str:
+    """Return ``out of memory``, or ``failed: ...`` with the error on one line."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and NO_MEMORY.search(text)
@@ -275,8 +303,8 @@ def _status_of(error: Exception) -> str:
     return f"failed: {type(error).__name__}: {text}"
 
 
-def describe_machine() -> dict:
-    """Return what times depend on: processor, cores, threads, memory, GPU, versions."""
+def describe_machine() -> dict[str, Any]:
+    """Return the properties of the machine on which times depend, with memory in bytes."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return {
@@ -298,7 +326,7 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def _write(results: dict, path: Path) -> None:
-    """Write a JSON file, whole or not at all."""
+def _write(results: dict[str, Any], path: Path) -> None:
+    """Write a JSON file atomically."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(results, indent=1))

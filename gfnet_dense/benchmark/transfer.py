@@ -1,12 +1,13 @@
-"""What becomes of a trained segmentor's metric on images larger than its training crop.
+"""Evaluate a trained segmentor on images that are larger than its training crop.
 
-Either windows of the crop slide over the image, so that every filter meets maps of the size that it
-was trained on, or the filters are resized to the whole image, in some mode and with some border.
+A test setting is either sliding windows of the crop size, so that filters see maps of the size on
+which they were trained, or whole images, with a mode of resizing filters to them and a border.
 """
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from mmengine.config import Config
@@ -24,9 +25,10 @@ from gfnet_dense.utils.third_party import quiet_third_party
 
 from .sweep import Case
 
-SLIDE = "slide"
-AS_TRAINED = " (as trained)"
-MAIN_METRICS = ("mIoU", "mDice", "mFscore")  # of mmsegmentation's evaluator; the first there is
+SLIDE = "slide"  # name of the setting with sliding windows
+AS_TRAINED = " (as trained)"  # ends the name of the setting with the config's own mode and border
+# Metrics of mmsegmentation's evaluator; the first that was evaluated is reported
+MAIN_METRICS = ("mIoU", "mDice", "mFscore")
 
 
 def cases(
@@ -36,46 +38,52 @@ def cases(
     modes: Sequence[str] = FILTER_RESIZE_MODES,
     borders: Sequence[str] | None = None,
     demo: bool = False,
-    cfg_options: dict | None = None,
+    cfg_options: dict[str, Any] | None = None,
 ) -> list[Case]:
-    """Return an evaluation for every way to test, sliding windows first, and every scale.
+    """Return a case for every test setting, sliding windows first, and every scale.
 
     Args:
-        config: File of a segmentor's config; ``crop_size`` and ``stride`` of its
-            ``model.test_cfg`` are those of the sliding windows.
-        checkpoint: What :func:`run` evaluates.
-        scales: Factors of the config's own test size.
-        modes: Ways to resize filters to the whole image, see :func:`..models.resample`.
-        borders: What filters see beyond the image, the config's own border if None. Those other
-            than circular go with trigonometric resizing alone: other pairs are left out.
-        demo: Evaluate the config's demo, on drawn scenes.
+        config: Path of a segmentor's config. Its ``model.test_cfg`` has the ``crop_size`` and the
+            ``stride`` of the sliding windows.
+        checkpoint: Checkpoint of the whole segmentor.
+        scales: Factors by which the config's test size is multiplied.
+        modes: Modes in which filters are resized to the whole image, see
+            :func:`gfnet_dense.models.utils.filter_resize.resize_filter`.
+        borders: Borders of the filters, see
+            :class:`gfnet_dense.models.layers.global_filter.GlobalFilter`. None: the config's
+            border. Modes that a border does not allow are left out, see :func:`filter_settings`.
+        demo: Evaluate the config's demo, on synthetic scenes.
         cfg_options: Overrides of the config, by dotted key.
 
     Raises:
-        InputError: If config, checkpoint and data cannot be tested in these ways.
+        InputError: If config, checkpoint or data are unusable, or for a bad scale, mode or border.
     """
     cfg = _test_config(config, checkpoint, demo, cfg_options, work_dir=None)
     for scale in scales:
         if not 0 < scale < float("inf"):
             raise InputError(f"a scale is a factor of the test size, above 0, got {scale:g}")
-    scale_test_images(cfg, 1)  # to say it now if it cannot be done
+    scale_test_images(cfg, 1)  # raises its error now instead of in every run
     backbone = cfg.model.backbone
     own_border = backbone.get("border", "circular")
     trained = backbone.get("filter_resize", "trigonometric"), own_border
     options = dict(config=config, checkpoint=checkpoint, demo=demo, cfg_options=cfg_options)
-    ways = {SLIDE: dict(options, test_mode="slide", backbone={})}
+    settings = {SLIDE: dict(options, test_mode="slide", backbone={})}
     for mode, border in filter_settings(modes, borders or [own_border]):
         name = f"whole, {mode}, {border}" + AS_TRAINED * ((mode, border) == trained)
-        ways[name] = dict(
+        settings[name] = dict(
             options, test_mode="whole", backbone=dict(filter_resize=mode, border=border)
         )
     return [
-        Case(name, scale, run, way) for name, way in ways.items() for scale in dict.fromkeys(scales)
+        Case(name, scale, run, setting)
+        for name, setting in settings.items()
+        for scale in dict.fromkeys(scales)
     ]
 
 
 def filter_settings(modes: Sequence[str], borders: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of mode and border that a filter can have.
+    """Return the pairs of resizing mode and border that a filter can have.
+
+    Borders other than circular exist with trigonometric resizing only.
 
     Raises:
         InputError: For an unknown mode or border, or if no pair is left.
@@ -103,22 +111,27 @@ def run(
     config: str,
     checkpoint: str,
     demo: bool,
-    cfg_options: dict | None,
+    cfg_options: dict[str, Any] | None,
     test_mode: str,
-    backbone: dict,
-) -> dict:
-    """Evaluate a checkpoint in one way and at one scale; nothing is left on disk.
+    backbone: dict[str, Any],
+) -> dict[str, Any]:
+    """Evaluate a checkpoint in one test setting at one scale; nothing is left on disk.
 
     Args:
-        size: Factor of the config's own test size.
-        config: See :func:`cases`, as are ``demo`` and ``cfg_options``.
-        checkpoint: A checkpoint of the whole segmentor.
+        size: Factor by which the config's test size is multiplied.
+        config: See :func:`cases`.
+        checkpoint: Checkpoint of the whole segmentor.
+        demo: See :func:`cases`.
+        cfg_options: See :func:`cases`.
         test_mode: ``slide`` or ``whole``, mmsegmentation's ``model.test_cfg.mode``.
-        backbone: Settings of the backbone that are changed.
+        backbone: Settings of the backbone that replace those of the config.
 
     Returns:
-        All metrics of the config's evaluator (percent), ``metric``, the name of the main one, and
-        ``seconds``, the time of the whole evaluation.
+        All metrics of the config's evaluator in percent; ``metric``, the name of the main metric;
+        ``seconds``, the time of the evaluation.
+
+    Raises:
+        InputError: If the evaluator compares no label maps, so that there is no metric.
     """
     quiet_third_party()
     with tempfile.TemporaryDirectory() as work_dir:
@@ -127,7 +140,7 @@ def run(
         cfg.model.test_cfg.mode = test_mode
         cfg.model.backbone.update(backbone)
         cfg.log_level, cfg.visualizer = "ERROR", dict(type="Visualizer", vis_backends=[])
-        # Its processes end with the test: later they would outlive this process for seconds.
+        # Persistent workers would outlive this process for seconds.
         cfg.test_dataloader.persistent_workers = False
         runner = build_runner(cfg)
         start = time.perf_counter()
@@ -140,9 +153,13 @@ def run(
 
 
 def _test_config(
-    config: str, checkpoint: str, demo: bool, cfg_options: dict | None, work_dir: str | None
+    config: str,
+    checkpoint: str,
+    demo: bool,
+    cfg_options: dict[str, Any] | None,
+    work_dir: str | None,
 ) -> Config:
-    """Return the config of an evaluation, whose checkpoint and data are there."""
+    """Return the config of an evaluation; raise InputError if checkpoint or data are unusable."""
     cfg = read_config(config)
     if demo:
         shrink(cfg)
@@ -163,10 +180,10 @@ def _test_config(
 
 
 def scale_test_images(cfg: Config, factor: float) -> None:
-    """Multiply the size to which test images are resized, in place.
+    """Multiply the size to which the test pipelines resize images by a factor, in place.
 
     Raises:
-        InputError: If the test pipeline has no ``Resize`` to a ``scale``.
+        InputError: If a test pipeline has no transform with a ``scale``.
     """
     for dataset in find_datasets(cfg.test_dataloader.dataset):
         resizes = [transform for transform in dataset.pipeline if transform.get("scale")]
@@ -179,13 +196,13 @@ def scale_test_images(cfg: Config, factor: float) -> None:
             transform.scale = scale_size(transform.scale, factor)
 
 
-def read_metrics(results: dict) -> dict[str, dict[float, float | str]]:
-    """Return the main metric, or why there is none, by way and scale.
+def read_metrics(results: Mapping[str, Any]) -> dict[str, dict[float, float | str]]:
+    """Return the main metric in percent, or the status if there is none, by test setting and scale.
 
     Args:
-        results: Of :func:`.sweep.run_sweep`, for :func:`cases`.
+        results: Results of :func:`.sweep.run_sweep` for the cases of :func:`cases`.
     """
-    table = {}
+    table: dict[str, dict[float, float | str]] = {}
     for entry in results["cases"]:
         row = table.setdefault(entry["series"], {})
         record = entry["records"][0] if entry["records"] else None
@@ -193,16 +210,22 @@ def read_metrics(results: dict) -> dict[str, dict[float, float | str]]:
     return table
 
 
-def format_table(results: dict) -> str:
-    """Return a Markdown table: ways, metric at each scale, in brackets the difference to sliding
-    windows."""
+def format_table(results: Mapping[str, Any]) -> str:
+    """Return a Markdown table of the main metric, with a row for each test setting.
+
+    Its columns are the scales. Brackets hold the difference to sliding windows at the same scale.
+
+    Args:
+        results: See :func:`read_metrics`.
+    """
     table = read_metrics(results)
-    # A sweep that was gone on with may hold scales that not every way has.
+    # A resumed sweep may hold scales that only some settings have.
     scales = sorted({scale for row in table.values() for scale in row})
     rows = [[_metric_name(results), *(f"x {scale:g}" for scale in scales)]]
-    for way, row in table.items():
-        reference = {} if way == SLIDE else table.get(SLIDE, {})
-        rows.append([way, *(_cell(row.get(scale, ""), reference.get(scale)) for scale in scales)])
+    for setting, row in table.items():
+        reference = {} if setting == SLIDE else table.get(SLIDE, {})
+        cells = [_cell(row.get(scale, ""), reference.get(scale)) for scale in scales]
+        rows.append([setting, *cells])
     return tables.format_table(rows)
 
 
@@ -214,19 +237,24 @@ def _cell(value: float | str, reference: float | str | None) -> str:
     return f"{value:.2f}"
 
 
-def _metric_name(results: dict) -> str:
+def _metric_name(results: Mapping[str, Any]) -> str:
     names = (entry["records"][0]["metric"] for entry in results["cases"] if entry["records"])
     return next(names, "metric")
 
 
-def draw_plot(results: dict) -> Figure:
-    """Draw the metric over the scale, a line for each way."""
+def draw_plot(results: Mapping[str, Any]) -> Figure:
+    """Draw the main metric over the scale, with a line for each test setting.
+
+    Args:
+        results: See :func:`read_metrics`.
+    """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis = figure.subplots()
-    for way, row in read_metrics(results).items():
-        points = sorted(point for point in row.items() if not isinstance(point[1], str))
-        style = dict(color="black", linestyle="--") if way == SLIDE else {}
-        axis.plot([x for x, _ in points], [y for _, y in points], marker="o", label=way, **style)
+    for setting, row in read_metrics(results).items():
+        points = sorted((x, y) for x, y in row.items() if not isinstance(y, str))
+        style: dict[str, Any] = dict(color="black", linestyle="--") if setting == SLIDE else {}
+        x, y = [x for x, _ in points], [y for _, y in points]
+        axis.plot(x, y, marker="o", label=setting, **style)
     axis.set(
         xlabel="test size, relative to the config's", ylabel=f"{_metric_name(results)}, percent"
     )

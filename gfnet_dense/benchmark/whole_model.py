@@ -1,11 +1,12 @@
-"""Time and memory of a whole segmentor or detector, and where the time goes."""
+"""Measure time and memory of a whole segmentor or detector, and the time of each of its parts."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -30,11 +31,11 @@ def cases(config: str, sizes: Sequence[int], settings: Settings, demo: bool) -> 
     Args:
         config: Path of a config of mmsegmentation or mmdetection.
         sizes: Sides of the square images in pixels.
-        settings: Without ``train``, which would need labels.
-        demo: Take the config as ``--demo`` shrinks it.
+        settings: How the model is run; not with ``train``, which would need labels.
+        demo: Measure the config's demo, a shrunken model.
 
     Raises:
-        InputError: If the config cannot be read or shrunken, or training is asked for.
+        InputError: If the config cannot be read or shrunken, or for ``settings.train``.
     """
     if settings.train:
         raise InputError("a whole model is measured in inference alone: leave out --train")
@@ -51,66 +52,79 @@ def _read(config: str, demo: bool) -> Config:
 
 
 def build_model(cfg: Config, device: str) -> nn.Module:
-    """Return the untrained model of a config; on the meta device it has shapes alone."""
+    """Return the untrained model of a config, built on a device of PyTorch such as ``meta``."""
     init_default_scope(cfg.default_scope)
     with torch.device(device):
-        return MODELS.build(deepcopy(cfg.model))  # mmdet's detectors change theirs
+        return MODELS.build(deepcopy(cfg.model))  # mmdet's detectors modify their config
 
 
-def run(size: int, config: str, settings: dict, demo: bool) -> dict:
-    """Measure the inference of an untrained model on whole images, its post-processing included.
+def run(size: int, config: str, settings: dict[str, Any], demo: bool) -> dict[str, Any]:
+    """Measure the inference of an untrained model on whole images, post-processing included.
 
-    How many boxes an untrained detector finds is chance, and so is what their masks cost.
+    The number of boxes that an untrained detector finds is arbitrary, and so is the cost of their
+    masks.
+
+    Args:
+        size: Side of the square images in pixels.
+        config: See :func:`cases`.
+        settings: Fields of :class:`.measure.Settings`.
+        demo: See :func:`cases`.
 
     Returns:
-        What :func:`.measure` returns; ``params``, their number; ``shares``, the fraction of the
-        time in each of :data:`PARTS`, the heads being all that is neither backbone nor neck.
+        The record of :func:`.measure.measure`; ``params``, the number of parameters; ``shares``,
+        see :meth:`Inference.shares`.
     """
-    settings = Settings(**settings)
+    run_settings = Settings(**settings)
     model = build_model(_read(config, demo), "cpu")
     inference = Inference(model)
-    record = measure(inference, (images(size, settings.batch_size),), settings)
+    record = measure(inference, (images(size, run_settings.batch_size),), run_settings)
     params = sum(p.numel() for p in model.parameters())
     return record | {"params": params, "shares": inference.shares()}
 
 
 class Inference(nn.Module):
-    """A segmentor or detector that predicts from images alone, and clocks its parts.
+    """A segmentor or detector that predicts from images alone and measures the time of its parts.
+
+    Each child module other than ``backbone`` and ``neck`` counts as a head.
 
     Attributes:
-        calls: Of each call the seconds in backbone, neck and heads, and ``all``.
+        calls: The seconds of each call: ``backbone``, ``neck``, ``heads``, and ``all`` in total.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if "mode" in (model.test_cfg or ()):  # a segmentor's
-            model.test_cfg.mode = "whole"
-        self.model, self.calls, self._within = model, [], False
+        test_cfg: Any = model.test_cfg
+        if "mode" in (test_cfg or ()):  # segmentors have a mode, detectors do not
+            test_cfg.mode = "whole"
+        self.model = model
+        self.calls: list[dict[str, float]] = []
+        self._within = False  # whether a part is running
         for name, child in model.named_children():
             part = name if name in PARTS else "heads"
-            # Most heads are entered by predict, which calls forward; the other modules by forward.
+            # Models call predict of most heads, which calls forward; of other modules, forward.
             for method in ("forward", "predict"):
                 if hasattr(child, method):
                     setattr(child, method, self._clocked(getattr(child, method), part))
 
     @torch.compiler.disable(recursive=False)
-    def forward(self, x: Tensor) -> list:
+    def forward(self, x: Tensor) -> list[BaseDataElement]:
+        """Return the predictions for images (B, 3, H, W)."""
         shape = tuple(x.shape[2:])
         info = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape)
         sample = BaseDataElement(metainfo=dict(info, scale_factor=(1.0, 1.0)))
         samples = [sample.clone() for _ in x]
         self._device = x.device
-        self.calls.append(Counter())
+        self.calls.append(defaultdict(float))
         start = self._now()
         results = self.model(x, samples, mode="predict")
         self.calls[-1]["all"] = self._now() - start
         return results
 
-    def _clocked(self, function: Callable, part: str) -> Callable:
-        """Return ``function`` with its time going to ``part``, if no other part has called it."""
+    def _clocked(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        """Return ``function`` with its time added to ``part``, unless a part that runs calls it."""
 
         @torch.compiler.disable(recursive=False)
-        def clocked(*args, **kwargs):
+        def clocked(*args: Any, **kwargs: Any) -> Any:
             if self._within:
                 return function(*args, **kwargs)
             self._within, start = True, self._now()
@@ -127,7 +141,8 @@ class Inference(nn.Module):
         return time.perf_counter()
 
     def shares(self) -> dict[str, float]:
-        """Return the fraction of the time in each of :data:`PARTS`, without the first call's."""
-        spent = sum(self.calls[1:], Counter())
+        """Return the fraction of the time in each of :data:`PARTS`, the first call left out."""
+        parts = ("all", "backbone", "neck", "heads")
+        spent = {part: sum(call[part] for call in self.calls[1:]) for part in parts}
         spent["other"] = spent["all"] - spent["backbone"] - spent["neck"] - spent["heads"]
         return {part: spent[part] / spent["all"] for part in PARTS}

@@ -1,4 +1,4 @@
-"""Checkpoint files: downloading, reading as data, loading with a report, converting, publishing."""
+"""Checkpoint files: downloading, safe reading, loading with a report, converting, publishing."""
 
 from .loading import PretrainedBackbone, load_pretrained
 

@@ -1,4 +1,4 @@
-"""Converting the weights of a backbone between the official form and ours."""
+"""Converting the weights of a backbone between the official format and ours."""
 
 import re
 from pathlib import Path
@@ -23,22 +23,24 @@ from .publish import check_suffix, save
 def convert(
     source: Path, target: Path, to: str, img_size: int | Size | None, filter_resize: str
 ) -> Path:
-    """Write the backbone of a file in the official form or in ours, for another image size.
+    """Write the backbone of a checkpoint in the official format or in ours, resized if wanted.
 
     Args:
-        source: An official file, or a checkpoint of ours.
-        target: ``*.pth`` or ``*.safetensors``.
-        to: ``official``: the authors' names, one final norm, in ``{'model': ...}``; their
-            classifier stays if the source has one. ``ours``: a state dict of :class:`.GFNet` or
-            :class:`.IsotropicGFNet`.
-        img_size: For which filters and position embedding are resized; None: as they are.
-        filter_resize: See :func:`.resample.resize_filter`.
+        source: An official checkpoint, or one of ours.
+        target: File to write, ``*.pth`` or ``*.safetensors``.
+        to: ``official`` for ``{'model': ...}`` with the names of the official release: one final
+            norm, and the classification head if the source has it. ``ours`` for a state dict of
+            :class:`.GFNet` or :class:`.IsotropicGFNet`.
+        img_size: Image size, int or (H, W), to which filters and position embedding are resized;
+            None to keep their size.
+        filter_resize: Mode of :func:`.resize_filter`.
 
     Returns:
         ``target``.
 
     Raises:
-        InputError: If the source holds no GFNet, or lacks what the form needs.
+        InputError: For an argument that is not accepted, or a source that is no GFNet or lacks
+            weights that the format needs.
     """
     check_suffix(target)
     check_resize_mode(filter_resize)
@@ -50,7 +52,7 @@ def convert(
     isotropic = "patch_embed.proj.weight" in state_dict
     strides = [16] if isotropic else [4 * 2**i for i in range(len(depths))]
     if img_size is None:
-        img_size = tuple(strides[0] * n for n in grid)
+        img_size = (strides[0] * grid[0], strides[0] * grid[1])
     last_norm = f"norm{(depths[0] if isotropic else len(depths)) - 1}"
     head = {k: v for k, v in state_dict.items() if k.startswith("head.")}
     grids = stage_grids(img_size, strides)
@@ -61,6 +63,7 @@ def convert(
 
 
 def _as_official(state_dict: dict[str, Tensor], last_norm: str, source: Path) -> dict[str, Tensor]:
+    """Rename the last norm to the official ``norm`` and leave out the other output norms."""
     official = {}
     for name, tensor in state_dict.items():
         module, _, parameter = name.rpartition(".")

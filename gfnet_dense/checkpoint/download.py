@@ -1,9 +1,10 @@
-"""Official checkpoints and downloads of others: addresses, local files, whole or not at all."""
+"""Downloading checkpoints, official ones and others, each completely or not at all."""
 
 import hashlib
 import http.client
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from gfnet_dense.utils.errors import InputError
 
 from .safe_reader import read_checkpoint
 
-# https://github.com/raoyongming/GFNet#model-zoo. The addresses carry no file name.
+# File name and URL by arch, https://github.com/raoyongming/GFNet#model-zoo. The URLs contain no
+# file name.
 OFFICIAL_FILES = {
     "h-tiny": ("gfnet-h-ti.pth", "https://cloud.tsinghua.edu.cn/f/b22dd45eccbe462cbbfb/?dl=1"),
     "h-small": ("gfnet-h-s.pth", "https://cloud.tsinghua.edu.cn/f/5229cb4d1daf48e69675/?dl=1"),
@@ -27,18 +29,23 @@ OFFICIAL_FILES = {
     "base": ("gfnet-b.pth", "https://cloud.tsinghua.edu.cn/f/2fbf264597af4d72afb3/?dl=1"),
 }
 
-DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+DOWNLOAD_TIMEOUT = 30  # seconds in which no byte arrives
 
 
 def fetch(checkpoint: str) -> Path:
-    """Return the local file of a checkpoint; an address is downloaded once, whole or not at all.
+    """Return the local file of a checkpoint, downloaded completely or not at all.
+
+    With several processes, the first of each machine downloads and the others wait.
 
     Args:
-        checkpoint: A path, an http(s) address, or ``gfnet://ARCH``. Downloads are kept in torch
-            hub's folder (``TORCH_HOME``).
+        checkpoint: A path, an http(s) URL, or ``gfnet://ARCH`` for an official checkpoint.
+            Downloads are kept in torch hub's folder (``TORCH_HOME``) and not repeated.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        InputError: If there is no such file, or it cannot be downloaded.
+        InputError: If the file does not exist or cannot be downloaded.
     """
     if checkpoint.startswith("gfnet://"):
         arch = checkpoint.removeprefix("gfnet://")
@@ -50,10 +57,10 @@ def fetch(checkpoint: str) -> Path:
         name, url = OFFICIAL_FILES[arch]
     elif checkpoint.startswith(("http://", "https://")):
         url = checkpoint
-        digest = hashlib.sha256(url.encode()).hexdigest()[:8]  # others have files of that name
+        digest = hashlib.sha256(url.encode()).hexdigest()[:8]  # other URLs may end in the same name
         name = f"{digest}-{url.partition('?')[0].rstrip('/').rpartition('/')[2]}"
     else:
-        path = Path(os.path.expanduser(checkpoint))  # "~nobody" stays as it is
+        path = Path(os.path.expanduser(checkpoint))  # keeps an unknown "~user"
         if not path.is_file():
             raise InputError(f"the checkpoint {checkpoint} does not exist or is not a file")
         return path
@@ -63,7 +70,7 @@ def fetch(checkpoint: str) -> Path:
     if os.environ.get("LOCAL_RANK", "0") == "0" and not path.exists():
         try:
             _download(url, path)
-        except InputError as e:  # told after the barrier, at which the other ranks wait
+        except InputError as e:  # raised after the barrier, where the other ranks wait
             error = e
     barrier()
     if error is not None:
@@ -74,7 +81,11 @@ def fetch(checkpoint: str) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    """Download a checkpoint to ``path``, which appears only once the file was read as one."""
+    """Download a checkpoint to ``path``, which is created only if the file reads as a checkpoint.
+
+    Raises:
+        InputError: If the download fails, or the file is no checkpoint.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     print_log(f"downloading {url} to {path}", logger="current")
     try:
@@ -93,8 +104,8 @@ def _download(url: str, path: Path) -> None:
 
 
 @contextmanager
-def _socket_timeout(seconds: float):
-    """torch.hub sets no time limit: a stalled connection would hang for ever."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Limit how long a connection may stall; torch.hub alone would wait for it forever."""
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,13 +1,14 @@
-"""Loading weights into models, with a report of what was loaded, resized, new and not used."""
+"""Loading weights into models, with a report of the tensors loaded, resized, new and not used."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from gfnet_dense.models.utils.state_dict import describe_arch
+from gfnet_dense.models.utils.state_dict import Arch, describe_arch
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
 
@@ -19,6 +20,8 @@ from .safe_reader import read_checkpoint
 class PretrainedBackbone:
     """Weight initializer ``gfnet_dense.Pretrained``, which calls :func:`load_pretrained`.
 
+    Backbones build it by that name, so that models do not import the code that reads checkpoints.
+
     Args:
         checkpoint: See :func:`load_pretrained`.
     """
@@ -27,33 +30,39 @@ class PretrainedBackbone:
         self.checkpoint = checkpoint
 
     def __call__(self, module: nn.Module) -> None:
+        """Load the checkpoint into a backbone."""
         load_pretrained(module, self.checkpoint)
 
 
 def load_pretrained(module: nn.Module, checkpoint: str) -> str:
-    """Load ImageNet weights, or a backbone of ours, into a backbone and log one line of report.
+    """Load a checkpoint, official or our own, into a backbone and log one line of report.
 
     Args:
-        module: The backbone; its load hook resizes filters and position embedding to its grid.
-        checkpoint: A file, an http(s) address, or ``gfnet://ARCH`` for the official release.
-            Accepted contents: the official ``{'model': ...}``, mmengine's ``{'state_dict': ...}``
-            of a backbone or of a whole segmentor or detector, or a bare state dict.
+        module: A :class:`.GFNetBackbone`, whose load hook resizes filters and position embedding.
+        checkpoint: A path, an http(s) URL, or ``gfnet://ARCH`` for an official checkpoint.
+            Accepted contents are the official ``{'model': ...}``, mmengine's
+            ``{'state_dict': ...}`` of a backbone or of a whole segmentor or detector, and a bare
+            state dict.
 
     Returns:
-        The report, which is logged as well: how many tensors were loaded, resized, new, not used.
+        The logged report: how many tensors were loaded and resized, and which modules are new in
+        the backbone or not used from the file.
 
     Raises:
-        InputError: If the file cannot be had, is no checkpoint, or is one of another arch.
+        InputError: If the file cannot be fetched or read as a checkpoint, or does not fit the
+            backbone.
     """
     path = fetch(checkpoint)
     state_dict = unwrap(read_checkpoint(path))
-    expected, found = module.arch_shape, describe_arch(state_dict)
+    expected: Any = module.arch_shape
+    found = describe_arch(state_dict)
     if found is None:
         raise InputError(
             f"{path} holds no GFNet weights: expected keys like 'patch_embed.0.proj.weight', found "
             f"{', '.join(map(repr, list(state_dict)[:3])) or 'no tensors'}"
         )
-    if found not in (expected, describe_arch(module.state_dict())):  # or saved without last stages
+    # A backbone of ours without the last stages is saved without their part of the arch.
+    if found not in (expected, describe_arch(module.state_dict())):
         raise InputError(
             f"{path} is a checkpoint of another arch: expected {_format_arch(expected)}, found "
             f"{_format_arch(found)}; set the backbone's arch to the one of the file, or take the "
@@ -66,7 +75,7 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
         result = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as e:
         raise InputError(f"{path} does not fit: {str(e).splitlines()[-1].strip()}") from None
-    # The final norm of the official model has another name here, see the load hook.
+    # Output norms may be missing: the official release has the norm of the last output alone.
     is_norm = re.compile(r"norm\d*\.(weight|bias)$").match
     lost = [name for name in result.missing_keys if not is_norm(name)]
     if lost:
@@ -81,23 +90,28 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
     report += f"{len(parameters)} tensors; resized {len(resized)}"
     report += f" (filters and position embedding, to the grid {grid})" if resized else ""
     for title, names in (("new", result.missing_keys), ("not used", result.unexpected_keys)):
-        # blocks.3, patch_embed.3, norm0: the stages tell enough
-        modules = sorted({re.match(r"[a-z_]+(\.\d+|\d+)?", name)[0] for name in names})
+        modules = sorted(set(map(_module_of, names)))
         report += f"; {title}: {', '.join(modules) or 'nothing'}"
     print_log(report, logger="current")
     return report
 
 
+def _module_of(key: str) -> str:
+    """Shorten a key to its module and stage, such as blocks.3, patch_embed.3, norm0 or head."""
+    found = re.match(r"[a-z_]+(\.\d+|\d+)?", key)
+    return found[0] if found else key
+
+
 def load_whole(model: nn.Module, state_dict: dict[str, Tensor], name: str | Path) -> None:
-    """Load all weights of a model.
+    """Load all weights of a model, each of which must be in the state dict.
 
     Args:
         model: A segmentor or detector.
-        state_dict: Its weights; filters of another image size are resized.
-        name: What error messages call them.
+        state_dict: Weights of the model; filters of another image size are resized.
+        name: Name of the weights in error messages.
 
     Raises:
-        InputError: If names, shapes or kinds of numbers differ.
+        InputError: If keys or shapes differ, or a tensor fails :func:`check_dtypes`.
     """
     check_dtypes(model, state_dict, name)
     try:
@@ -107,7 +121,12 @@ def load_whole(model: nn.Module, state_dict: dict[str, Tensor], name: str | Path
 
 
 def mismatch_error(name: str | Path, error: RuntimeError) -> InputError:
-    """Return the sentence for what a strict ``load_state_dict`` raises."""
+    """Return the InputError for the ``error`` of a strict ``load_state_dict``.
+
+    Args:
+        name: Name of the weights in the message.
+        error: Error raised by ``load_state_dict``; its first problem is quoted.
+    """
     problems = [line for line in str(error).splitlines()[1:] if line.strip()] or [str(error)]
     return InputError(
         f"{name} does not fit the model of the config ({problems[0].strip(' .')[:200]}): take the "
@@ -116,8 +135,18 @@ def mismatch_error(name: str | Path, error: RuntimeError) -> InputError:
 
 
 def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
-    """Raise InputError for weights of another kind of number than the module's, such as the
-    integers of a quantized model, which PyTorch would convert without a word."""
+    """Check that weights are tensors, and floating-point numbers exactly where the module's are.
+
+    ``load_state_dict`` would silently convert others, such as the integers of a quantized model.
+
+    Args:
+        module: Module that the weights are meant for.
+        state_dict: Weights; missing ones are not checked.
+        path: Name of the weights in the message.
+
+    Raises:
+        InputError: For the first weight that fails the check.
+    """
     for name, expected in module.state_dict().items():
         found = state_dict.get(name, expected)
         if not isinstance(found, Tensor):
@@ -130,20 +159,21 @@ def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
 
 
 def use_safe_loading() -> None:
-    """Make mmengine read every checkpoint (``load_from``, ``resume``) with this module.
+    """Make mmengine read every checkpoint (``load_from``, ``resume``) with the safe reader.
 
-    Its own loader falls back to executing the pickle when the safe one refuses it.
+    Where PyTorch's weights-only reader refuses a file, mmengine's own loaders unpickle it anyway,
+    which can run code.
     """
 
-    def load_from_file(filename, map_location=None):
+    def load_from_file(filename: str, map_location: str | None = None) -> dict[str, Any]:
         return read_checkpoint(fetch(filename), map_location)
 
-    schemes = [*CheckpointLoader._schemes, "gfnet://"]  # no other one stays as it was
+    schemes = [*CheckpointLoader._schemes, "gfnet://"]  # all, so that no unsafe loader remains
     CheckpointLoader.register_scheme(schemes, load_from_file, force=True)
 
 
-def unwrap(checkpoint: dict) -> dict[str, Tensor]:
-    """Return the backbone's state dict of a checkpoint: wrappers and prefixes taken off."""
+def unwrap(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint's backbone, without wrapping dicts and prefixes."""
     for key in ("state_dict", "model"):
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
@@ -154,6 +184,6 @@ def unwrap(checkpoint: dict) -> dict[str, Tensor]:
     return state_dict
 
 
-def _format_arch(arch: tuple[tuple, tuple]) -> str:
+def _format_arch(arch: Arch) -> str:
     dims, depths = arch
     return f"dims {'/'.join(map(str, dims))} and depths {'/'.join(map(str, depths))}"

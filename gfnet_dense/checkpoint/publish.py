@@ -1,9 +1,10 @@
-"""Publishing a checkpoint: weights, config and classes without the state of the training."""
+"""Publishing a checkpoint: its weights, config and classes, without the training state."""
 
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.utils.atomic_write import atomic_replace
 from gfnet_dense.utils.errors import InputError
 
-SUFFIXES = (".pth", ".safetensors")
+SUFFIXES = (".pth", ".safetensors")  # accepted for files to write
+# Keys of mmengine's ``meta`` that are published.
 KEPT_META = ("cfg", "dataset_meta", "epoch", "iter", "mmengine_version")
 
 
@@ -20,15 +22,15 @@ def publish(source: Path, target: Path) -> Path:
     """Write the weights of a training checkpoint, without the state of the optimizer.
 
     Args:
-        source: What ``tools/train.py`` saved.
+        source: Checkpoint that ``tools/train.py`` saved.
         target: ``name.pth`` or ``name.safetensors``.
 
     Returns:
-        The file: ``name-`` and the first 8 digits of its SHA-256 before the suffix, as OpenMMLab
-        names them.
+        Path of the file, ``name-DIGEST`` and the suffix, where DIGEST is the first 8 digits of its
+        SHA-256, as in OpenMMLab's model zoos.
 
     Raises:
-        InputError: If the source is no checkpoint of a model, or for another suffix.
+        InputError: If the source is no checkpoint of a training, or for another suffix.
     """
     check_suffix(target)
     content = read_checkpoint(source)
@@ -41,24 +43,26 @@ def publish(source: Path, target: Path) -> Path:
 
 def save(
     state_dict: dict[str, Tensor],
-    meta: dict,
+    meta: dict[str, Any],
     target: Path,
     key: str = "state_dict",
     with_hash: bool = False,
 ) -> Path:
-    """Write weights, whole or not at all.
+    """Write weights to a file, completely or not at all.
 
     Args:
-        state_dict: The weights.
-        meta: JSON-able values, which a .safetensors file holds as one JSON text.
-        target: ``*.pth`` or ``*.safetensors``.
-        key: Under which the weights are in a .pth file.
-        with_hash: Put the beginning of the file's SHA-256 into the name.
+        state_dict: Weights.
+        meta: Values that JSON can express. A .safetensors file stores them in its metadata, as one
+            JSON text.
+        target: ``*.pth`` or ``*.safetensors``; the folder is created.
+        key: Key of the weights in the dict of a .pth file; a .safetensors file stores the key in
+            its metadata.
+        with_hash: Whether to append the first 8 digits of the file's SHA-256 to its name.
 
     Returns:
-        The file.
+        Path of the file.
     """
-    # Of a slice torch.save would write the whole; safetensors refuses shared memory.
+    # torch.save would write the whole storage of a view, and safetensors refuses shared memory.
     state_dict = {k: v.detach().cpu().clone().contiguous() for k, v in state_dict.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}")
@@ -81,7 +85,7 @@ def save(
     return target
 
 
-def _is_json(value) -> bool:
+def _is_json(value: Any) -> bool:
     try:
         json.dumps(value)
     except (TypeError, ValueError):
@@ -90,5 +94,6 @@ def _is_json(value) -> bool:
 
 
 def check_suffix(path: Path) -> None:
+    """Raise InputError unless ``path`` has the suffix of a format that :func:`save` writes."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"a checkpoint is written as {' or '.join(SUFFIXES)}, got {path}")

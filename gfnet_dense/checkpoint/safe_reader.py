@@ -1,8 +1,8 @@
-"""Reading checkpoint files as data: nothing in them can run code, nor fill the memory.
+"""Reading checkpoint files as data: nothing in a file can run code or exhaust the memory.
 
-PyTorch's ``weights_only`` reader builds a short list of classes. To it come stand-ins for those of
-NumPy and mmengine, which would let a file make arrays of pointers, or change a class, and a check
-of everything that was built.
+PyTorch's ``weights_only`` reader builds objects of a short list of classes. This module adds
+stand-ins for the classes of NumPy and mmengine that checkpoints contain. The real classes would let
+a file make arrays of pointers or modify a class. Everything that was built is checked afterwards.
 """
 
 import argparse
@@ -12,9 +12,10 @@ import pickle
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,45 +25,52 @@ from torch import Tensor, nn
 
 from gfnet_dense.utils.errors import InputError
 
-TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"  # "1": files may run code; other processes inherit it
-MAX_DEPTH = 64  # of containers in containers
+# Environment variable, so that child processes inherit it: with "1", checkpoints may run code.
+TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"
+MAX_DEPTH = 64  # levels of nested containers in a file
+# Accepted dtypes of tensors.
 DTYPES = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 }  # fmt: skip
+# Accepted types of single values, which need no copy.
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+# Suffixes of the names of weights, which must be finite.
 WEIGHTS = (".weight", ".bias", ".gamma", "complex_weight", "pos_embed")
-_READING = Lock()  # what PyTorch allows in a file is one list for all threads
+_READING = Lock()  # since the classes that PyTorch's reader accepts are global to all threads
 
 
 def trust_checkpoints() -> None:
-    """Let checkpoints hold any object of Python from now on: reading one can then run any code."""
+    """Accept checkpoints with any Python object from now on: reading one can then run any code."""
     os.environ[TRUST] = "1"
 
 
 def is_trusting() -> bool:
-    """Tell whether checkpoints may hold any object."""
+    """Tell whether checkpoints may hold any Python object, see :func:`trust_checkpoints`."""
     return os.environ.get(TRUST) == "1"
 
 
-def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
-    """Read a checkpoint file as data: nothing in it can run code, but for
-    :func:`trust_checkpoints`.
+def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict[str, Any]:
+    """Read a checkpoint file as data, without running code in it.
 
-    A safetensors file is taken by its content, whatever its name; it holds tensors and text alone.
-    Another may hold, beside tensors and plain containers, ``argparse.Namespace`` (the official
-    training script stores its arguments) and what mmengine keeps to resume (numbers, NumPy arrays,
-    log histories).
+    Code runs only after :func:`trust_checkpoints`. A safetensors file, which holds tensors and text
+    alone, is recognized by its content, not its name. A PyTorch file may hold tensors, plain values
+    and containers, ``argparse.Namespace`` (the official training script stores its arguments), and
+    the objects with which mmengine resumes a training: NumPy arrays and log histories.
+
+    Args:
+        path: File to read.
+        map_location: Device of the tensors; None for the devices they were saved from.
 
     Returns:
-        A dict by strings, whose ``meta``, if it has one, is a dict, and whose ``state_dict`` is one
-        of tensors by name.
+        A dict with strings as keys. If it has ``meta``, that is a dict; if it has ``state_dict``,
+        that is a dict of tensors by name.
 
     Raises:
         InputError: If the file is refused, truncated, or no checkpoint, or holds weights that are
             not finite.
     """
-    if not Path(path).is_file():  # a device or a pipe would never end
+    if not Path(path).is_file():  # reading a device or a pipe might never end
         raise InputError(f"the checkpoint {path} does not exist or is not a file")
     read = _read_safetensors if _is_safetensors(path) else _read_pickle
     content = read(path, map_location)
@@ -81,22 +89,24 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict:
     return content
 
 
-def _check_names(node, owner: str, expected: str) -> None:
+def _check_names(node: object, owner: str, expected: str) -> None:
+    """Raise InputError unless ``node`` is a dict with strings as keys."""
     if not isinstance(node, dict) or not all(isinstance(key, str) for key in node):
         raise InputError(f"{owner} holds a {type(node).__name__}, expected {expected}")
 
 
 def _is_safetensors(path: str | Path) -> bool:
-    """Tell whether a file begins as safetensors do, with the length of a JSON text and the text."""
+    """Tell whether a file begins as safetensors files do: the length of a JSON text, then ``{``."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError:
-        return False  # said by who reads it
+        return False  # the reader reports the error
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**32
 
 
-def _read_pickle(path: str | Path, map_location: str | None):
+def _read_pickle(path: str | Path, map_location: str | None) -> Any:
+    """Read what torch.save wrote; the result may still contain stand-ins."""
     _check_zip(path)
     allowed = torch.serialization.safe_globals(_safe_globals())
     try:
@@ -124,11 +134,14 @@ def _read_pickle(path: str | Path, map_location: str | None):
 
 
 def _check_zip(path: str | Path) -> None:
-    """Refuse an archive that holds more than its size: torch.save never compresses."""
+    """Refuse an archive whose content is larger than the file, since torch.save never compresses.
+
+    A small file could otherwise unpack to any size and exhaust the memory.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except Exception:  # no archive: of the old format, or for PyTorch to refuse
+    except Exception:  # not an archive: PyTorch's old format, or a file that PyTorch refuses
         return
     if unpacked > os.path.getsize(path):
         raise InputError(
@@ -137,9 +150,12 @@ def _check_zip(path: str | Path) -> None:
         )
 
 
-def _read_safetensors(path: str | Path, map_location: str | None) -> dict:
-    """Read the format of https://github.com/huggingface/safetensors, of anybody's, as the dict
-    that a .pth file would hold; what else we know is in its metadata, see :mod:`.publish`."""
+def _read_safetensors(path: str | Path, map_location: str | None) -> dict[str, Any]:
+    """Read a safetensors file, ours or any other, as the dict that a .pth file would hold.
+
+    :func:`.publish.save` stores the key of the weights and ``meta`` in the metadata of the file.
+    Format: https://github.com/huggingface/safetensors.
+    """
     try:
         with safe_open(path, framework="pt", device=str(map_location or "cpu")) as file:
             state_dict = {name: file.get_tensor(name) for name in file.keys()}
@@ -155,49 +171,58 @@ def _read_safetensors(path: str | Path, map_location: str | None) -> dict:
 
 
 class _Cleaner:
-    """Copies what a file holds into plain containers, and refuses what is no data."""
+    """Copies the content of a file into plain containers, and refuses everything that is not data.
+
+    Args:
+        path: File for the messages.
+    """
 
     def __init__(self, path: str | Path):
         self.path = path
-        self.done = {}  # by id, with the object, whose id nobody else gets so
-        self.open = set()
+        # Node and its copy by the node's id. Keeping the node keeps its id from being reused.
+        self.copies: dict[int, tuple[Any, Any]] = {}
+        self.ancestors: set[int] = set()  # ids of the nodes around the one that is copied
 
     def refuse(self, what: str) -> InputError:
+        """Return the InputError for a file that holds ``what``."""
         return InputError(f"{self.path} was refused: it holds {what}")
 
-    def clean(self, node, name: str = ""):
-        """Return a copy of a node.
+    def clean(self, node: Any, name: str = "") -> Any:
+        """Return a copy of a node and of everything in it.
 
         Args:
-            node: Anything.
-            name: Where it is, in dots.
+            node: Any object of the file.
+            name: Path of the node in the file, as keys joined by dots.
+
+        Raises:
+            InputError: If the node holds anything that is not data.
         """
         if type(node) in PLAIN:
             return node
-        if id(node) in self.done:  # shared ones once
-            return self.done[id(node)][1]
-        if id(node) in self.open or len(self.open) > MAX_DEPTH:
+        if id(node) in self.copies:  # a shared node is copied once and stays shared
+            return self.copies[id(node)][1]
+        if id(node) in self.ancestors or len(self.ancestors) > MAX_DEPTH:
             raise self.refuse(f"containers that hold themselves, or too many in each other: {name}")
-        self.open.add(id(node))
+        self.ancestors.add(id(node))
         cleaned = self._clean(node, name)
-        self.open.remove(id(node))
-        self.done[id(node)] = (node, cleaned)
+        self.ancestors.remove(id(node))
+        self.copies[id(node)] = (node, cleaned)
         return cleaned
 
-    def _clean(self, node, name: str):
+    def _clean(self, node: Any, name: str) -> Any:
         if isinstance(node, (Tensor, nn.Parameter)):
             self._check_tensor(node, name)
             return node.detach()
-        if type(node) in (dict, OrderedDict, Counter):  # of milestones
-            copied = type(node)()
+        if type(node) in (dict, OrderedDict, Counter):  # Counter: milestones of a scheduler
+            copy = type(node)()
             for key, value in dict.items(node):
-                copied[self.clean(key)] = self.clean(value, _join(name, key))
+                copy[self.clean(key)] = self.clean(value, _join(name, key))
             if "_metadata" in getattr(node, "__dict__", {}):  # versions of PyTorch's modules
-                copied._metadata = self.clean(vars(node)["_metadata"], _join(name, "_metadata"))
-            return copied
+                copy._metadata = self.clean(vars(node)["_metadata"], _join(name, "_metadata"))
+            return copy
         if type(node) in (list, tuple, set, torch.Size):
-            copied = [self.clean(each, _join(name, i)) for i, each in enumerate(node)]
-            return copied if type(node) is list else (set if type(node) is set else tuple)(copied)
+            items = [self.clean(item, _join(name, i)) for i, item in enumerate(node)]
+            return items if type(node) is list else (set if type(node) is set else tuple)(items)
         if isinstance(node, (_Array, np.generic)):
             return node.value if isinstance(node, _Array) else node.item()
         if type(node) is argparse.Namespace:
@@ -207,18 +232,19 @@ class _Cleaner:
         raise self.refuse(f"a {type(node).__name__}, which is no data: {name}")
 
     def _clean_history(self, node: "_History", name: str) -> HistoryBuffer:
-        """Return a new one, made of its numbers."""
+        """Return a new HistoryBuffer with the numbers of the one in the file."""
         state = node.state
         logs, counts = (
             self.clean(state.get(key), name) for key in ("_log_history", "_count_history")
         )
-        longest = state.get("max_length")
-        is_whole = isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray)
-        if not is_whole or logs.shape != counts.shape or type(longest) is not int:
+        max_length = state.get("max_length")
+        are_arrays = isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray)
+        if not are_arrays or logs.shape != counts.shape or type(max_length) is not int:
             raise self.refuse(f"a damaged history: {name}")
-        return HistoryBuffer(logs, counts, longest)
+        return HistoryBuffer(logs, counts, max_length)
 
     def _check_tensor(self, tensor: Tensor, name: str) -> None:
+        """Refuse a tensor that is not a plain array of numbers in memory, all of them present."""
         if (
             type(tensor) not in (Tensor, nn.Parameter)
             or tensor.layout != torch.strided
@@ -234,7 +260,8 @@ class _Cleaner:
 
 
 def _check_finite(tensor: Tensor, name: str, path: str | Path) -> None:
-    # Buffers may hold infinity, such as masks of attention.
+    """Refuse weights that are not finite, and NaN in any other tensor."""
+    # Buffers may hold infinity, such as attention masks.
     is_bad = ~tensor.isfinite() if name.endswith(WEIGHTS) else tensor.isnan()
     if is_bad.any():
         raise InputError(
@@ -243,80 +270,82 @@ def _check_finite(tensor: Tensor, name: str, path: str | Path) -> None:
         )
 
 
-def _check_all_finite(node, name: str, path: str | Path) -> None:
-    """Look at the tensors in plain containers, whatever else a trusted file holds."""
+def _check_all_finite(node: Any, name: str, path: str | Path) -> None:
+    """Apply :func:`_check_finite` to the tensors in the plain containers of a trusted file."""
     if isinstance(node, (dict, list, tuple)):
-        for key, each in node.items() if isinstance(node, dict) else enumerate(node):
-            _check_all_finite(each, _join(name, key), path)
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            _check_all_finite(value, _join(name, key), path)
     elif isinstance(node, Tensor) and node.is_floating_point():
         _check_finite(node, name, path)
 
 
-def _join(name: str, key) -> str:
+def _join(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
 class _History:
-    """Stands in for mmengine's HistoryBuffer, whose state changes the class itself."""
+    """Stand-in for mmengine's HistoryBuffer, which modifies its own class when it is unpickled."""
 
-    state = {}  # until it is filled
+    state: dict[str, Any] = {}  # until __setstate__
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: numbers alone, whatever state a file gives it."""
+    """Stand-in for numpy.dtype: accepts only types of numbers, and from a state the byte order."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False):
         if not re.fullmatch(r"b1|[iu][1248]|f[248]", str(code)):
             raise pickle.UnpicklingError("GLOBAL numpy.dtype of no numbers")
         self.value = np.dtype(code)
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] == ">":
             self.value = self.value.newbyteorder(">")
 
 
 class _Array:
-    """Stands in for numpy.ndarray."""
+    """Stand-in for numpy.ndarray, which copies its numbers from the bytes in the file."""
 
-    value = None  # until it is filled
+    value: np.ndarray | None = None  # until __setstate__
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, data = state
         numbers = np.frombuffer(_bytes(data), dtype.value)
         self.value = numbers.reshape(shape, order="F" if is_fortran else "C").copy()
 
 
 def _reconstruct(kind: type, shape: tuple, code: bytes) -> _Array:
-    """Stand in for NumPy's, which gives an empty array to be filled."""
+    """Replace NumPy's ``_reconstruct``, which returns an array for ``__setstate__`` to fill."""
     return _Array()
 
 
 def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
-    """Stand in for NumPy's."""
+    """Replace NumPy's ``scalar``, which returns one number."""
     (value,) = np.frombuffer(_bytes(data), dtype.value)
     return value
 
 
-def _bytes(data) -> bytes:
+def _bytes(data: str | bytes) -> bytes:
+    """Return bytes, which old pickle protocols store as a latin-1 string."""
     return data.encode("latin1") if isinstance(data, str) else data
 
 
 def _no_bytes() -> bytes:
-    """Stand in for ``bytes``, with which an empty array stores its content."""
+    """Replace ``bytes``, which the pickle of an empty array calls for its content."""
     return b""
 
 
 def _statistic_of_history(owner: type, name: str) -> str:
-    """Stand in for ``getattr``, with which a HistoryBuffer stores its methods."""
+    """Replace ``getattr``, which the pickle of a HistoryBuffer calls for its methods."""
     if owner is _History and name in ("min", "max", "mean", "current"):
         return name
     raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
 
 
-def _safe_globals() -> Iterable:
+def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """Return the classes and functions that a file may name, with the names they replace."""
     multiarray = ("numpy.core.multiarray", "numpy._core.multiarray")  # renamed by NumPy 2
     return [
         argparse.Namespace,

@@ -1,4 +1,4 @@
-"""What the commands in ``tools/`` share; nothing else imports it."""
+"""Functions shared by the commands in ``tools/``; no other module imports this package."""
 
 from gfnet_dense.utils.third_party import quiet_third_party
 
@@ -34,4 +34,4 @@ __all__ = [
     "train",
 ]
 
-limit_opencv_pixels()  # before anything imports OpenCV
+limit_opencv_pixels()  # OpenCV reads the limit when it is imported

@@ -1,4 +1,4 @@
-"""The config that the arguments of a command ask for."""
+"""Reading the config of a command and applying the arguments of the command to it."""
 
 import argparse
 import os
@@ -10,12 +10,12 @@ from gfnet_dense.utils.errors import InputError
 from .environment import limit_onednn_cache
 from .parser import LAUNCHERS
 
-if TYPE_CHECKING:  # imported when it is needed: --help answers at once
+if TYPE_CHECKING:  # --help must answer without importing mmengine's config
     from mmengine.config import Config
 
 
 def read_config(path: str | Path) -> "Config":
-    """Return the config of a file, see :func:`gfnet_dense.utils.config.read_config`."""
+    """Read a config and limit oneDNN's caches, see :func:`gfnet_dense.utils.config.read_config`."""
     from gfnet_dense.utils.config import read_config
 
     limit_onednn_cache()
@@ -26,7 +26,7 @@ def adapt_config(cfg: "Config", args: argparse.Namespace) -> None:
     """Apply the arguments of :func:`.parser.add_config_arguments` to a config, in place.
 
     Raises:
-        InputError: If the options do not fit the config.
+        InputError: If ``--cfg-options`` or ``--demo`` do not fit the config.
     """
     from gfnet_dense.utils.config import merge_options
 
@@ -43,7 +43,10 @@ def adapt_config(cfg: "Config", args: argparse.Namespace) -> None:
 
 
 def load_config(args: argparse.Namespace) -> "Config":
-    """Return the config that the arguments ask for; with ``--demo`` the synthetic data are written.
+    """Read and adapt the config that a command was given, and write the dataset of its demo.
+
+    Args:
+        args: Arguments of :func:`.parser.add_config_arguments`.
 
     Raises:
         InputError: See :func:`read_config` and :func:`adapt_config`.
@@ -60,8 +63,13 @@ def load_config(args: argparse.Namespace) -> "Config":
 def set_launcher(cfg: "Config", args: argparse.Namespace) -> None:
     """Set the launcher of a distributed run in a config, in place.
 
+    Args:
+        cfg: The config.
+        args: Arguments of :func:`.parser.add_run_arguments`.
+
     Raises:
-        InputError: If the launcher has not started this process, or needs a GPU that is not there.
+        InputError: If the process was not started by the launcher, or the launcher needs GPUs and
+            there are none.
     """
     import torch
 
@@ -79,16 +87,17 @@ def set_launcher(cfg: "Config", args: argparse.Namespace) -> None:
 
 
 def set_outputs(cfg: "Config", out: str | None, show_dir: str | None, tta: bool) -> None:
-    """Set what a test writes, and whether it averages over scales and flips, in place.
+    """Set the output folders and the test-time augmentation of a test in its config, in place.
 
     Args:
-        cfg: The config of a test.
-        out: Folder for predictions: label maps, or COCO JSON; none are written if None.
+        cfg: The config.
+        out: Folder for predictions, label maps or COCO JSON; none are written if None.
         show_dir: Folder for images with overlays; none are written if None.
-        tta: Test-time augmentation.
+        tta: Whether to average predictions over several scales and flips.
 
     Raises:
-        InputError: If the config cannot do it.
+        InputError: If the config lacks the settings for ``tta``, or has several evaluators and
+            ``out`` is given.
     """
     if tta and not {"tta_model", "tta_pipeline"} <= set(cfg):
         raise InputError("--tta needs tta_model and tta_pipeline in the config, which has none")

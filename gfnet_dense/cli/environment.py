@@ -1,23 +1,27 @@
-"""Environment variables that the commands set for their process; the library sets none."""
+"""Environment variables that the commands set for themselves; the library does not set any."""
 
 import os
 
-# oneDNN, which runs PyTorch's convolutions on CPUs, keeps 1024 prepared convolutions, one for each
-# shape, and PyTorch as many of its own around them. Most shapes of detectors and of whole images
-# never come again, and memory grows with them: see docs/reliability.md. Numbers of entries.
+# Maximum numbers of prepared convolutions in the caches of oneDNN and of PyTorch, one for each
+# input shape. Both keep 1024 by default. Detectors and whole images rarely see the same shape
+# twice, so that memory grows with every image, see docs/reliability.md.
 ONEDNN_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "64"}
-OPENCV_PIXELS = 2**28  # of one image; OpenCV's own limit is four times that
+OPENCV_PIXELS = 2**28  # maximum number of pixels of an image; OpenCV's default is 2**30
 
 
 def limit_onednn_cache() -> None:
-    """Bound the memory of prepared convolutions; takes effect before the first convolution."""
+    """Limit the memory of prepared convolutions on CPUs; call it before the first convolution.
+
+    Variables that the user has set are kept.
+    """
     for name, value in ONEDNN_CACHE.items():
         os.environ.setdefault(name, value)
 
 
 def limit_opencv_pixels() -> None:
-    """Bound the size of the images that OpenCV reads; takes effect before OpenCV is imported.
+    """Limit the size of the images that OpenCV reads; call it before OpenCV is imported.
 
-    It is for image formats that Pillow does not know, and whose size no other check can read.
+    ``gfnet_dense.utils.images`` checks sizes with Pillow. This limit is for formats that Pillow
+    does not know. A limit that the user has set is kept.
     """
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(OPENCV_PIXELS))

@@ -1,12 +1,14 @@
-"""The argument parser of the commands and the arguments that several of them have."""
+"""Argument parser of the commands, and arguments that several commands have."""
 
 import argparse
 import re
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.types import Size
 
-# What a launcher sets for its processes, and its command
+# The environment variable that each launcher sets in its processes, and its command line
 LAUNCHERS = {
     "pytorch": ("RANK", "torchrun --nproc-per-node=GPUS"),
     "slurm": ("SLURM_PROCID", "srun --ntasks=GPUS python"),
@@ -14,9 +16,14 @@ LAUNCHERS = {
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose help keeps the lines of ``description``, and whose errors are one sentence."""
+    """Parser with one-sentence errors, whose help keeps the line breaks of the description.
 
-    def __init__(self, description: str | None = None, **kwargs):
+    Args:
+        description: Text at the top of the help.
+        **kwargs: See :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, description: str | None = None, **kwargs: Any):
         super().__init__(
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -28,14 +35,25 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def add_config_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of every command that reads a config."""
+    """Add the arguments of every command that reads a config.
+
+    These are ``config``, ``--demo``, ``--cfg-options`` and ``--work-dir``.
+    """
     from mmengine.config import DictAction
 
     class Overrides(DictAction):
-        def __call__(self, parser, namespace, values, option_string=None):
+        """mmengine's parser of KEY=VALUE, with errors of one sentence."""
+
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: Sequence[str],
+            option_string: str | None = None,
+        ) -> None:
             try:
                 super().__call__(parser, namespace, values, option_string)
-            except (AssertionError, RecursionError, ValueError):  # mmengine's, for "a", "a={}"
+            except (AssertionError, RecursionError, ValueError):  # mmengine's, for "a" and "a={}"
                 parser.error(
                     f"--cfg-options takes KEY=VALUE, values being numbers, strings and lists of "
                     f"them ([1,2]), got {' '.join(values)}"
@@ -43,7 +61,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 
     parser.add_argument("config", help="config file")
     parser.add_argument(
-        "--demo", action="store_true", help="run a shrunken copy of the config on drawn data"
+        "--demo", action="store_true", help="run a shrunken copy of the config on synthetic scenes"
     )
     parser.add_argument(
         "--cfg-options",
@@ -58,20 +76,28 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 
 
 class _Trust(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
+    """Flag that takes effect while arguments are parsed: checkpoints may then run code."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         from gfnet_dense.checkpoint.safe_reader import trust_checkpoints
 
         trust_checkpoints()
 
 
 def add_checkpoint_argument(parser: ArgumentParser, help_text: str) -> None:
-    """Add the checkpoint of a command that reads one."""
+    """Add ``checkpoint``, and ``--trust-checkpoint`` as :func:`add_trust_argument` does."""
     parser.add_argument("checkpoint", help=help_text)
     add_trust_argument(parser)
 
 
 def add_trust_argument(parser: ArgumentParser) -> None:
-    """Add the argument that lets checkpoints run code."""
+    """Add ``--trust-checkpoint``, which allows checkpoints to run code while they are read."""
     parser.add_argument(
         "--trust-checkpoint",
         nargs=0,
@@ -81,21 +107,27 @@ def add_trust_argument(parser: ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of every command that runs a model on one or several GPUs."""
+    """Add the arguments of every command that runs a model on one or several GPUs.
+
+    These are the arguments of :func:`add_config_arguments`, ``--launcher`` and ``--local_rank``.
+    """
     add_config_arguments(parser)
     parser.add_argument("--launcher", choices=["none", *LAUNCHERS], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Return the image size (H, W) of an argument: ``512x683``, or ``512`` for a square.
+def parse_size(text: str) -> Size:
+    """Parse an image size ``HxW`` in pixels, or ``N`` for a square, such as ``512x683`` or ``512``.
+
+    Returns:
+        (H, W).
 
     Raises:
-        InputError: If it is none, or below 32 pixels.
+        InputError: If the text is not a size, or a side is less than 32 pixels.
     """
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    size = match and (int(match[1]), int(match[2] or match[1]))
-    if not size or min(size) < 32:
+    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(size) < 32:
         raise InputError(
             f"an image size is HxW, of 32 pixels and more, such as 512x683, got {text!r}"
         )

@@ -1,4 +1,4 @@
-"""Checks of data before and while it is loaded, and loading that can be resumed exactly."""
+"""Checks of data sets, before and during loading, and samples that can be resumed exactly."""
 
 from .seeded import SeededDataset, SeededSampler
 

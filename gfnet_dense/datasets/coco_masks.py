@@ -1,6 +1,7 @@
-"""Checking COCO's masks before pycocotools reads them, which crashes on numbers out of range.
+"""Checks of COCO annotations, because pycocotools crashes on masks with numbers out of range.
 
-The formats are those of https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.h.
+The mask formats are described at
+https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.h.
 """
 
 import numpy as np
@@ -9,17 +10,23 @@ from gfnet_dense.utils.types import Size
 
 
 def check_annotation(annotation: dict, sizes: dict[int, Size], with_mask: bool) -> None:
-    """Raise ValueError, KeyError or TypeError unless COCO's evaluation can read an annotation.
+    """Raise an error unless COCO's evaluation can read an annotation.
 
     Args:
-        annotation: One of the list in the file.
-        sizes: (H, W) of the images, by id.
-        with_mask: Whether its ``segmentation`` is read, too.
+        annotation: An element of the list ``annotations`` in a COCO file.
+        sizes: (H, W) in pixels of each image, by image id.
+        with_mask: Whether to check its ``segmentation``, too.
+
+    Raises:
+        LookupError: If a key is missing, or the image is not in the file.
+        OverflowError: If a number is too large.
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of range.
     """
     size = sizes[annotation["image_id"]]
     if not all(type(n) is int and n > 0 for n in size):
         raise ValueError(f"its image is of size {size}")
-    annotation["id"], annotation["category_id"]
+    annotation["id"], annotation["category_id"]  # only to raise KeyError
     numbers = np.asarray([*annotation["bbox"], annotation["area"]], dtype=np.float64)
     if numbers.shape != (5,) or not np.isfinite(numbers).all():
         raise ValueError("bbox are four numbers, area is one")
@@ -28,12 +35,16 @@ def check_annotation(annotation: dict, sizes: dict[int, Size], with_mask: bool) 
 
 
 def check_mask(mask: list | dict, size: Size) -> None:
-    """Raise ValueError unless a ``segmentation`` can be made a mask of an image of ``size`` (H, W).
+    """Raise an error unless pycocotools can decode a ``segmentation``.
 
     Args:
-        mask: Polygons ``[[x1, y1, x2, y2, ...], ...]``, or run lengths, a dict of ``size`` and
-            ``counts``, a list of numbers or their compressed text.
-        size: Of the image.
+        mask: Polygons ``[[x1, y1, x2, y2, ...], ...]`` in pixels, or run lengths: a dict with
+            ``size`` (H, W) and ``counts``, which are a list of numbers or compressed text.
+        size: (H, W) of the image in pixels.
+
+    Raises:
+        ValueError: If the mask is malformed, or does not fit the image.
+        TypeError: If a part of the mask is of the wrong type.
     """
     if isinstance(mask, list):
         for polygon in mask:
@@ -50,18 +61,23 @@ def check_mask(mask: list | dict, size: Size) -> None:
 
 
 def _check_polygon(polygon: list[float], size: Size) -> None:
-    places = np.asarray(polygon, dtype=np.float64)
-    if places.ndim != 1:
+    coordinates = np.asarray(polygon, dtype=np.float64)
+    if coordinates.ndim != 1:
         raise ValueError("a polygon is not a list of numbers")
-    limit = 2 * max(size)  # a little outside of the image is usual
-    if not (np.isfinite(places) & (abs(places) <= limit)).all():
+    limit = 2 * max(size)  # real annotations often reach a little outside of the image
+    if not (np.isfinite(coordinates) & (abs(coordinates) <= limit)).all():
         raise ValueError("a polygon is far outside of its image")
 
 
 def _read_counts(text: str | bytes) -> list[int]:
-    """Return the run lengths of their compressed text: numbers of 5 bits a character, the sixth
-    bit for "more follows", from the third on as differences to the last but one."""
-    counts, value, shift = [], 0, 0
+    """Decode compressed run lengths (``rleFrString`` in maskApi.c).
+
+    Each character minus 48 holds five bits of a number, the lowest bits first; its sixth bit says
+    that more bits follow. From the fourth number on, differences to the number two places before
+    are stored.
+    """
+    counts: list[int] = []
+    value = shift = 0
     for character in text.encode() if isinstance(text, str) else text:
         bits = character - 48
         if not 0 <= bits < 64 or shift > 60:

@@ -1,8 +1,12 @@
-"""Checks of the data that a config names: folders, annotation files, class names and numbers."""
+"""Checks of the data that a config names: folders, annotation files, class names and numbers.
+
+They run before a training starts, and build no dataset.
+"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
@@ -13,7 +17,7 @@ from gfnet_dense.utils.images import IMAGE_SUFFIXES
 
 from .coco_masks import check_annotation
 
-# dataset type: (name, where to get it)
+# By dataset type: name of the data set, and the address from which it can be downloaded.
 SOURCES = {
     "ADE20KDataset": (
         "ADE20K",
@@ -33,29 +37,36 @@ SOURCES = {
     ),
 }
 
+# By key of data_prefix: the key of the dataset that holds the suffix of the files.
 SUFFIX_OF = {"img_path": "img_suffix", "seg_map_path": "seg_map_suffix"}
 
 
 def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
-    """Raise InputError where a folder of images or label maps of a config is missing or empty.
+    """Check that the folders of images and label maps of a config exist and are not empty.
 
     Args:
         cfg: A whole config.
-        splits: Which dataloaders to look at: 'train', 'val', 'test'.
+        splits: Dataloaders to check, any of 'train', 'val', 'test'.
+
+    Raises:
+        InputError: If a folder or an annotation file is missing, or a folder is empty.
     """
     for dataset in _datasets_of(cfg, splits):
         check_folders(dataset)
 
 
 def check_classes(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
-    """Raise InputError where a head of a segmentor is not for the classes of a dataset.
+    """Check that the heads of a segmentor have as many classes as the datasets.
 
-    Such a head trains without a word and ends at an mIoU of 0 (open-mmlab/mmsegmentation 964, 2081,
-    2245). No dataset is built, which takes long for large ones.
+    With another number of classes mmsegmentation trains without an error and ends at an mIoU of 0
+    (open-mmlab/mmsegmentation#964, #2081, #2245).
 
     Args:
         cfg: A whole config.
-        splits: Which dataloaders to look at: 'train', 'val', 'test'.
+        splits: Dataloaders to check, any of 'train', 'val', 'test'.
+
+    Raises:
+        InputError: If the numbers of classes differ, or the classes of a dataset are invalid.
     """
     if not any(_num_classes_of_heads(cfg.model)):  # a detector's heads are checked by mmdet
         return
@@ -71,10 +82,18 @@ def _datasets_of(cfg: ConfigDict, splits: tuple[str, ...]) -> Iterator[ConfigDic
 
 
 def check_folders(dataset: ConfigDict) -> None:
-    """Raise InputError where a folder or list of files of one dataset is missing or empty."""
+    """Check that the folders of one dataset and its annotation file exist.
+
+    Args:
+        dataset: Config of one dataset, without wrappers.
+
+    Raises:
+        InputError: If a folder or the annotation file is missing, or if a folder holds no images
+            with the suffix in the config.
+    """
     root = Path(dataset.get("data_root") or "")
     for key, prefix in dataset.get("data_prefix", {}).items():
-        if prefix is None:  # no label maps, to predict alone
+        if prefix is None:  # a dataset without label maps, for prediction only
             continue
         folder = root / prefix
         suffix_key = SUFFIX_OF.get(key)
@@ -98,7 +117,14 @@ def check_folders(dataset: ConfigDict) -> None:
 def _refuse_folder(
     dataset: ConfigDict, folder: Path, suffix_key: str | None, other: Path | None
 ) -> None:
-    """Raise InputError for a folder without usable files; ``other`` has another suffix."""
+    """Raise the InputError for a folder without usable images.
+
+    Args:
+        dataset: Config of one dataset.
+        folder: The folder.
+        suffix_key: Key of ``dataset`` with the suffix of the files, None if it has none.
+        other: An image in the folder that has another suffix, None if there are no images.
+    """
     if other is not None:
         raise InputError(
             f"{folder} holds no file that ends in {dataset[suffix_key]!r}, the {suffix_key} in the "
@@ -116,14 +142,15 @@ def _refuse_folder(
 
 
 def class_names(dataset: ConfigDict, scope: str) -> list[str]:
-    """Return the class names of a dataset's config, without building it.
+    """Return the class names of a dataset from its config, without building it.
 
     Args:
         dataset: Config of one dataset, without wrappers.
-        scope: The library that knows its type, default_scope of the whole config.
+        scope: Library that registers its type: ``default_scope`` of the whole config.
 
     Raises:
-        InputError: Where the type is unknown, or the class list is none.
+        InputError: If the type is unknown, if there are no class names or unknown ones, or if the
+            palette has another number of colors.
     """
     kind = dataset["type"]
     cls = DATASETS.get(kind if "." in kind else f"{scope}.{kind}")
@@ -151,12 +178,17 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
 
 
 def check_evaluators(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
-    """Raise InputError where an evaluator of COCO's would stop, or crash, at the end of the first
-    validation: it reads all annotations of its file, also those that the dataset leaves out.
+    """Check the annotation files of COCO evaluators.
+
+    An evaluator reads all annotations of its file, also those that the dataset leaves out. It would
+    fail, or crash, at the end of the first validation only.
 
     Args:
         cfg: A whole config.
-        splits: Whose evaluators to look at: 'val', 'test'.
+        splits: Evaluators to check, any of 'val', 'test'.
+
+    Raises:
+        InputError: If an annotation file cannot be evaluated.
     """
     for split in splits:
         evaluators = cfg.get(f"{split}_evaluator") or []
@@ -166,17 +198,20 @@ def check_evaluators(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
 
 
 def check_coco_file(path: Path, with_masks: bool) -> None:
-    """Raise InputError unless all images and annotations of a COCO JSON can be evaluated.
+    """Check that COCO's evaluation can read all images and annotations of a JSON file.
 
     Args:
-        path: The file (https://cocodataset.org/#format-data).
+        path: Path of the file (https://cocodataset.org/#format-data).
         with_masks: Whether masks are evaluated, too.
+
+    Raises:
+        InputError: If the file cannot be read, is no COCO file, or has a broken annotation.
     """
     try:
         content = json.loads(path.read_text())
         sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
         annotations = list(content["annotations"])
-        [category["id"] for category in content["categories"]]
+        [category["id"] for category in content["categories"]]  # only to raise KeyError
     except OSError as e:
         raise InputError(f"the annotation file {path} cannot be read: {e.strerror}") from None
     except (LookupError, RecursionError, TypeError, ValueError) as e:
@@ -194,7 +229,15 @@ def check_coco_file(path: Path, with_masks: bool) -> None:
 
 
 def check_num_classes(model: ConfigDict, classes: list[str]) -> None:
-    """Raise InputError unless every head of a segmentor's config is for so many classes."""
+    """Check that every head in a segmentor's config has as many classes as the dataset.
+
+    Args:
+        model: Config of the segmentor.
+        classes: Class names of the dataset.
+
+    Raises:
+        InputError: If ``num_classes`` or ``class_weight`` of a head is for another number.
+    """
     head = model.get("decode_head")
     weights = head.get("loss_cls", {}).get("class_weight") if isinstance(head, dict) else None
     if weights is not None and len(weights) != len(classes) + 1:
@@ -204,7 +247,7 @@ def check_num_classes(model: ConfigDict, classes: list[str]) -> None:
             f"and num_classes to {len(classes)}"
         )
     for name, value in _num_classes_of_heads(model):
-        # Of two classes, one sigmoid is enough.
+        # A head for two classes may have a single output, with a sigmoid.
         if value != len(classes) and (value, len(classes)) != (1, 2):
             raise InputError(
                 f"{name} is {value}, but the dataset has {len(classes)} classes "
@@ -218,8 +261,11 @@ def _num_classes_of_heads(model: ConfigDict) -> Iterator[tuple[str, int]]:
         yield from _find_num_classes(model.get(key), f"model.{key}")
 
 
-def _find_num_classes(node, name: str) -> Iterator[tuple[str, int]]:
-    """Yield name and value of every ``num_classes`` in a head, a list of heads, heads in a head."""
+def _find_num_classes(node: Any, name: str) -> Iterator[tuple[str, int]]:
+    """Yield dotted key and value of every ``num_classes`` in a head or a list of heads.
+
+    Heads may be nested: heads inside a head are searched, too.
+    """
     if isinstance(node, (list, tuple)):
         for i, each in enumerate(node):
             yield from _find_num_classes(each, f"{name}[{i}]")

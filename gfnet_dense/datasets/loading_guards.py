@@ -1,7 +1,8 @@
-"""Loading transforms whose errors name the file, and checks of label maps while they are loaded."""
+"""Guards around loading transforms: errors name the file, and label maps are checked."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,14 +16,15 @@ from gfnet_dense.utils.images import check_header
 from .coco_masks import check_mask
 
 
-def guard_pipeline(dataset) -> None:
-    """Make the loading transforms of a dataset name the file when something is wrong with it.
+def guard_pipeline(dataset: Any) -> None:
+    """Wrap the loading transforms of a built dataset, in place.
 
-    Works on the built dataset, so that configs keep the stock transforms, by whose names the
-    libraries' inferencers find them.
+    A wrapped transform raises InputError with the path of a file that is missing or broken. The
+    configs keep the original transforms, because the inferencers of mmsegmentation and mmdetection
+    look for their names.
 
     Args:
-        dataset: An OpenMMLab dataset, possibly inside wrappers.
+        dataset: An OpenMMLab dataset, possibly inside wrappers such as ConcatDataset.
     """
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     if inner != [None]:
@@ -44,16 +46,18 @@ def _guard_transforms(transforms: list, metainfo: dict) -> None:
             _guard_transforms(inner.transforms, metainfo)
 
 
-def _is_of(transform, library: str) -> bool:
-    """Tell whether a transform loads annotations as a library does: indices of mmsegmentation are
-    classes, those of mmdetection are not."""
+def _is_of(transform: Any, library: str) -> bool:
+    """Return whether a transform is the LoadAnnotations of a library, or a subclass of it.
+
+    Only the label maps of mmsegmentation hold class indices.
+    """
     return isinstance(transform, LoadAnnotations) and any(
         base.__module__.startswith(f"{library}.") for base in type(transform).__mro__
     )
 
 
 class _GuardedImage:
-    """LoadImageFromFile whose errors name the file."""
+    """LoadImageFromFile that names the file in its errors."""
 
     path_key = "img_path"
 
@@ -65,14 +69,14 @@ class _GuardedImage:
 
 
 class _GuardedSegMap:
-    """LoadAnnotations that refuses what is no index map of the classes."""
+    """LoadAnnotations of mmsegmentation that refuses label maps with other values than classes."""
 
     path_key = "seg_map_path"
 
     def __init__(self, transform: Callable, metainfo: dict):
         self.transform = transform
         self.num_classes = len(metainfo["classes"])
-        # A subset of the classes: the file has more than the loaded map.
+        # If the dataset uses a subset of the classes, label_map has all classes of the files.
         self.num_classes_in_file = len(metainfo.get("label_map") or metainfo["classes"])
 
     def __call__(self, results: dict) -> dict:
@@ -96,9 +100,9 @@ class _GuardedSegMap:
 
 
 class _GuardedInstances:
-    """LoadAnnotations of mmdetection, whose errors name the image."""
+    """LoadAnnotations of mmdetection that names the image in its errors."""
 
-    def __init__(self, transform: Callable):
+    def __init__(self, transform: Any) -> None:
         self.transform = transform
 
     def __call__(self, results: dict) -> dict:
@@ -112,7 +116,7 @@ class _GuardedInstances:
             boxes = results.get("gt_bboxes")
             numbers = [] if boxes is None else getattr(boxes, "tensor", boxes)
             finite = np.isfinite(np.asarray(numbers)).all()
-        except Exception as e:  # whatever mmdetection and pycocotools make of other types
+        except Exception as e:  # mmdetection and pycocotools may raise anything at wrong types
             raise InputError(
                 f"the annotations of {path} are broken: {type(e).__name__}: {e}"
             ) from None
@@ -121,8 +125,16 @@ class _GuardedInstances:
         return results
 
 
-def _read(read: Callable, results: dict, path: str, kind: str):
-    if Path(path).exists() and not Path(path).is_file():  # a device or a pipe would never end
+def _read(read: Callable[[dict], Any], results: dict, path: str, kind: str) -> Any:
+    """Return ``read(results)``, or raise an InputError that names the file it reads.
+
+    Args:
+        read: Loading transform or check that reads the file.
+        results: Argument of ``read``.
+        path: The file, checked before it is read.
+        kind: 'image' or 'label map', for the message.
+    """
+    if Path(path).exists() and not Path(path).is_file():  # reading a pipe might never end
         raise InputError(f"the {kind} {path} is not a file")
     try:
         check_header(path)
@@ -131,8 +143,8 @@ def _read(read: Callable, results: dict, path: str, kind: str):
         raise InputError(f"the {kind} {path} does not exist") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} cannot be read as {kind}: it is no image file") from None
-    # What Pillow raises for broken files, mmcv (AssertionError) where OpenCV has no image, and
-    # mmsegmentation (TypeError) for a label map of one pixel.
+    # Pillow raises many types for broken files, mmcv an AssertionError if OpenCV reads no image,
+    # mmsegmentation a TypeError for a label map of one pixel.
     except (
         OSError, AssertionError, IndexError, SyntaxError, TypeError, ValueError,
         TooLarge, cv2.error,
@@ -143,9 +155,13 @@ def _read(read: Callable, results: dict, path: str, kind: str):
 
 
 def check_seg_map_format(path: str) -> None:
-    """Raise InputError unless a label map is an 8-bit image of one channel; reads the header only.
+    """Check from its header that a label map is an 8-bit image of one channel.
 
-    mmsegmentation would take a wider index modulo 256 and stop at a color image without a name.
+    mmsegmentation would take a wider index modulo 256, and would fail at a color image without
+    naming the file.
+
+    Raises:
+        InputError: If the image has another mode.
     """
     with Image.open(path) as image:
         if image.mode not in ("L", "P", "1"):
@@ -163,22 +179,26 @@ def check_seg_map(
     reduce_zero_label: bool,
     path: str,
 ) -> None:
-    """Raise InputError for a label map of another size than its image, or with unknown classes.
+    """Check that a loaded label map has the size of its image and holds class indices only.
 
     Args:
-        seg_map: (H, W) uint8, as loaded: 255 is ignored, ``reduce_zero_label`` already applied.
-        num_classes: Number of classes of the loaded map.
-        num_classes_in_file: Number of classes of the file, of which the dataset may take some.
-        image_size: (H, W) of the image file, None where that cannot be read.
-        reduce_zero_label: Whether index 0 of the file means "ignored" and class 0 is stored as 1.
-        path: The file, for the message.
+        seg_map: (H, W) uint8 class indices with 255 for ignored pixels, after
+            ``reduce_zero_label`` was applied.
+        num_classes: Number of classes of the dataset.
+        num_classes_in_file: Number of classes in the file, more if the dataset uses a subset.
+        image_size: (H, W) of the image, None if it could not be loaded.
+        reduce_zero_label: Whether 0 in the file means "ignored", and class 0 is stored as 1.
+        path: Path of the label map, for the message.
+
+    Raises:
+        InputError: If the sizes differ, or if an index is neither a class nor 255.
     """
     if image_size is not None and seg_map.shape != tuple(image_size):
         raise InputError(
             f"the label map {path} has {seg_map.shape[1]}x{seg_map.shape[0]} pixels, its image "
             f"{image_size[1]}x{image_size[0]}: they must be of the same size"
         )
-    found = np.flatnonzero(np.bincount(seg_map.ravel()))  # faster than to sort the pixels
+    found = np.flatnonzero(np.bincount(seg_map.ravel()))  # faster than np.unique, which sorts
     wrong = np.setdiff1d(found, [*range(num_classes), 255])
     if wrong.size:
         first = int(reduce_zero_label)

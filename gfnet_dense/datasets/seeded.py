@@ -1,11 +1,13 @@
-"""Random numbers as a function of seed and place in the training, so that resuming is exact.
+"""Random numbers that depend on seed and place in the training alone, so that resuming is exact.
 
-A checkpoint keeps no state of random generators: there is one in every process and every worker
-of every dataloader. Instead each generator is seeded anew for each sample and for each iteration.
+Each process and each worker of a dataloader has random generators of its own, and checkpoints do
+not hold their states. Therefore the generators are seeded anew for each sample, and for each
+iteration.
 """
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,11 @@ from gfnet_dense.registry import DATA_SAMPLERS, DATASETS
 
 
 def seed_generators(*place: int) -> None:
-    """Seed the generators of Python, NumPy and PyTorch by some numbers, such as (seed, epoch)."""
+    """Seed the generators of Python, NumPy and PyTorch.
+
+    Args:
+        place: Non-negative integers, such as seed, rank and iteration. All of them decide the seed.
+    """
     seed = int(np.random.SeedSequence(place).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
@@ -24,8 +30,14 @@ def seed_generators(*place: int) -> None:
 
 
 def with_seeds(dataloader: dict) -> dict:
-    """Return the config of a dataloader whose samples do not depend on the worker that loads them,
-    nor on those that it has loaded before."""
+    """Return the config of a dataloader with seeded samples.
+
+    Random numbers of a sample then depend neither on the worker that loads it, nor on the samples
+    that this worker has loaded before.
+
+    Args:
+        dataloader: Config of a dataloader with ``sampler`` and ``dataset``; it is not changed.
+    """
     return {
         **dataloader,
         "sampler": dict(type="gfnet_dense.SeededSampler", sampler=dataloader["sampler"]),
@@ -34,29 +46,33 @@ def with_seeds(dataloader: dict) -> dict:
 
 
 class SampleIndex(int):
-    """The index of a sample, and in ``place`` what its random numbers depend on."""
+    """Index of a sample in its dataset, with the numbers that seed its random generators.
+
+    Attributes:
+        place: (seed, rank, epoch, position of the sample in the epoch).
+    """
 
     place: tuple[int, ...]
 
 
-# The second name is the former one.
+# NumberedSampler is its former name, which older configs have.
 @DATA_SAMPLERS.register_module(name=["SeededSampler", "NumberedSampler"])
 class SeededSampler(Sampler):
-    """Gives the indices of another sampler as :class:`SampleIndex`.
+    """Sampler that yields the indices of another sampler as :class:`SampleIndex`.
 
     Args:
-        sampler: Config of the other one.
-        dataset: What is sampled.
-        seed: Of the training; if None, one that all processes share.
+        sampler: Config of the other sampler.
+        dataset: The dataset, which the other sampler gets as well.
+        seed: Seed of the training. If None, all processes agree on a random one.
     """
 
-    def __init__(self, sampler: dict, dataset, seed: int | None = None):
+    def __init__(self, sampler: dict, dataset: Any, seed: int | None = None) -> None:
         self.seed = sync_random_seed() if seed is None else seed
         self.sampler = DATA_SAMPLERS.build(
             sampler, default_args=dict(dataset=dataset, seed=self.seed)
         )
         self.first = 0
-        if hasattr(self.sampler, "skip"):
+        if hasattr(self.sampler, "skip"):  # mmengine asks for the method to skip samples quickly
             self.skip = self._skip
 
     def _skip(self, num_samples: int) -> None:
@@ -73,26 +89,28 @@ class SeededSampler(Sampler):
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __getattr__(self, name: str):
-        if name.startswith("__") or name == "sampler":  # while it is copied or unpickled
+    def __getattr__(self, name: str) -> Any:
+        # copy and pickle ask for these before attributes are set: that would recurse endlessly.
+        if name.startswith("__") or name == "sampler":
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
 
 @DATASETS.register_module()
 class SeededDataset:
-    """Loads the samples of another dataset with random numbers that depend on the draw alone.
+    """Dataset that seeds the random generators before another dataset loads a sample.
 
-    In all else, attributes that are set included, it is the other one.
+    The seed is the place of the :class:`SampleIndex`. All attributes are read from, and set on,
+    the other dataset.
 
     Args:
-        dataset: Config of the other one.
+        dataset: Config of the other dataset.
     """
 
-    def __init__(self, dataset: dict):
-        self.__dict__["dataset"] = DATASETS.build(dataset)
+    def __init__(self, dataset: dict) -> None:
+        self.__dict__["dataset"] = DATASETS.build(dataset)  # past __setattr__ below
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> Any:
         if isinstance(index, SampleIndex):
             seed_generators(*index.place)
         return self.dataset[int(index)]
@@ -100,10 +118,11 @@ class SeededDataset:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getattr__(self, name: str):
-        if name.startswith("__") or name == "dataset":  # while it is copied or unpickled
+    def __getattr__(self, name: str) -> Any:
+        # copy and pickle ask for these before attributes are set: that would recurse endlessly.
+        if name.startswith("__") or name == "dataset":
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
-    def __setattr__(self, name: str, value) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.dataset, name, value)

@@ -1,7 +1,7 @@
-"""A survey of a config's data: every image and label map is read, every class is counted.
+"""Survey of a segmentation data set: all images and label maps are read, all classes are counted.
 
-The library builds the datasets, so that suffixes, lists of files and label maps are those of the
-training; of the pipelines only the loading transforms run.
+mmsegmentation builds the datasets from the config, so the survey reads the files that a training
+reads. The pipelines are reduced to their loading transforms.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import ConfigDict
@@ -25,14 +25,19 @@ from gfnet_dense.utils.images import IMAGE_SUFFIXES
 from .config_checks import check_folders, check_num_classes, class_names
 from .loading_guards import guard_pipeline
 
-IGNORED = 255
+IGNORED = 255  # index of pixels that have no label
 
-MAX_PROCESSES = 16
-IMAGES_PER_PROCESS = 64  # fewer are not worth the start of a process
+MAX_PROCESSES = 16  # largest number of processes that read files
+IMAGES_PER_PROCESS = 64  # for fewer images a process takes longer to start than it saves
 
 
 class Problem(NamedTuple):
-    """One sentence, and the file that it is about: its path is a part of the sentence, or empty."""
+    """Problem in the data of a config.
+
+    Attributes:
+        path: The file concerned, empty if the problem is in the config.
+        sentence: Description, which contains the path.
+    """
 
     path: str
     sentence: str
@@ -40,16 +45,16 @@ class Problem(NamedTuple):
 
 @dataclass
 class Report:
-    """What the files of a split hold.
+    """Contents of the files of a split.
 
     Attributes:
-        split: 'train', or several that take the same files: 'val, test'.
+        split: Name of the split, 'train', or names of splits with the same datasets, 'val, test'.
         num_images: Number of images.
-        errors: What training or evaluation would stop at.
-        warnings: What is odd.
-        pixels: Number of pixels of every class, over the label maps without error.
-        images: Number of images in which a class occurs.
-        ignored: Number of pixels that are not labeled.
+        errors: Problems at which training or evaluation would stop.
+        warnings: Problems that do not stop a training, such as unused files.
+        pixels: Number of pixels of each class, in label maps without an error.
+        images: Number of images in which each class occurs.
+        ignored: Number of pixels without a label, in label maps without an error.
     """
 
     split: str
@@ -62,15 +67,21 @@ class Report:
 
     @property
     def num_pixels(self) -> int:
-        """Number of pixels of the label maps without error."""
+        """Number of pixels in label maps without an error."""
         return self.ignored + self.pixels.total()
 
 
 def survey(cfg: ConfigDict) -> list[Report]:
-    """Read every image and label map of a segmentation config, with a progress bar on stderr.
+    """Read all images and label maps of a segmentation config, and show the progress on stderr.
+
+    Args:
+        cfg: A whole config.
+
+    Returns:
+        One report for each split; splits with the same datasets share one.
 
     Raises:
-        InputError: If the config is not one for segmentation.
+        InputError: If the config is not for segmentation.
     """
     if cfg.default_scope != "mmseg":
         raise InputError(
@@ -87,7 +98,7 @@ def survey(cfg: ConfigDict) -> list[Report]:
 
 
 def _splits(cfg: ConfigDict) -> dict[str, list[ConfigDict]]:
-    """Return the datasets of every split; splits with the same ones (val, test) are one."""
+    """Return the dataset configs by split; splits with the same ones are joined: 'val, test'."""
     splits: dict[str, list[ConfigDict]] = {}
     for split in ("train", "val", "test"):
         loader = cfg.get(f"{split}_dataloader")
@@ -95,12 +106,14 @@ def _splits(cfg: ConfigDict) -> dict[str, list[ConfigDict]]:
             continue
         datasets = find_datasets(loader["dataset"])
         same = next((name for name, others in splits.items() if others == datasets), None)
-        splits.pop(same, None)
+        if same is not None:
+            del splits[same]
         splits[f"{same}, {split}" if same else split] = datasets
     return splits
 
 
 def _survey_dataset(report: Report, cfg: ConfigDict, model: ConfigDict) -> None:
+    """Read one dataset, and add its contents and problems to a report."""
     try:
         check_folders(cfg)
         classes = class_names(cfg, "mmseg")
@@ -112,7 +125,7 @@ def _survey_dataset(report: Report, cfg: ConfigDict, model: ConfigDict) -> None:
         check_num_classes(model, classes)
     except InputError as e:
         report.errors.append(Problem("", str(e)))
-    report.pixels.update(dict.fromkeys(classes, 0))  # those that will not be met, too
+    report.pixels.update(dict.fromkeys(classes, 0))  # so that absent classes are listed, too
     report.warnings.extend(unused_files(dataset))
     num_processes = min(os.cpu_count() or 1, MAX_PROCESSES, len(dataset) // IMAGES_PER_PROCESS)
     samples = DataLoader(
@@ -129,16 +142,16 @@ def _survey_dataset(report: Report, cfg: ConfigDict, model: ConfigDict) -> None:
             report.images[name] += count > 0
 
 
-def _build(cfg: ConfigDict):
-    """Return the dataset of a config, with loading as its whole pipeline.
+def _build(cfg: ConfigDict) -> Any:
+    """Build a dataset of mmsegmentation whose pipeline has guarded loading transforms only.
 
     Raises:
-        InputError: If it cannot be built or has no images.
+        InputError: If the dataset cannot be built, or has no images.
     """
     loading = []
     for transform in cfg.get("pipeline", []):
         name = transform["type"].rpartition(".")[2]
-        # OpenCV would take a truncated file for an image that is gray below.
+        # OpenCV reads a truncated file without an error and fills the rest with gray.
         if name == "LoadImageFromFile" and transform.get("imdecode_backend", "cv2") == "cv2":
             transform = dict(transform, imdecode_backend="pillow")
         if name.startswith("Load"):
@@ -158,9 +171,13 @@ def _build(cfg: ConfigDict):
 
 
 class _Samples(Dataset):
-    """:func:`check_sample` of every image, for a DataLoader to call in several processes."""
+    """Results of :func:`check_sample` as a dataset, so that a DataLoader computes them in parallel.
 
-    def __init__(self, dataset):
+    Args:
+        dataset: Dataset from :func:`_build`.
+    """
+
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -170,23 +187,25 @@ class _Samples(Dataset):
         return check_sample(self.dataset, i)
 
 
-def _unchanged(sample):
+def _unchanged(sample: Any) -> Any:
     return sample
 
 
-def check_sample(dataset, i: int) -> tuple[list[Problem], list[Problem], np.ndarray]:
+def check_sample(dataset: Any, i: int) -> tuple[list[Problem], list[Problem], np.ndarray]:
     """Read one image and its label map.
 
     Args:
-        dataset: A dataset whose pipeline only loads, guarded by :func:`guard_pipeline`.
-        i: Which image.
+        dataset: Dataset whose pipeline has loading transforms only, wrapped by
+            :func:`guard_pipeline`.
+        i: Index of the image.
 
     Returns:
-        Errors, warnings, and the number of pixels of each of the 256 indices, all 0 where the label
-        map is wrong or not read.
+        Errors, warnings, and the number of pixels of each index, (256,) int64. The counts are 0 if
+        the label map has an error or is not loaded.
     """
     results = dataset.get_data_info(i)
-    errors, warnings = [], []
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
     for load in dataset.pipeline.transforms:
         try:
             results = load(results)
@@ -203,11 +222,15 @@ def check_sample(dataset, i: int) -> tuple[list[Problem], list[Problem], np.ndar
     return errors, warnings, counts
 
 
-def unused_files(dataset) -> list[Problem]:
-    """Return the label maps without an image, and the images whose suffix is not the config's.
+def unused_files(dataset: Any) -> list[Problem]:
+    """Return label maps without an image, and images whose suffix is not ``img_suffix``.
 
     Args:
-        dataset: A dataset of mmsegmentation's, whose folders are absolute or from here.
+        dataset: A built dataset of mmsegmentation, with folders that are absolute or relative to
+            the working directory.
+
+    Returns:
+        A warning for each such file.
     """
     folders = dataset.data_prefix
     if not folders.get("seg_map_path"):
@@ -231,5 +254,5 @@ def unused_files(dataset) -> list[Problem]:
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder but the hidden ones, which the library leaves out as well."""
+    """Yield the files below a folder, sorted; hidden ones are left out, as mmsegmentation does."""
     return (path for path in sorted(folder.rglob("*")) if path.name[0] != "." and path.is_file())

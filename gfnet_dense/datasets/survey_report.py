@@ -1,4 +1,4 @@
-"""The survey of a data set as text: number of images, table of classes, warnings and errors."""
+"""Survey of a data set as text: numbers of images, table of classes, warnings and errors."""
 
 from collections import defaultdict
 
@@ -12,12 +12,13 @@ UNLABELED = "(not labeled)"
 def format_report(
     reports: list[Report], max_groups: int | None = None, max_files: int | None = None
 ) -> str:
-    """Return what was found: numbers, table of the classes, warnings and, last, the errors.
+    """Return reports as text: numbers of images, table of classes, warnings, and errors at the end.
 
     Args:
-        reports: One for each split.
-        max_groups: How many different errors, and warnings, to tell; None tells all.
-        max_files: How many files to name for each of them; None names all.
+        reports: One report for each split.
+        max_groups: Largest number of different warnings, and of different errors, that are shown;
+            None shows all.
+        max_files: Largest number of files that are listed for each of them; None lists all.
     """
     errors = [problem for report in reports for problem in report.errors]
     warnings = [problem for report in reports for problem in _missing_classes(report)]
@@ -25,14 +26,14 @@ def format_report(
     parts = ["\n".join(f"{each.split}: {each.num_images} images" for each in reports)]
     parts += [format_classes(reports)]
     for kind, problems in (("warnings", warnings), ("errors", errors)):
-        problems = list(dict.fromkeys(problems))  # of train and val: the same
+        problems = list(dict.fromkeys(problems))  # splits may share a problem
         lines = _format_problems(problems, max_groups, max_files)
         parts.append("\n".join([f"{kind}: {len(problems) or 'none'}", *lines]))
     return "\n\n".join(parts)
 
 
 def format_classes(reports: list[Report]) -> str:
-    """Return the table of the classes: share of all pixels and number of images, for each split."""
+    """Return a text table of the classes: share of pixels and number of images for each split."""
     reports = [report for report in reports if report.num_pixels]
     if not reports:
         return "classes: no label map could be read"
@@ -65,9 +66,9 @@ def _missing_classes(report: Report) -> list[Problem]:
 def _format_problems(
     problems: list[Problem], max_groups: int | None, max_files: int | None
 ) -> list[str]:
-    """Return a line for each different problem, and the files that have it.
+    """Return a line for each different problem, followed by lines for the files that have it.
 
-    Those of the config come first, then the most frequent ones.
+    Problems of the config come first, then problems of files, the most frequent ones first.
     """
     groups = defaultdict(list)
     for problem in problems:

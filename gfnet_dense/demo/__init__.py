@@ -1,4 +1,4 @@
-"""The demo of a config: the config shrunken to minutes of training, on synthetic scenes."""
+"""Demo of a config: a shrunken copy that trains within minutes on synthetic scenes."""
 
 from gfnet_dense.datasets.synthetic import write_ade20k, write_coco
 

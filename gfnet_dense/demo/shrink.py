@@ -1,4 +1,4 @@
-"""Any config of the repository, small enough to train in minutes on drawn scenes."""
+"""Shrinking any config of this project until it trains within minutes on synthetic scenes."""
 
 from mmengine.config import Config
 
@@ -11,14 +11,14 @@ from . import shrink_detection, shrink_segmentation
 def shrink(cfg: Config) -> None:
     """Turn a full-size config into its demo, in place.
 
-    Points the datasets to the drawn ones, and reduces images, heads, batch and schedule; the
-    backbone keeps its arch and starts from scratch. Nothing is drawn here.
+    The demo uses synthetic datasets, and smaller images, heads and batches, and a shorter schedule.
+    The backbone keeps its arch but is not pretrained. :func:`write_data` writes the datasets.
 
     Args:
-        cfg: A config of this repository for segmentation or detection.
+        cfg: A config of this project for segmentation or detection.
 
     Raises:
-        InputError: If the config is built in another way.
+        InputError: If the config lacks settings that the configs of this project have.
     """
     try:
         _shrink(cfg)
@@ -30,7 +30,7 @@ def shrink(cfg: Config) -> None:
 
 
 def write_data(cfg: Config) -> None:
-    """Write the synthetic scenes that the demo of a config takes, unless they are there already."""
+    """Write the synthetic dataset for the demo of a config, unless it exists already."""
     write_coco() if cfg.default_scope == "mmdet" else write_ade20k()
 
 
@@ -39,7 +39,7 @@ def _shrink(cfg: Config) -> None:
     kind.adapt(cfg)
     cfg.model.backbone.pop("init_cfg", None)
     cfg.optim_wrapper.optimizer.lr = kind.LEARNING_RATE
-    # What is milder for a pretrained backbone does not suit one from scratch.
+    # A lower learning rate for the backbone is only meant for pretrained weights.
     cfg.optim_wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).pop("backbone", None)
     cfg.train_dataloader.batch_size = kind.BATCH_SIZE
     for split in ("train", "val", "test"):
@@ -54,7 +54,7 @@ def _shrink(cfg: Config) -> None:
 
 
 def _shrink_schedule(cfg: Config, max_iters: int) -> None:
-    """Count in iterations, whatever the full-size config counts in."""
+    """Set a schedule in iterations, even if the full-size config counts in epochs, in place."""
     warm_up = max_iters // 10
     cfg.train_cfg = dict(
         type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters // 3

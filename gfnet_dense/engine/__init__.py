@@ -1,1 +1,1 @@
-"""Training: the runner, its hooks, the optimizer."""
+"""Training: the runner, its hooks and the parameter groups of the optimizer."""

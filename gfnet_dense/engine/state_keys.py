@@ -1,8 +1,9 @@
-"""Names under which the state of a training is kept, on disk and in the message hub."""
+"""Names under which the state of a training is kept, in its work dir and in the message hub."""
 
-LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name for the file that names the newest one
-NONE_YET = "none"  # in that file, of a training that has written no checkpoint
+LAST_CHECKPOINT = "last_checkpoint"  # mmengine's file with the path of the newest checkpoint
+NONE_YET = "none"  # content of that file while the training has written no checkpoint
 
-# In the message hub, which checkpoints hold; what begins with "val" is printed with the metrics:
-VALIDATED = "at_validation"  # how far the training was at the last one
-NOT_FINITE = "not_finite"  # how many steps in a row were not, until now; of FiniteLossHook
+# Keys of the message hub, which checkpoints hold. mmengine prints keys that begin with "train",
+# "val" or "test" among the metrics.
+VALIDATED = "at_validation"  # progress of the training at its last validation: epochs or iterations
+NOT_FINITE = "not_finite"  # number of optimizer steps skipped in a row, set by FiniteLossHook

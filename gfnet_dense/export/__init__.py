@@ -1,4 +1,4 @@
-"""Models for runtimes without PyTorch: graphs of real numbers, ONNX files."""
+"""Export of models to ONNX and torch.export files, without complex numbers and FFT."""
 
 from .graphs import freeze_size
 from .writers import check_format, export

@@ -1,8 +1,9 @@
-"""Models as graphs of real numbers for images of one size: without complex numbers and FFT."""
+"""Turning models into exportable modules for one image size, without complex numbers and FFT."""
 
 import copy
 
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from gfnet_dense.apis.inference import threshold_of
@@ -15,20 +16,22 @@ from gfnet_dense.utils.types import Size
 
 
 def freeze_size(model: nn.Module, size: Size) -> nn.Module:
-    """Return a copy of a model for images of one size, without complex numbers and without FFT.
+    """Return a copy of a model for one image size, without complex numbers and FFT.
 
-    Global filters become matrix products, position embeddings are resized once.
+    Each GlobalFilter is replaced by a MatrixFilter for the size of its input, and the position
+    embedding is resized once.
 
     Args:
-        model: A GFNet, or a segmentor or detector with one as ``backbone``.
-        size: Image size (H, W).
+        model: A GFNet or IsotropicGFNet, or a segmentor or detector that has one as ``backbone``.
+            It is not modified.
+        size: Image size, (H, W).
 
     Returns:
-        The copy, in evaluation mode.
+        The copy, in evaluation mode, whose parameters need no gradients.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     backbone = getattr(model, "backbone", model)
-    sizes = {}
+    sizes: dict[str, Size] = {}
     filters = {n: m for n, m in backbone.named_modules() if isinstance(m, GlobalFilter)}
     handles = [
         module.register_forward_pre_hook(
@@ -52,14 +55,24 @@ def freeze_size(model: nn.Module, size: Size) -> nn.Module:
 
 
 class SegmentorGraph(nn.Module):
-    """A segmentor of mmsegmentation, from normalized images (B, 3, H, W) to ``logits``
-    (B, num_classes, H, W) and ``labels`` (B, H, W)."""
+    """An mmsegmentation segmentor as a module from tensors to tensors.
 
-    def __init__(self, model: nn.Module, size: Size):
+    Takes normalized images (B, 3, H, W) and returns ``logits`` (B, num_classes, H, W) and
+    ``labels`` (B, H, W), class indices, int64.
+
+    Args:
+        model: The segmentor.
+        size: Image size, (H, W).
+
+    Attributes:
+        outputs: Names of the returned tensors.
+    """
+
+    def __init__(self, model: BaseModel, size: Size):
         super().__init__()
         self.model, self.size = model, size
         self.threshold = threshold_of(model)
-        self.outputs = ("logits", "labels")
+        self.outputs: tuple[str, ...] = ("logits", "labels")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         logits = self.model.encode_decode(images, [dict(img_shape=self.size)])
@@ -67,18 +80,26 @@ class SegmentorGraph(nn.Module):
 
 
 class DetectorGraph(nn.Module):
-    """A detector of mmdetection, from normalized images (B, 3, H, W) to the maps of its neck.
+    """An mmdetection detector as a module from tensors to tensors.
 
-    Of a one-stage detector with anchors the raw outputs of its head come behind them; boxes are
-    decoded and suppressed outside of the graph.
+    Takes normalized images (B, 3, H, W) and returns the maps of the neck, ``feature_0`` and so on.
+    RetinaNet also returns the raw outputs of its head, ``cls_score_0`` and so on, then
+    ``bbox_pred_0`` and so on. Decoding boxes and suppressing duplicates are not part of the graph.
+
+    Args:
+        model: The detector.
+        num_maps: Number of maps that the neck returns.
+
+    Attributes:
+        outputs: Names of the returned tensors.
     """
 
-    def __init__(self, model: nn.Module, num_maps: int):
+    def __init__(self, model: BaseModel, num_maps: int):
         super().__init__()
         self.model = model
         self.has_head = type(getattr(model, "bbox_head", None)).__name__ == "RetinaHead"
         names = ("feature", "cls_score", "bbox_pred") if self.has_head else ("feature",)
-        self.outputs = tuple(f"{name}_{i}" for name in names for i in range(num_maps))
+        self.outputs: tuple[str, ...] = tuple(f"{n}_{i}" for n in names for i in range(num_maps))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         maps = self.model.extract_feat(images)
@@ -88,8 +109,8 @@ class DetectorGraph(nn.Module):
         return (*maps, *scores, *boxes)
 
 
-def build_graph(model: nn.Module, size: Size) -> nn.Module:
-    """Return what is exported of a segmentor or detector, with the names of its ``outputs``."""
+def build_graph(model: BaseModel, size: Size) -> SegmentorGraph | DetectorGraph:
+    """Wrap a segmentor or detector into the module to export for images of a size (H, W)."""
     if hasattr(model, "encode_decode"):
         return SegmentorGraph(model, size)
     with torch.no_grad():

@@ -11,31 +11,37 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from gfnet_dense import __version__
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
-from .graphs import build_graph, freeze_size
+from .graphs import DetectorGraph, SegmentorGraph, build_graph, freeze_size
 
-OPSET = 18
-INPUT = "images"
+if TYPE_CHECKING:  # onnx is an optional dependency
+    from onnx import ModelProto
+
+OPSET = 18  # version of ONNX's operators
+INPUT = "images"  # name of the input in ONNX files
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-ROUNDS = 5  # of the comparison of times
+ROUNDS = 5  # number of timed forward passes of each model, of which the median is taken
 
 
 @dataclass
 class Check:
-    """How an exported graph compares with PyTorch on random images.
+    """Comparison of an exported model with PyTorch on random images.
 
     Attributes:
-        max_error: Largest absolute difference of any output.
-        relative_error: Largest |a - b| / |b| of any output.
-        latency: Seconds of a forward of one image, exported, and in PyTorch.
+        max_error: Maximum absolute difference of an element, over all outputs.
+        relative_error: Maximum over the outputs of ||exported - PyTorch|| / ||PyTorch||, with the
+            Euclidean norm of the whole tensor.
+        latency: Seconds of the forward pass of one image, exported and in PyTorch.
     """
 
     max_error: float
@@ -44,8 +50,11 @@ class Check:
 
 
 def check_format(path: Path) -> None:
-    """Raise InputError unless the suffix of ``path`` is one that :func:`export` writes, and what
-    that needs is installed."""
+    """Check that :func:`export` can write a file of this suffix with the installed packages.
+
+    Raises:
+        InputError: If the suffix is neither ``.onnx`` nor ``.pt2``, or ONNX's packages are missing.
+    """
     if path.suffix not in (".onnx", ".pt2"):
         raise InputError(f"an exported file is named *.onnx or *.pt2 (torch.export), got {path}")
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
@@ -55,18 +64,19 @@ def check_format(path: Path) -> None:
         )
 
 
-def export(model: nn.Module, size: Size, path: Path, tolerance: float = 1e-4) -> Check:
-    """Write a model for images of one size and any number of them, and check the file.
+def export(model: BaseModel, size: Size, path: Path, tolerance: float = 1e-4) -> Check:
+    """Export a model for one image size and any batch size, and compare the file with PyTorch.
 
     Args:
-        model: As :func:`.api.load_model` returns it, on the CPU.
-        size: Image size (H, W).
-        path: The file, ``*.onnx``, or ``*.pt2`` of torch.export. It appears when it has passed.
-        tolerance: Largest relative error.
+        model: A model returned by :func:`.apis.load_model`, on the CPU.
+        size: Image size, (H, W).
+        path: The file to write, ``*.onnx``, or ``*.pt2`` for torch.export. It is only written if
+            the comparison succeeds.
+        tolerance: Maximum relative error, see :class:`Check`.
 
     Raises:
-        InputError: If the model cannot be traced, the outputs are off by more, or for another
-            suffix.
+        InputError: If the model cannot be traced, the relative error exceeds the tolerance, or
+            :func:`check_format` rejects the path.
     """
     check_format(path)
     reference, metadata = build_graph(model, size), describe(model, size)
@@ -88,12 +98,17 @@ def export(model: nn.Module, size: Size, path: Path, tolerance: float = 1e-4) ->
     return check
 
 
-def _trace(graph: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
+def _trace(graph: SegmentorGraph | DetectorGraph, images: Tensor) -> torch.export.ExportedProgram:
+    """Trace a graph for images (B, 3, H, W) with a dynamic batch size.
+
+    Raises:
+        InputError: If torch.export fails.
+    """
     batch = ({0: torch.export.Dim("batch", min=1)},)
     try:
         with torch.no_grad():
             return torch.export.export(graph, (images,), dynamic_shapes=batch)
-    except Exception as e:  # whatever Python code of a head can raise while it is traced
+    except Exception as e:  # the code of a head can raise anything while it is traced
         head = getattr(graph.model, "decode_head", graph.model)
         reason = str(e).strip().partition("\n")[0].rstrip(".")
         raise InputError(
@@ -104,17 +119,21 @@ def _trace(graph: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
 
 
 def _write_onnx(
-    program: torch.export.ExportedProgram, outputs: Sequence[str], metadata: dict, path: Path
+    program: torch.export.ExportedProgram,
+    outputs: Sequence[str],
+    metadata: dict[str, str],
+    path: Path,
 ) -> Callable[[Tensor], list[Tensor]]:
-    """Write an ONNX file and return what runs it."""
+    """Write an ONNX file and return a function that runs it in onnxruntime on the CPU."""
     import onnx
     import onnxruntime
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # without torchvision it warns
-    with redirect_stdout(io.StringIO()):  # its progress
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns if torchvision is missing
+    with redirect_stdout(io.StringIO()):  # the exporter prints its progress
         onnx_program = torch.onnx.export(
             program, input_names=[INPUT], output_names=list(outputs), opset_version=OPSET
         )
+    assert onnx_program is not None  # None is for the exporter of TorchScript
     proto = onnx_program.model_proto
     _check_types(proto)
     for key, value in metadata.items():
@@ -130,8 +149,8 @@ def _write_onnx(
     return run
 
 
-def _check_types(proto) -> None:
-    """Make sure that no complex number and no Fourier transform is left."""
+def _check_types(proto: "ModelProto") -> None:
+    """Assert that an ONNX model has no complex tensors and no discrete Fourier transform."""
     import onnx
 
     complex_types = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
@@ -142,10 +161,20 @@ def _check_types(proto) -> None:
     assert "DFT" not in kinds and types.isdisjoint(complex_types), kinds
 
 
-def describe(model: nn.Module, size: Size) -> dict[str, str]:
-    """Return the metadata of an exported file: what one needs to feed it and to read it."""
+def describe(model: BaseModel, size: Size) -> dict[str, str]:
+    """Return the metadata of an exported file: how to prepare images, and what class indices mean.
+
+    Args:
+        model: A model returned by :func:`.apis.load_model`.
+        size: Image size, (H, W).
+
+    Returns:
+        JSON strings ``size``, ``mean``, ``std`` (for pixels in 0..255), ``classes``, ``palette``,
+        and the plain strings ``channels`` (RGB or BGR) and ``made_with``.
+    """
     preprocessor = model.data_preprocessor
-    # mmengine's name, and mmsegmentation's; OpenCV reads BGR
+    # The attribute that says whether BGR, as OpenCV reads, becomes RGB: with an underscore in
+    # mmengine and mmdetection, without one in mmsegmentation
     converts = getattr(preprocessor, "_channel_conversion", None) or getattr(
         preprocessor, "channel_conversion", False
     )
@@ -153,7 +182,7 @@ def describe(model: nn.Module, size: Size) -> dict[str, str]:
         "classes": json.dumps(list(model.dataset_meta["classes"])),
         "palette": json.dumps([list(map(int, c)) for c in model.dataset_meta["palette"]]),
         "size": json.dumps(list(size)),
-        "channels": "RGB" if converts else "BGR",  # of images in 0..255, for mean and std
+        "channels": "RGB" if converts else "BGR",
         "mean": json.dumps(preprocessor.mean.flatten().tolist()),
         "std": json.dumps(preprocessor.std.flatten().tolist()),
         "made_with": f"gfnet_dense {__version__}, torch {torch.__version__}",
@@ -161,28 +190,37 @@ def describe(model: nn.Module, size: Size) -> dict[str, str]:
 
 
 def compare(
-    reference: nn.Module, run: Callable[[Tensor], Sequence[Tensor]], images: Tensor
+    reference: SegmentorGraph | DetectorGraph,
+    run: Callable[[Tensor], Sequence[Tensor]],
+    images: Tensor,
 ) -> Check:
-    """Compare an exported model with PyTorch, on all ``images`` and, for the time, on one.
+    """Compare outputs and latency of an exported model with those of PyTorch.
+
+    Outputs are compared on the whole batch and on its first image; latency is of the first image.
 
     Args:
-        reference: The model, of :func:`build_graph`.
-        run: The exported one.
-        images: (B, 3, H, W).
+        reference: A module of :func:`build_graph`.
+        run: Function that runs the exported model on a batch.
+        images: Normalized images, (B, 3, H, W).
     """
-    errors, times = [], {run: [], reference: []}
+    errors: list[tuple[Tensor, Tensor]] = []
+    times: list[tuple[float, float]] = []
     for i in range(ROUNDS + 1):
-        batch, results = images if i == 0 else images[:1], []
-        for function, seconds in times.items():
+        batch = images if i == 0 else images[:1]
+        with torch.inference_mode():
             start = time.perf_counter()
-            with torch.inference_mode():
-                results.append(function(batch))
-            seconds.append(time.perf_counter() - start)
-        for name, ours, expected in zip(reference.outputs, *results, strict=True):
-            if name != "labels":  # of equal logits a rounding error decides
-                difference = ours.double() - expected
+            outputs = run(batch)
+            middle = time.perf_counter()
+            expected_outputs = reference(batch)
+            times.append((middle - start, time.perf_counter() - middle))
+        for name, output, expected in zip(
+            reference.outputs, outputs, expected_outputs, strict=True
+        ):
+            if name != "labels":  # rounding may decide between classes of equal logits
+                difference = output.double() - expected
                 norm = expected.double().norm().clamp(min=1e-30)
                 errors.append((difference.abs().max(), difference.norm() / norm))
-    exported, torchs = (median(seconds[1:]) for seconds in times.values())
-    worst = torch.tensor(errors, dtype=torch.float64).amax(dim=0)  # nan if any is
-    return Check(*worst.tolist(), (exported, torchs))
+    exported, pytorch = (median(seconds) for seconds in zip(*times[1:], strict=True))
+    # If any error is NaN, so is the maximum.
+    max_error, relative_error = torch.tensor(errors, dtype=torch.float64).amax(dim=0).tolist()
+    return Check(max_error, relative_error, (exported, pytorch))

@@ -1,4 +1,4 @@
-"""Backbones with global filters; they need torch and mmengine alone."""
+"""Backbones with global filters: importing them loads torch and mmengine, but no runner."""
 
 from .backbones import GFNet, IsotropicGFNet
 from .layers import GlobalFilter

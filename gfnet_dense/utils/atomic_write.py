@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writing of files that are either complete or absent, also after a crash."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path``, of its suffix, whose file becomes ``path`` at the end.
+    """Yield a temporary path, and rename its file to ``path`` at the end of the ``with`` block.
 
-    After an error neither is there that was not there before. The folder is made.
+    The temporary file is in the folder of ``path``, which is created, and has its suffix. After an
+    exception the temporary file is removed and ``path`` is as before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}.{path.name}")
@@ -22,14 +23,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def atomic_replace(part: Path, path: Path) -> None:
-    """Give a file its name, after its bytes have reached the disk: also where the power fails,
-    the name stands for the old file or the new one, each whole."""
+    """Rename the file ``part`` to ``path``, which must be in the same folder.
+
+    The bytes are flushed to the disk first: also after a power failure, ``path`` is either the
+    complete old file or the complete new one.
+    """
     _flush(part)
     os.replace(part, path)
     _flush(path.parent)
 
 
 def _flush(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Reading configs and finding what is inside them."""
+"""Finding and reading config files, and finding the datasets in a config."""
 
 import io
 from contextlib import redirect_stdout
@@ -9,19 +9,19 @@ from mmengine.config import Config, ConfigDict
 
 from .errors import InputError
 
-# Links to configs/ in a clone, the files themselves in an installed package.
+# In a clone this is a link to configs/, in an installed package it holds the files.
 PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 
 
 def find_config(name: str | Path) -> Path:
-    """Return the file of a config.
+    """Return the path of a config file.
 
     Args:
-        name: A path; or, wherever the working directory is, the name of a config of this project:
-            ``upernet_gfnet_ade20k``, ``configs/upernet_gfnet_ade20k.py``.
+        name: Path of a file. In any working directory also the name of a config of this project:
+            ``upernet_gfnet_ade20k`` or ``configs/upernet_gfnet_ade20k.py``.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such file or config.
     """
     path = Path(name)
     if path.is_file():
@@ -42,10 +42,14 @@ def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:
 
 
 def read_config(path: str | Path) -> Config:
-    """Return the mmengine Config of a file.
+    """Return the mmengine Config of a file, and import the datasets of its library.
+
+    Args:
+        path: Path or name of a config, see :func:`find_config`.
 
     Raises:
-        InputError: If the config file is missing or broken, or needs what is not installed.
+        InputError: If the file is missing or broken, is only a part of a config, or needs packages
+            that are not installed.
     """
     path = find_config(path)
     try:
@@ -54,16 +58,17 @@ def read_config(path: str | Path) -> Config:
             raise InputError(
                 f"{path} is a part of configs, not a whole one: it has no model and data"
             )
-        with redirect_stdout(io.StringIO()):  # datasets print which optional packages they miss
+        with redirect_stdout(io.StringIO()):  # datasets print the optional packages they lack
             import_module(f"{cfg.default_scope}.datasets")
             if cfg.default_scope == "mmdet":
                 import_module("mmdet.models")
     except InputError:
         raise
-    except Exception as e:  # whatever a Python file can raise
-        if isinstance(e, ImportError) and (reason := _why_no_operators()):
+    except Exception as e:  # a config is a Python file, which can raise anything
+        if isinstance(e, ImportError) and (import_error := _why_no_operators()):
             raise InputError(
-                f"{path} needs mmcv with compiled operators, which cannot be imported ({reason}): "
+                f"{path} needs mmcv with compiled operators, which cannot be imported "
+                f"({import_error}): "
                 "make install-det compiles them (some minutes, needs a C++ compiler)"
             ) from None
         reason = str(e).strip().splitlines()
@@ -74,10 +79,10 @@ def read_config(path: str | Path) -> Config:
 
 
 def _why_no_operators() -> str:
-    """Return why mmcv's compiled operators cannot be imported, '' if they can."""
+    """Return the error of importing mmcv's compiled operators, '' if there is none."""
     try:
         import_module("mmcv._ext")
-    except ImportError as e:  # not there, or compiled for another torch
+    except ImportError as e:  # missing, or compiled for another version of torch
         return str(e)
     return ""
 
@@ -87,7 +92,7 @@ def merge_options(cfg: Config, options: dict | None) -> None:
 
     Args:
         cfg: The config.
-        options: Values by dotted key, as ``--cfg-options`` gives them: ``model.test_cfg.mode``.
+        options: Values by dotted key, such as ``model.test_cfg.mode``, from ``--cfg-options``.
 
     Raises:
         InputError: If a key does not fit the config.

@@ -1,20 +1,26 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for mistakes of users."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Bad input, told in one sentence: what was given, what is accepted, what to do.
+    """Wrong input; the message says in one sentence what was given, what is accepted, what to do.
 
-    The command lines print the sentence alone and exit with a non-zero code; anything else that
-    is raised is a defect of the program and keeps its traceback.
+    The commands print this message without a traceback and exit with a non-zero code. Any other
+    exception is a defect of the program and keeps its traceback.
     """
 
 
 @contextmanager
 def building(what: str) -> Iterator[None]:
-    """Turn what a registry raises for unknown names and wrong arguments into an InputError."""
+    """Turn the errors of a registry in the ``with`` block into an InputError.
+
+    Registries raise several types of errors for unknown names and wrong arguments.
+
+    Args:
+        what: What is built, for the message: ``the config``.
+    """
     try:
         yield
     except InputError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from io import StringIO
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -12,28 +13,29 @@ from rich.text import Text
 def format_table(
     rows: Sequence[Sequence[str]], markdown: bool = True, left: Collection[int] = (0,)
 ) -> str:
-    """Return rows of cells as a table whose columns are aligned.
+    """Return a text table with aligned columns.
 
     Args:
-        rows: Cells, all rows of the same length, the heading first. They are taken as they are:
-            neither rich's markup nor Markdown's ``|`` is escaped.
-        markdown: Markdown, which reads well as text, too; otherwise columns between spaces.
-        left: Columns that are aligned to the left, such as names; all others to the right.
+        rows: Rows of cells, all of the same length; the first row is the heading. Cells are printed
+            as they are: rich's markup is not interpreted, Markdown's ``|`` is not escaped.
+        markdown: Whether to return a Markdown table. If False, spaces separate the columns.
+        left: Indices of the columns that are aligned to the left, such as names. All others are
+            aligned to the right.
 
     Returns:
-        Lines without an end of line at the end.
+        The lines of the table, joined by newlines, without one at the end.
     """
     heading, *body = rows
     table = Table(box=box.MARKDOWN if markdown else None, pad_edge=markdown)
     for i, cell in enumerate(heading):
-        justify = "left" if i in left else "right"
+        justify: Literal["left", "right"] = "left" if i in left else "right"
         table.add_column(Text(cell), justify=justify, no_wrap=True, min_width=3)
     for row in body:
         table.add_row(*map(Text, row))
     output = StringIO()
     Console(file=output, width=100_000, color_system=None).print(table)
     lines = [line.rstrip() for line in output.getvalue().splitlines() if line.strip()]
-    if markdown:  # rich does not mark the columns that are aligned to the right
+    if markdown:  # rich does not write the colons that align columns to the right
         rules = lines[1].strip("|").split("|")
         rules = [rule if i in left else rule[:-1] + ":" for i, rule in enumerate(rules)]
         lines[1] = f"|{'|'.join(rules)}|"
@@ -41,7 +43,10 @@ def format_table(
 
 
 def format_number(value: float | None) -> str:
-    """Return a number with three digits, such as ``1.23`` or ``1.2e-07``; '' for None."""
+    """Return a number as text of two or three significant digits, '' for None.
+
+    Examples are ``1.23``, ``1.2e-07`` and ``12345``: the integer digits are never rounded.
+    """
     if value is None:
         return ""
     if value == 0 or abs(value) >= 100:

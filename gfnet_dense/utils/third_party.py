@@ -1,16 +1,17 @@
-"""Warnings of other libraries."""
+"""Filters for the warnings of other libraries."""
 
 import warnings
 
 
 def quiet_third_party() -> None:
-    """Keep warnings away that a user of this project can do nothing about."""
+    """Hide the warnings of other libraries that users of this project cannot act on."""
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", module="PIL", category=RuntimeWarning)  # of large images
+    # Pillow warns of large images.
+    warnings.filterwarnings("ignore", module="PIL", category=RuntimeWarning)
 
     from mmengine.logging import MMLogger
 
-    # mmdet's, at import, of a model for road lanes
+    # When mmdet is imported, its model for lane detection logs that an operator is missing.
     MMLogger.get_current_instance().addFilter(lambda record: "Line NMS" not in record.getMessage())

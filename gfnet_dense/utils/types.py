@@ -1,3 +1,3 @@
 """Types that many modules share."""
 
-Size = tuple[int, int]
+Size = tuple[int, int]  # (H, W)

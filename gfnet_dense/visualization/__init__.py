@@ -1,1 +1,1 @@
-"""Pictures of filters, predictions, data and training runs."""
+"""Figures of filters, features, predictions, datasets and training runs."""

@@ -1,4 +1,4 @@
-"""What a config trains on: its samples behind the augmentation, with their annotations."""
+"""Browsing the dataset of a config: augmented samples with their annotations."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -15,17 +15,18 @@ from .sheets import draw_sheet
 
 
 def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> None:
-    """Draw randomly chosen samples of a dataset as the model gets them, and with annotations.
+    """Draw random samples of a dataset, each as the model gets it and with its annotation.
 
     Args:
-        cfg: A whole config.
+        cfg: A complete config for mmsegmentation or mmdetection.
         split: 'train', 'val' or 'test'.
-        num: Number of samples; all of a smaller dataset.
-        seed: Of the choice and of the augmentation.
-        path: The PNG file.
+        num: Number of samples; a smaller dataset is drawn as a whole.
+        seed: Seed of NumPy's global generator, which chooses the samples and augments them.
+        path: The PNG file to write.
 
     Raises:
-        InputError: If ``num`` is not 1 or more, or a file is broken.
+        InputError: If ``num`` is less than 1, the dataset cannot be built or is empty, or a file
+            cannot be read.
     """
     if num < 1:
         raise InputError(f"the number of samples is 1 or more, got {num}")
@@ -36,8 +37,9 @@ def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> 
         raise InputError(f"the dataset of {split} has no images")
     guard_pipeline(dataset)
     metainfo = dataset.metainfo
-    np.random.seed(seed)  # the generator of the transforms
-    cells, present = [], set()
+    np.random.seed(seed)  # the transforms use the global generator
+    cells: list[np.ndarray] = []
+    present: set[int] = set()
     for i in np.random.permutation(len(dataset))[:num]:
         sample = dataset[int(i)]
         image = np.ascontiguousarray(sample["inputs"].permute(1, 2, 0).numpy()[..., ::-1])  # BGR

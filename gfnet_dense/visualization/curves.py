@@ -1,4 +1,4 @@
-"""Curves of a training run: loss, learning rate and metrics."""
+"""Curves of a training run while it runs: loss, learning rate and metrics."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from .figures import save_figure
 
-# Metrics that are drawn: label, and factor to percent.
+# The metrics to draw: label, and factor that makes them percent
 METRICS = {
     "val/mIoU": ("mIoU", 1),
     "val/mAcc": ("mAcc", 1),
@@ -19,12 +19,13 @@ METRICS = {
 
 
 def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
-    """Draw loss, learning rate and metric of a training run over its iterations.
+    """Draw loss, learning rate and metrics of a training run over its iterations.
 
     Args:
-        scalars: Histories by name as kept by mmengine's MessageHub: 'train/loss' and 'train/lr'
-            with a value an iteration, 'val/...' and 'curves/val_iteration' with one a validation.
-        path: The PNG file.
+        scalars: Values by name, from mmengine's MessageHub: 'train/loss' and 'train/lr' (or
+            'train/base_lr') with one value per iteration, 'val/...' and 'curves/val_iteration'
+            with one value per validation.
+        path: The PNG file to write.
     """
     metrics = {
         label: np.multiply(scalars[name], factor)
@@ -44,13 +45,13 @@ def draw_curves(scalars: dict[str, np.ndarray], path: Path) -> None:
     )
     axes[0].set(title="training loss", ylim=(0, None))
     axes[0].legend(frameon=False)
-    # "train/lr" is the first group's: with layer-wise decay the stem's.
+    # "train/lr" is the rate of the first parameter group, which layer-wise decay makes the lowest.
     rates = scalars.get("train/base_lr", scalars["train/lr"])
     axes[1].plot(np.arange(1, len(rates) + 1), rates)
     axes[1].set(title="learning rate", ylim=(0, None))
     if metrics:
         for name, values in metrics.items():
-            # mmdetection has no metric where nothing was found, in the first validations.
+            # The first validations have no metric if mmdetection has not detected anything.
             axes[2].plot(scalars["curves/val_iteration"][-len(values) :], values, "o-", label=name)
         axes[2].set(title="validation, %", ylim=(0, 100))
         axes[2].legend(frameon=False)

@@ -1,4 +1,4 @@
-"""Principal components of the outputs of a backbone as colors."""
+"""Figures of backbone outputs: their principal components as colors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,26 +15,29 @@ from gfnet_dense.utils.types import Size
 
 from .figures import save_figure
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, RGB, 0..255
+# ImageNet's mean and standard deviation of RGB values in 0..255
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def principal_components(out: Tensor) -> Tensor:
-    """Return the first three principal components of a map as colors.
+    """Return the first three principal components of a feature map as colors.
 
     Args:
-        out: (dim, H, W).
+        out: Feature map, (dim, H, W).
 
     Returns:
-        (H, W, 3), 0..1, each component stretched between its 1st and 99th percentile.
+        (H, W, 3), float64, 0..1: each component is scaled so that its 1st and 99th percentile
+        become 0 and 1, then clipped. With fewer than three channels the rest is 0.
     """
-    dim, H, W = out.shape
+    _, H, W = out.shape
     pixels = out.flatten(1).t().double()
     pixels = pixels - pixels.mean(0)
-    _, vectors = torch.linalg.eigh(pixels.t() @ pixels)  # ascending
-    parts = pixels @ vectors[:, -3:].flip(1)
-    # Which way a component points is chance: its largest weight is positive.
-    largest = vectors[:, -3:].flip(1).abs().argmax(0)
-    parts = parts * vectors[:, -3:].flip(1)[largest, torch.arange(parts.shape[1])].sign()
+    _, vectors = torch.linalg.eigh(pixels.t() @ pixels)
+    axes = vectors[:, -3:].flip(1)  # eigh sorts eigenvalues in ascending order
+    parts = pixels @ axes
+    # The sign of an eigenvector is arbitrary: its largest weight is made positive.
+    largest = axes.abs().argmax(0)
+    parts = parts * axes[largest, torch.arange(parts.shape[1])].sign()
     low, high = parts.quantile(torch.tensor([0.01, 0.99], dtype=parts.dtype), dim=0)
     scaled = ((parts - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
     scaled = F.pad(scaled, (0, 3 - scaled.shape[1]))
@@ -48,16 +51,16 @@ def draw_features(
     title: str,
     path: Path,
 ) -> None:
-    """Draw images beside the principal components of each output.
+    """Draw a row for each image: the image, then the principal components of each feature map.
 
     Args:
-        images: (H, W, 3), uint8, RGB.
-        outputs: Of each image the maps (dim, H, W).
-        strides: Of the maps.
-        title: What the picture says it is of.
-        path: The PNG file.
+        images: Images (H, W, 3), uint8, RGB.
+        outputs: For each image, the feature maps (dim, h, w) of a backbone.
+        strides: Strides of the feature maps, for the titles of the columns.
+        title: Title of the figure.
+        path: The PNG file to write.
     """
-    ratio = np.median([image.shape[0] / image.shape[1] for image in images])
+    ratio = float(np.median([image.shape[0] / image.shape[1] for image in images]))
     columns = len(strides) + 1
     figure = Figure(figsize=(3 * columns, 3 * ratio * len(images) + 0.9), layout="constrained")
     axes = figure.subplots(len(images), columns, squeeze=False)
@@ -74,7 +77,15 @@ def draw_features(
 
 
 def normalize(image: np.ndarray, size: Size | None = None) -> Tensor:
-    """Return an image (H, W, 3), uint8, RGB, as a normalized (1, 3, H, W), resized if wanted."""
+    """Normalize an image as for ImageNet models, after resizing it if a size is given.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        size: Size to resize to, (H, W).
+
+    Returns:
+        (1, 3, H, W), float32.
+    """
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     if size is not None and size != tuple(x.shape[2:]):
         x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
@@ -82,7 +93,7 @@ def normalize(image: np.ndarray, size: Size | None = None) -> Tensor:
 
 
 def strides_of(backbone: GFNetBackbone) -> list[int]:
-    """Return the strides of the outputs of a backbone."""
+    """Return the stride of each output of a backbone, in pixels."""
     if isinstance(backbone, IsotropicGFNet):
         return [PATCH_SIZE] * len(backbone.out_indices)
     return [4 * 2**i for i in backbone.out_indices]

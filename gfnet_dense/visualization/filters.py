@@ -1,4 +1,4 @@
-"""Pictures of global filters, in frequency and in space."""
+"""Figures of global filters: frequency responses and convolution kernels."""
 
 from pathlib import Path
 from textwrap import fill
@@ -13,17 +13,25 @@ from gfnet_dense.models.layers.global_filter import GlobalFilter
 
 from .figures import save_figure
 
-CELL = 0.9  # inches of a filter
-CHARACTER = 0.09  # inches of a letter of a caption
+CELL = 0.9  # width and height of the picture of one filter, in inches
+CHARACTER = 0.09  # average width of a character in a caption, in inches
 
 
 @torch.no_grad()
 def magnitude(layer: GlobalFilter) -> Tensor:
-    """Return the gain of every frequency, |K|, (dim, h, w), frequency 0 in the middle."""
+    """Return the magnitude |K| of a filter's frequency response, with frequency 0 in the middle.
+
+    Args:
+        layer: A global filter that is stored for maps of h x w.
+
+    Returns:
+        (dim, h, w), float64: all frequencies, not only the half spectrum that is stored.
+    """
     h, w = layer.size
     half = layer.response(layer.size, torch.float64)
     columns = torch.arange(w)
-    mirrored = columns > w // 2  # K[-r, -c] = conj K[r, c]
+    # Columns outside the half spectrum: K[-r, -c] is the complex conjugate of K[r, c].
+    mirrored = columns > w // 2
     full = half[..., torch.where(mirrored, w - columns, columns)]
     rows = -torch.arange(h) % h
     full = torch.where(mirrored, full[:, rows], full)
@@ -32,13 +40,20 @@ def magnitude(layer: GlobalFilter) -> Tensor:
 
 @torch.no_grad()
 def kernel(layer: GlobalFilter) -> Tensor:
-    """Return the convolution kernel of a filter, (dim, h, w), the center in the middle."""
+    """Return the convolution kernel of a filter, with its center in the middle.
+
+    Args:
+        layer: A global filter that is stored for maps of h x w.
+
+    Returns:
+        (dim, h, w), float64.
+    """
     response = layer.response(layer.size, torch.float64)
     return torch.fft.fftshift(torch.fft.irfft2(response, s=layer.size), dim=(1, 2))
 
 
 def named_filters(backbone: GFNetBackbone) -> list[tuple[str, GlobalFilter]]:
-    """Return the filters of a backbone with ``stage 2, block 1``, or ``block 3``."""
+    """Return labels and filters of a backbone; a label is ``stage 2, block 1``, or ``block 3``."""
     filters = []
     for name, module in backbone.named_modules():
         if isinstance(module, GlobalFilter):
@@ -50,16 +65,16 @@ def named_filters(backbone: GFNetBackbone) -> list[tuple[str, GlobalFilter]]:
 
 
 def draw_filters(backbone: GFNetBackbone, title: str, path: Path, channels: int = 8) -> None:
-    """Draw some filters of every layer, in frequency and in space.
+    """Draw some channels of every global filter: frequency responses left, kernels right.
 
     Args:
-        backbone: Whose filters.
-        title: What the picture says it is of.
-        path: The PNG file.
-        channels: How many of each layer, evenly spaced.
+        backbone: The backbone whose filters are drawn, one row for each block.
+        title: Title of the figure.
+        path: The PNG file to write.
+        channels: Number of channels to draw of each filter, evenly spaced; 2 or more.
     """
     filters = named_filters(backbone)
-    captions = [  # as broad as their columns
+    captions = [  # wrapped to the width of the columns below
         fill(text, max(int(channels * CELL / CHARACTER), 12))
         for text in (
             "gain of each frequency, |K|: 0 in the middle, dark is 0",

@@ -1,9 +1,10 @@
-"""Curves of one or several training runs, from the logs that mmengine writes."""
+"""Comparing training runs by the logs that mmengine writes: curves and a table."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,17 +14,17 @@ from gfnet_dense.utils.tables import format_number, format_table
 
 from .curves import METRICS
 
-Curve = dict[int, float]  # value by iteration
+Curve = dict[int, float]  # values by iteration
 
 
 @dataclass
 class Log:
-    """What the logs of a run tell.
+    """The curves of one training run.
 
     Attributes:
-        name: Of the run, for legend and table.
-        loss: Of the training.
-        metrics: In percent, by label.
+        name: Name of the run in legend and table.
+        loss: Training loss.
+        metrics: Validation metrics by label, in percent.
     """
 
     name: str
@@ -32,13 +33,16 @@ class Log:
 
 
 def read_log(path: Path) -> Log:
-    """Read the logs below a folder, those of resumed runs one after the other.
+    """Read the logs of a run from its work directory.
+
+    A run that was resumed has several logs. They are read in the order of their time stamps, and
+    for an iteration that occurs twice the later value counts.
 
     Args:
-        path: A work directory of a training, or one ``scalars.json``.
+        path: Work directory of a training, or a single ``scalars.json``.
 
     Raises:
-        InputError: If there is no log, or none of a training.
+        InputError: If there is no log, or the logs have neither losses nor metrics.
     """
     files = [path] if path.is_file() else sorted(path.glob("**/vis_data/scalars.json"))
     if not files:
@@ -46,45 +50,58 @@ def read_log(path: Path) -> Log:
             f"{path} holds no logs of a training, TIME/vis_data/scalars.json: give the work "
             "directory of one"
         )
-    log, ends = Log(_name_of(path.resolve())), {}
+    log = Log(_name_of(path.resolve()))
+    epoch_ends: dict[int, int] = {}
     for file in files:
         for line in file.read_text(errors="replace").splitlines():
             try:
-                _add_entry(log, ends, json.loads(line))
+                _add_entry(log, epoch_ends, json.loads(line))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                continue  # the last line of a run that was killed
+                continue  # a run that was killed leaves an incomplete last line
     if not log.loss and not log.metrics:
         raise InputError(f"{files[0]} holds neither losses nor metrics")
     return log
 
 
 def _name_of(path: Path) -> str:
-    """Return the name of a run: that of its work directory."""
+    """Return the name of the work directory that is ``path`` or contains this scalars.json."""
     work_dir = path.parents[min(2, len(path.parents) - 1)] if path.is_file() else path
     return work_dir.name
 
 
-def _add_entry(log: Log, ends: dict[int, int], entry: dict) -> None:
-    """Add a line of a log.
+def _add_entry(log: Log, epoch_ends: dict[int, int], entry: dict[str, Any]) -> None:
+    """Add one entry of a log file to the curves.
 
     Args:
-        ends: The last iteration by epoch, kept from line to line.
+        log: The curves so far; modified in place.
+        epoch_ends: Last iteration of each epoch so far; modified in place.
+        entry: A parsed line of ``scalars.json``.
     """
     step = int(entry["step"])
     if "loss" in entry:
         log.loss[step] = float(entry["loss"])
         if "epoch" in entry:
-            ends[int(entry["epoch"])] = step
+            epoch_ends[int(entry["epoch"])] = step
         return
     for name, (label, factor) in METRICS.items():
         value = entry.get(name.removeprefix("val/"))
         if value is not None:
-            # Runs by epochs count validations in epochs.
-            log.metrics.setdefault(label, {})[ends.get(step, step)] = float(value) * factor
+            # Runs that count in epochs give the epoch as the step of a validation.
+            iteration = epoch_ends.get(step, step)
+            log.metrics.setdefault(label, {})[iteration] = float(value) * factor
 
 
 def smooth(curve: Curve, share: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Return iterations and the mean of the values around each, over a share of the curve."""
+    """Return the iterations of a curve and its moving average.
+
+    Args:
+        curve: The curve.
+        share: Width of the averaging window, as a fraction of the number of values. At both ends
+            the average is over the part of the window that has values.
+
+    Returns:
+        Two arrays of equal length: iterations in ascending order, averages.
+    """
     steps = np.array(sorted(curve))
     values = np.array([curve[step] for step in steps])
     window = max(int(len(values) * share), 1)
@@ -93,12 +110,12 @@ def smooth(curve: Curve, share: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
 
 
 def format_logs(logs: Sequence[Log]) -> str:
-    """Return a Markdown table: iterations, last loss, best and last value of each metric."""
+    """Return a Markdown table of iterations, last smoothed loss, best and last metrics of runs."""
     labels = list(dict.fromkeys(label for log in logs for label in log.metrics))
     lines = [["run", "iterations", "loss"]]
     lines[0] += [text for label in labels for text in (f"best {label}", "at", f"last {label}")]
     for log in logs:
-        last = max([*log.loss, *(s for curve in log.metrics.values() for s in curve)])
+        last = max([*log.loss, *(step for curve in log.metrics.values() for step in curve)])
         loss = format_number(float(smooth(log.loss)[1][-1])) if log.loss else ""
         line = [log.name, str(last), loss]
         for label in labels:
@@ -106,14 +123,14 @@ def format_logs(logs: Sequence[Log]) -> str:
             if not curve:
                 line += ["", "", ""]
                 continue
-            best = max(curve, key=curve.get)
+            best = max(curve, key=curve.__getitem__)
             line += [f"{curve[best]:.2f}", str(best), f"{curve[max(curve)]:.2f}"]
         lines.append(line)
     return format_table(lines)
 
 
 def draw_logs(logs: Sequence[Log]) -> Figure:
-    """Draw losses and metrics of runs, a plot for each metric, a color for each run."""
+    """Draw losses and metrics of runs, with one plot for each metric and one color for each run."""
     labels = list(dict.fromkeys(label for log in logs for label in log.metrics))
     figure = Figure(figsize=(5 * (1 + len(labels)), 3.8), layout="constrained")
     loss, *others = figure.subplots(1, 1 + len(labels), squeeze=False)[0]

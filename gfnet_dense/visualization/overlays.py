@@ -1,31 +1,39 @@
 """Images with predictions or annotations drawn over them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from mmengine.structures import InstanceData
 from PIL import Image, ImageDraw, ImageFont
 
-READABLE_WIDTH = 512  # pixels of a picture on which names and scores are written
-NOT_LABELED = (0, 0, 0)  # of pixels in overlays
+Color = tuple[int, int, int]  # RGB, 0..255
+READABLE_WIDTH = 512  # narrower images are enlarged up to this width to write on them, in pixels
+NOT_LABELED = (0, 0, 0)  # RGB color of pixels without label in overlays
 
 
 def overlay_labels(
     image: np.ndarray,
     labels: np.ndarray,
-    metainfo: dict,
+    metainfo: dict[str, Any],
     opacity: float = 0.65,
     shown: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Return an image with the colors of a label map; dark where there is no label.
+    """Blend an image with the colors of its label map.
+
+    Pixels whose label has no color in the palette, such as the ignore index 255, become darker.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        labels: (H, W), integers from 0.
-        metainfo: The dataset's, with ``palette``.
-        opacity: Of the colors, 0..1.
-        shown: Classes to color, by number; the image stays as it is elsewhere. All if None.
+        labels: Class indices, (H, W), integers of 0 and more.
+        metainfo: Metainfo of the dataset, with ``palette``.
+        opacity: Opacity of the colors, 0..1.
+        shown: Indices of the classes to color; all other pixels keep their color. All if None.
+
+    Returns:
+        (H, W, 3), uint8, RGB.
     """
     colors = metainfo["palette"]
     count = max(int(labels.max(initial=0)) + 1, len(colors))
@@ -38,13 +46,16 @@ def overlay_labels(
     return np.where(np.isin(labels, shown)[..., None], colored, image)
 
 
-def add_legend(image: np.ndarray, legend: dict[str, tuple], rows: int | None = None) -> np.ndarray:
-    """Return an image with names and colors on a white strip below.
+def add_legend(image: np.ndarray, legend: dict[str, Color], rows: int | None = None) -> np.ndarray:
+    """Append a white strip with a legend below an image.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        legend: RGB color, 0..255, by name.
-        rows: Height of the strip in rows of names; as many as it takes if None.
+        legend: RGB colors, 0..255, by name.
+        rows: Height of the strip, as a number of rows of names; as high as needed if None.
+
+    Returns:
+        (H + height of the strip, W, 3), uint8, RGB.
     """
     width = image.shape[1]
     size = int(np.clip(width / 50, 12, 48))
@@ -64,16 +75,20 @@ def add_legend(image: np.ndarray, legend: dict[str, tuple], rows: int | None = N
 
 
 def overlay_instances(
-    image: np.ndarray, instances, metainfo: dict, opacity: float = 0.4
+    image: np.ndarray, instances: InstanceData, metainfo: dict[str, Any], opacity: float = 0.4
 ) -> np.ndarray:
-    """Return an image with boxes, names, scores and masks; a small one is enlarged to be readable.
+    """Draw boxes, class names, scores and masks over an image.
 
     Args:
-        image: (H, W, 3) uint8, RGB.
-        instances: mmdet's InstanceData with ``bboxes`` and ``labels`` and, where they are known,
+        image: (H, W, 3), uint8, RGB.
+        instances: Instances with ``bboxes`` in pixels of the image, ``labels``, and optionally
             ``scores`` and ``masks``.
-        metainfo: The dataset's, with ``classes`` and ``palette``.
-        opacity: Of the masks, 0..1.
+        metainfo: Metainfo of the dataset, with ``classes`` and ``palette``.
+        opacity: Opacity of the masks, 0..1.
+
+    Returns:
+        (n * H, n * W, 3), uint8, RGB; n is 1, or larger for narrow images, so that names and scores
+        can be read.
     """
     from mmdet.structures import DetDataSample
     from mmdet.visualization import DetLocalVisualizer
@@ -93,8 +108,8 @@ def overlay_instances(
     return visualizer.get_image()
 
 
-def _enlarge(instances, factor: int):
-    """Return mmdet's InstanceData for an image that is ``factor`` times as large."""
+def _enlarge(instances: InstanceData, factor: int) -> InstanceData:
+    """Return a copy of instances for an image that is ``factor`` times as large."""
     enlarged = instances.clone()
     enlarged.bboxes = getattr(instances.bboxes, "tensor", instances.bboxes) * factor
     if "masks" in instances:
@@ -104,7 +119,7 @@ def _enlarge(instances, factor: int):
     return enlarged
 
 
-def class_colors(metainfo: dict, present: set[int]) -> dict[str, tuple]:
-    """Return the colors by name of those classes of a dataset that are ``present``."""
+def class_colors(metainfo: dict[str, Any], present: set[int]) -> dict[str, Color]:
+    """Return the RGB colors, by name, of the classes whose indices are in ``present``."""
     classes, palette = metainfo["classes"], metainfo["palette"]
     return {classes[i]: tuple(palette[i]) for i in sorted(present) if i < len(classes)}

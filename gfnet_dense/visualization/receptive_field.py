@@ -1,4 +1,4 @@
-"""The effective receptive field of the outputs of a backbone."""
+"""Effective receptive fields of the outputs of a backbone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +13,19 @@ from .figures import save_figure
 
 
 def receptive_field(backbone: GFNetBackbone, images: Tensor) -> list[Tensor]:
-    """Return how much each pixel of an image matters for the middle of each output.
+    """Return the effective receptive field of the middle position of each output.
 
-    The absolute gradient of the middle output position, summed over colors, averaged over images,
-    with 1 as its largest value (Luo et al., https://arxiv.org/abs/1701.04128). Of the channels a
-    random sum is taken: behind a fresh norm the plain one does not depend on the image.
+    The field is the absolute gradient with respect to the image, summed over colors, averaged over
+    images, and divided by its maximum (Luo et al., https://arxiv.org/abs/1701.04128). The gradient
+    is of a sum of all channels with random weights: the plain sum is constant after a LayerNorm
+    that is not trained yet, and has no gradient.
 
     Args:
-        backbone: In evaluation mode.
-        images: (B, 3, H, W), normalized.
+        backbone: A backbone in evaluation mode.
+        images: Normalized images, (B, 3, H, W).
 
     Returns:
-        (H, W) of each output.
+        For each output, (H, W), 0..1.
     """
     fields, generator = [], torch.Generator().manual_seed(0)
     images = images.detach().requires_grad_(True)
@@ -40,7 +41,15 @@ def receptive_field(backbone: GFNetBackbone, images: Tensor) -> list[Tensor]:
 
 
 def reach(field: Tensor, share: float = 0.5) -> float:
-    """Return which part of the image the pixels have that make up ``share`` of a field's sum."""
+    """Return the smallest fraction of all pixels whose values add up to ``share`` of the total.
+
+    Args:
+        field: A receptive field, (H, W).
+        share: Fraction of the sum of the field, 0..1.
+
+    Returns:
+        A fraction of H * W pixels, 0..1; the smaller, the more local the field.
+    """
     values = field.flatten().double().sort(descending=True).values.cumsum(0)
     return (int((values < share * values[-1]).sum()) + 1) / field.numel()
 
@@ -48,7 +57,14 @@ def reach(field: Tensor, share: float = 0.5) -> float:
 def draw_receptive_fields(
     fields: Sequence[Tensor], strides: Sequence[int], title: str, path: Path
 ) -> None:
-    """Draw the receptive field of each output, on a logarithmic scale."""
+    """Draw receptive fields side by side, on a logarithmic scale from 1e-4 to 1.
+
+    Args:
+        fields: Receptive fields (H, W), as returned by :func:`receptive_field`.
+        strides: Stride of each output, for the titles.
+        title: Title of the figure.
+        path: The PNG file to write.
+    """
     H, W = fields[0].shape
     figure = Figure(figsize=(3.6 * len(fields) + 0.9, 3.6 * H / W + 1.1), layout="constrained")
     axes = figure.subplots(1, len(fields), squeeze=False)[0]

@@ -1,27 +1,33 @@
-"""Sheets of pictures side by side: image, truth and prediction."""
+"""Contact sheets: images, ground truth and predictions side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mmcv
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from mmengine.structures import BaseDataElement
 
 from .figures import save_figure
-from .overlays import class_colors, overlay_instances
+from .overlays import Color, class_colors, overlay_instances
 
 
-def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:
-    """Draw image, truth and prediction of segmented samples side by side, with a legend.
+def draw_segmentation_sheet(
+    samples: Sequence[BaseDataElement], metainfo: dict[str, Any], path: Path
+) -> None:
+    """Draw image, ground truth and prediction of segmented samples side by side, with a legend.
 
     Args:
-        samples: mmseg's SegDataSample with ``img_path``, ``gt_sem_seg`` and ``pred_sem_seg``.
-        metainfo: The dataset's, with ``classes`` and ``palette``.
-        path: The PNG file.
+        samples: mmseg's SegDataSamples with ``img_path``, ``gt_sem_seg`` and ``pred_sem_seg``.
+        metainfo: Metainfo of the dataset, with ``classes`` and ``palette``.
+        path: The PNG file to write.
     """
     palette = np.full((256, 3), 255, np.uint8)  # unlabeled pixels stay white
     palette[: len(metainfo["palette"])] = metainfo["palette"]
-    rows, present = [], set()
+    rows = []
+    present: set[int] = set()
     for sample in samples:
         truth, prediction = (
             getattr(sample, name).data[0].numpy().astype(np.uint8)
@@ -33,14 +39,16 @@ def draw_segmentation_sheet(samples: list, metainfo: dict, path: Path) -> None:
     draw_sheet(rows, ("image", "truth", "prediction"), class_colors(metainfo, present), path)
 
 
-def draw_detection_sheet(samples: list, metainfo: dict, path: Path) -> None:
-    """Draw truth and prediction of samples with boxes, side by side, with names and scores.
+def draw_detection_sheet(
+    samples: Sequence[BaseDataElement], metainfo: dict[str, Any], path: Path
+) -> None:
+    """Draw ground truth and prediction of detection samples side by side.
 
     Args:
-        samples: mmdet's DetDataSample with ``img_path``, ``gt_instances`` and ``pred_instances``,
-            both in pixels of the file; masks are drawn where there are any.
-        metainfo: The dataset's, with ``classes`` and ``palette``.
-        path: The PNG file.
+        samples: mmdet's DetDataSamples with ``img_path``, ``gt_instances`` and ``pred_instances``,
+            both in pixels of the image file. Masks are drawn if there are any.
+        metainfo: Metainfo of the dataset, with ``classes`` and ``palette``.
+        path: The PNG file to write.
     """
     rows = []
     for sample in samples:
@@ -54,20 +62,20 @@ def draw_detection_sheet(samples: list, metainfo: dict, path: Path) -> None:
 
 
 def draw_sheet(
-    rows: list[tuple[np.ndarray, ...]],
-    titles: tuple[str, ...],
-    legend: dict[str, tuple],
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    legend: dict[str, Color],
     path: Path,
     dpi: int = 110,
 ) -> None:
-    """Draw rows of pictures, with the name of each column and a legend of colors.
+    """Draw rows of images, with a title over each column and a legend of colors below.
 
     Args:
-        rows: Pictures (H, W, 3), uint8, RGB, of any sizes.
-        titles: One for each picture of a row.
-        legend: RGB color, 0..255, by name.
-        path: The PNG file.
-        dpi: Pixels per inch; a picture is 3.6 inches wide.
+        rows: Rows of images (H, W, 3), uint8, RGB, of any sizes. The last row may be shorter.
+        titles: Titles of the columns.
+        legend: RGB colors, 0..255, by name.
+        path: The PNG file to write.
+        dpi: Pixels per inch; a column is 3.6 inches wide.
     """
     num_columns, cell_width = len(titles), 3.6
     height, width = np.median([row[0].shape[:2] for row in rows], axis=0)
@@ -81,9 +89,11 @@ def draw_sheet(
     for axis in axes.flat:
         axis.set_axis_off()
     for row, cells in zip(axes, rows, strict=True):
-        for axis, cell in zip(row, cells, strict=False):  # the last row may be shorter
+        for axis, cell in zip(row, cells, strict=False):
             axis.imshow(cell)
-    patches = [Patch(color=np.divide(color, 255), label=name) for name, color in legend.items()]
+    patches = [
+        Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in legend.items()
+    ]
     figure.legend(handles=patches, loc="lower center", ncols=legend_columns, frameon=False)
     figure.subplots_adjust(
         left=0.01,

@@ -1,4 +1,4 @@
-"""Predictions of files: against tools/test.py, against mmsegmentation, and what is written."""
+"""Predictions for files, compared with tools/test.py and mmsegmentation; written results."""
 
 import os
 
@@ -11,7 +11,7 @@ from PIL import Image
 from gfnet_dense import api
 from gfnet_dense.apis.inference import predict
 from gfnet_dense.apis.inputs import InputFile, find_inputs
-from gfnet_dense.apis.predict_files import Options, infer
+from gfnet_dense.apis.predict_files import PredictOptions, predict_files
 from gfnet_dense.demo import shrink
 from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
@@ -24,12 +24,13 @@ SEG = ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py"
 DET = ROOT / "configs" / "mask-rcnn_gfnet-h-ti_coco.py"
 
 
-def small(path):
+def small_model(path):
+    """Return the untrained model of a config that the demo has shrunk."""
     cfg = read_config(str(path))
     shrink(cfg)
     torch.manual_seed(0)
     model = api.load_model(cfg, None)
-    with torch.no_grad():  # untrained heads say the same everywhere
+    with torch.no_grad():  # untrained heads predict the same class everywhere
         for name, parameter in model.named_parameters():
             if "conv_seg" in name or "fc_cls" in name:
                 parameter.normal_(std=1.0)
@@ -38,12 +39,12 @@ def small(path):
 
 @pytest.fixture(scope="module")
 def segmentor():
-    return small(SEG)
+    return small_model(SEG)
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return small(DET)
+    return small_model(DET)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def noise(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def test_tool_and_api_predict_what_test_does(folder, segmentor):
+def test_infer_tool_and_api_give_the_label_maps_of_the_test_tool(folder, segmentor):
     options = ["--cfg-options", "test_dataloader.dataset.indices=3"]
     command = tool("test", SEG, "weights.pth", "--demo", "--out", "maps", *options)
     result = run(command, folder)
@@ -74,7 +75,7 @@ def test_tool_and_api_predict_what_test_does(folder, segmentor):
     assert "3 images in" in result.stdout and "images/s" in result.stdout
     for path, photo, sample in zip(maps, photos, predict(segmentor, photos), strict=True):
         tested = np.asarray(Image.open(path))
-        assert len(np.unique(tested)) > 1 and tested.min() >= 1  # ADE20K: 0 is for "nothing"
+        assert len(np.unique(tested)) > 1 and tested.min() >= 1  # 0 is "other" in ADE20K
         written = np.asarray(Image.open(folder / "out" / "labels" / f"{photo.stem}.png"))
         assert np.array_equal(written, tested - 1)
         assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), written)
@@ -82,8 +83,8 @@ def test_tool_and_api_predict_what_test_does(folder, segmentor):
 
 
 @pytest.mark.parametrize("size", [(90, 130), (40, 33), (64, 200)])
-def test_windows_are_those_of_mmsegmentation(size, segmentor):
-    """Of an image at its own resolution."""
+def test_sliding_window_labels_equal_those_of_mmsegmentation(size, segmentor):
+    """The image keeps its own resolution."""
     image = noise(*size, 3)
     (sample,) = predict(segmentor, [image], window=(48, 64), stride=(32, 40))
     x = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
@@ -101,16 +102,16 @@ def test_windows_are_those_of_mmsegmentation(size, segmentor):
 
 
 @pytest.mark.parametrize("window", [None, (48, 64)])
-def test_the_caller_keeps_its_gradients(window, segmentor):
-    """While predictions come one by one, and with what is made of them."""
+def test_predictions_do_not_disable_the_gradients_of_the_caller(window, segmentor):
+    """Gradients are enabled between predictions, and a loss can use the predictions."""
     for sample in predict(segmentor, [noise(64, 64, 3)] * 2, window=window):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         weight = torch.ones(1, requires_grad=True)
-        (weight * sample.pred_sem_seg.data).sum().backward()  # as labels of a student
+        (weight * sample.pred_sem_seg.data).sum().backward()  # as pseudo labels for a student
 
 
-def test_images_of_all_kinds(tmp_path, segmentor):
-    """Gray, 16 bits, transparent, on its side: as upright 8-bit RGB."""
+def test_images_of_all_kinds_are_read_as_upright_8_bit_rgb(tmp_path, segmentor):
+    """Gray, 16-bit, transparent and rotated images."""
     photo = noise(60, 90, 3)
     Image.fromarray(photo[..., 0]).save(tmp_path / "gray.png")
     cv2.imwrite(str(tmp_path / "deep.png"), photo[..., ::-1].astype(np.uint16) * 257)
@@ -126,7 +127,7 @@ def test_images_of_all_kinds(tmp_path, segmentor):
         assert sample.pred_sem_seg.shape in [(60, 90), (90, 60)]
 
 
-def test_a_bad_image_is_skipped_and_the_rest_done(folder):
+def test_a_broken_image_is_skipped_and_the_others_are_predicted(folder):
     photos = folder / "photos"
     (photos / "deep").mkdir(parents=True)
     for name in ("a.png", "deep/b.png", "c.png"):
@@ -142,31 +143,31 @@ def test_a_bad_image_is_skipped_and_the_rest_done(folder):
 
 
 @needs_operators
-def test_images_too_narrow_and_names_that_are_no_text_are_skipped(tmp_path, segmentor):
+def test_too_narrow_images_and_videos_with_undecodable_names_are_skipped(tmp_path, segmentor):
     Image.fromarray(noise(1, 5000, 3)).save(tmp_path / "line.png")
     Image.fromarray(noise(40, 50, 3)).save(tmp_path / "good.png")
     film = tmp_path / os.fsdecode(b"\xff.mp4")
     film.write_bytes(b"no film")
-    photos = find_inputs([str(tmp_path), str(film)])
-    summary = infer(segmentor, photos, Options(tmp_path / "out"))
+    inputs = find_inputs([str(tmp_path), str(film)])
+    summary = predict_files(segmentor, inputs, PredictOptions(tmp_path / "out"))
     assert summary.images == 1 and len(summary.skipped) == 2
     assert "line.png is of 5000x1 pixels: one side is more than" in summary.skipped[0]
     assert "is no video" in summary.skipped[1]
 
 
-def test_boxes_in_cocos_format(tmp_path, detector):
+def test_detections_are_written_in_the_coco_format(tmp_path, detector):
     from pycocotools.coco import COCO
 
-    photos = []
+    inputs = []
     for i, size in enumerate([(70, 90), (64, 64)]):
         Image.fromarray(noise(*size, 3)).save(tmp_path / f"{i}.png")
-        photos.append(InputFile(tmp_path / f"{i}.png", tmp_path / str(i)))
-    photos = [InputFile(p.path, p.name.relative_to(tmp_path)) for p in photos]
-    summary = infer(detector, photos, Options(tmp_path / "out", batch_size=2))
+        inputs.append(InputFile(tmp_path / f"{i}.png", tmp_path / str(i)))
+    inputs = [InputFile(p.path, p.name.relative_to(tmp_path)) for p in inputs]
+    summary = predict_files(detector, inputs, PredictOptions(tmp_path / "out", batch_size=2))
     assert summary.images == 2 and not summary.skipped
     coco = COCO(tmp_path / "out" / "results.json")
     assert [image["file_name"] for image in coco.imgs.values()] == ["0.png", "1.png"]
-    samples = list(predict(detector, [photo.path for photo in photos]))
+    samples = list(predict(detector, [file.path for file in inputs]))
     assert sum(len(s.pred_instances) for s in samples) > 0
     for image_id, sample in enumerate(samples, 1):
         found = coco.imgToAnns[image_id]
@@ -179,15 +180,15 @@ def test_boxes_in_cocos_format(tmp_path, detector):
     assert (tmp_path / "out" / "overlays" / "0.jpg").exists()
 
 
-def test_videos(tmp_path, segmentor):
+def test_overlays_of_videos_are_written_and_broken_videos_are_skipped(tmp_path, segmentor):
     path = tmp_path / "film.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
     for _ in range(4):
         writer.write(noise(48, 64, 3))
     writer.release()
     (tmp_path / "broken.mp4").write_bytes(b"no film")
-    photos = find_inputs([str(path), str(tmp_path / "broken.mp4")])
-    summary = infer(segmentor, photos, Options(tmp_path / "out", batch_size=3))
+    inputs = find_inputs([str(path), str(tmp_path / "broken.mp4")])
+    summary = predict_files(segmentor, inputs, PredictOptions(tmp_path / "out", batch_size=3))
     assert summary.images == 4
     assert summary.skipped == [f"{tmp_path / 'broken.mp4'} is no video that OpenCV can read"]
     film = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "film.mp4"))
@@ -196,7 +197,7 @@ def test_videos(tmp_path, segmentor):
     assert [p.name for p in (tmp_path / "out" / "overlays").iterdir()] == ["film.mp4"]
 
 
-def test_overlays_by_hand():
+def test_overlays_blend_the_image_with_the_colors_of_its_classes():
     image = np.full((1, 4, 3), 100, np.uint8)
     labels = np.array([[0, 1, 1, 7]], np.uint8)
     meta = {"palette": [[200, 0, 0], [0, 200, 0]]}
@@ -208,7 +209,7 @@ def test_overlays_by_hand():
     assert overlay_labels(image, deep, meta, 1.0).max() == 0
 
 
-def test_legend_is_below_and_shows_the_colors():
+def test_legend_is_below_the_image_and_shows_the_colors():
     image = np.zeros((50, 300, 3), np.uint8)
     with_legend = add_legend(image, {"a wall": (250, 10, 20), "sky": (1, 2, 250)})
     assert with_legend.shape[1:] == (300, 3) and np.array_equal(with_legend[:50], image)
@@ -217,11 +218,11 @@ def test_legend_is_below_and_shows_the_colors():
     assert add_legend(image, {}, rows=2).shape == add_legend(image, {"x": (0, 0, 0)}, rows=2).shape
 
 
-def test_finding_photos(tmp_path):
+def test_inputs_are_found_in_folders_and_patterns_with_unique_names(tmp_path):
     (tmp_path / "a").mkdir()
     for name in ("a/1.png", "a/2.JPG", "3.png", "notes.txt"):
         (tmp_path / name).touch()
-    names = [str(photo.name) for photo in find_inputs([str(tmp_path)])]
+    names = [str(file.name) for file in find_inputs([str(tmp_path)])]
     assert sorted(names) == ["3", "a/1", "a/2"]
     assert [str(p.name) for p in find_inputs([str(tmp_path / "a" / "*.png")])] == ["1"]
     with pytest.raises(InputError, match="is no image, folder, pattern of files, or video"):
@@ -229,13 +230,13 @@ def test_finding_photos(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("1.png", "1.jpg", "2.png"):
         (tmp_path / "b" / name).touch()
-    names = [str(photo.name) for photo in find_inputs([str(tmp_path / "b")] * 2)]
+    names = [str(file.name) for file in find_inputs([str(tmp_path / "b")] * 2)]
     assert names == ["1.jpg", "1.png", "2"]
     with pytest.raises(InputError, match="would have one name"):
         find_inputs([str(tmp_path / "a" / "1.png"), str(tmp_path / "b" / "1.png")])
 
 
-def test_checkpoint_and_config_must_belong_together(folder, tmp_path):
+def test_a_checkpoint_that_does_not_fit_the_config_is_refused(folder, tmp_path):
     torch.save({"state_dict": {"x": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="other.pth does not fit the model of the config"):
         api.load_model(SEG, tmp_path / "other.pth")
@@ -252,18 +253,20 @@ def test_checkpoint_and_config_must_belong_together(folder, tmp_path):
         (["--classes", "unicorn"], "the model has no class 'unicorn'"),
     ],
 )
-def test_mistakes_are_one_sentence(args, message, folder):
+def test_wrong_arguments_give_an_error_of_one_sentence(args, message, folder):
     Image.fromarray(noise(40, 50, 3)).save(folder / "one.png")
     command = tool("infer", SEG, "weights.pth", "one.png", "--demo", *args)
     assert message in error_of(run(command, folder))
     assert not (folder / "predicted").exists()
 
 
-def test_results_of_an_interrupted_write_are_not_left(tmp_path, segmentor, monkeypatch):
+def test_an_interrupted_write_leaves_no_files(tmp_path, segmentor, monkeypatch):
     Image.fromarray(noise(40, 50, 3)).save(tmp_path / "a.png")
     monkeypatch.setattr(
         "gfnet_dense.utils.atomic_write.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
     )
     with pytest.raises(OSError):
-        infer(segmentor, find_inputs([str(tmp_path / "a.png")]), Options(tmp_path / "out"))
+        predict_files(
+            segmentor, find_inputs([str(tmp_path / "a.png")]), PredictOptions(tmp_path / "out")
+        )
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmseg.models.segmentors import EncoderDecoder
 
-from gfnet_dense.apis import sliding_window as sliding
+from gfnet_dense.apis import sliding_window
 from gfnet_dense.apis.sliding_window import labels_of, resized_labels, slide, windows
 
 
@@ -20,17 +20,17 @@ from gfnet_dense.apis.sliding_window import labels_of, resized_labels, slide, wi
         (1, 1, 1, [(0, 1)]),
     ],
 )
-def test_windows(length, window, stride, expected):
+def test_windows_cover_the_whole_length(length, window, stride, expected):
     assert windows(length, window, stride) == expected
 
 
 @pytest.mark.parametrize("size", [(40, 50), (33, 64), (16, 16), (9, 70), (47, 13)])
 @pytest.mark.parametrize("stride", [(16, 16), (10, 7), (3, 16)])
-def test_the_logits_are_those_of_mmsegmentation(size, stride):
-    """With a network that tells where in its window a pixel is."""
+def test_logits_equal_those_of_mmsegmentation(size, stride):
+    """The outputs of the network depend on the position of a pixel in its window."""
     torch.manual_seed(0)
     image = torch.randn(1, 3, *size)
-    convolution = torch.nn.Conv2d(3, 5, 3, padding=1)  # zeros: depends on the window
+    convolution = torch.nn.Conv2d(3, 5, 3, padding=1)  # zero padding depends on the window
 
     def encode_decode(crop, metas=None):
         h, w = crop.shape[2:]
@@ -53,16 +53,18 @@ def test_the_logits_are_those_of_mmsegmentation(size, stride):
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(37, 50), (8, 9), (5, 4), (1, 7), (100, 3)])
 @pytest.mark.parametrize("classes", [6, 1])
-def test_labels_in_bands(size, align_corners, classes, monkeypatch):
+def test_labels_computed_in_bands_equal_those_of_the_whole_map(
+    size, align_corners, classes, monkeypatch
+):
     torch.manual_seed(0)
     logits = torch.randn(classes, 8, 9, dtype=torch.float64)
     whole = F.interpolate(logits[None], size, mode="bilinear", align_corners=align_corners)[0]
     expected = labels_of(whole, 0.4)
     assert torch.equal(resized_labels(logits, size, align_corners, 0.4), expected)
-    monkeypatch.setattr(sliding, "BAND_BYTES", 8 * classes * size[1] * 3)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 8 * classes * size[1] * 3)
     assert torch.equal(resized_labels(logits, size, align_corners, 0.4), expected)
 
 
-def test_labels_of_one_and_of_many_classes():
+def test_labels_need_argmax_for_many_classes_and_a_threshold_for_one():
     assert labels_of(torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]])).tolist() == [[0, 1]]
     assert labels_of(torch.tensor([[[-1.0, 1.0]]]), 0.5).tolist() == [[0, 1]]

@@ -33,14 +33,14 @@ DIMS = {
 }
 
 
-def skip_if_not_there(name):
+def skip_if_unavailable(name):
     if reason := backbones._why_not(name):
         pytest.skip(reason)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_four_maps_of_strides_4_to_32(name):
-    skip_if_not_there(name)
+def test_backbone_returns_four_maps_of_strides_4_to_32(name):
+    skip_if_unavailable(name)
     model = build(name)
     model.eval()
     with torch.inference_mode():
@@ -50,8 +50,8 @@ def test_four_maps_of_strides_4_to_32(name):
     assert [tuple(out.shape) for out in maps] == shapes
 
 
-# Of the ImageNet classifiers at 224, as their papers have them; MiT's are of the encoder alone
-# (SegFormer's table 1), whose FLOPs the paper does not tell.
+# Costs of the ImageNet classifiers at 224, from their papers. SegFormer's table 1 has the
+# parameters of MiT's encoder without a classifier, and no FLOPs of it.
 @pytest.mark.parametrize(
     "name, millions, classifier, gigaflops",
     [
@@ -65,8 +65,8 @@ def test_four_maps_of_strides_4_to_32(name):
         ("PVT-S", 24.5, True, 3.8),
     ],
 )
-def test_cost_is_the_published_one(name, millions, classifier, gigaflops):
-    skip_if_not_there(name)
+def test_parameters_and_flops_are_the_published_ones(name, millions, classifier, gigaflops):
+    skip_if_unavailable(name)
     model = build(name)
     cost = backbones._cost(model, 224)
     params = cost["params"] + (DIMS[name][3] + 1) * 1000 * classifier
@@ -74,8 +74,8 @@ def test_cost_is_the_published_one(name, millions, classifier, gigaflops):
     assert gigaflops is None or cost["flops"] / 1e9 == pytest.approx(gigaflops, abs=0.05)
 
 
-def test_flops_of_attention_by_hand():
-    """MiT-B1 at 64: linear layers, the convolutions that reduce keys, attention, embeddings."""
+def test_flops_of_mit_match_a_calculation_by_hand():
+    """Sum linear layers, key-reducing convolutions, attention and embeddings of MiT-B1 at 64x64."""
     total = 0
     dims, kernels, ratios = (3, 64, 128, 320, 512), (7, 3, 3, 3), (8, 4, 2, 1)
     for i, (kernel, ratio) in enumerate(zip(kernels, ratios, strict=True)):
@@ -96,7 +96,7 @@ def test_flops_of_attention_by_hand():
         ("MSCAN-T", "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py"),
     ],
 )
-def test_settings_are_those_of_mmseg(name, path):
+def test_backbone_settings_are_those_of_the_configs_of_mmsegmentation(name, path):
     path = Path(mmseg.__file__).parent / ".mim/configs" / path
     if not path.exists():
         pytest.skip("mmseg came without its configs")
@@ -105,19 +105,19 @@ def test_settings_are_those_of_mmseg(name, path):
     if name == "MSCAN-T":
         cfg.norm_cfg.type = "BN"
     theirs, ours = MODELS.build(cfg), build(name)
-    ours.init_cfg = theirs.init_cfg = None  # which is part of the text
+    ours.init_cfg = theirs.init_cfg = None  # init_cfg is part of the string
     assert str(ours) == str(theirs)
 
 
-def test_record():
+def test_record_holds_params_flops_latencies_and_extra_memory():
     record = run(64, "MSCAN-T", asdict(Settings(threads=1, batch_size=2)))
     assert json.loads(json.dumps(record)) == record
     assert record["params"] == sum(p.numel() for p in build("MSCAN-T").parameters())
-    assert record["flops"] == backbones._cost(build("MSCAN-T"), 64)["flops"]  # of one image
+    assert record["flops"] == backbones._cost(build("MSCAN-T"), 64)["flops"]  # FLOPs of one image
     assert min(record["latencies"]) > 0 and record["extra_memory"] >= 0
 
 
-def test_cases():
+def test_there_is_one_case_for_each_distinct_backbone_and_size():
     made = cases(["Swin-T", "GFNet-H-Ti", "Swin-T"], [224, 512], SETTINGS)
     assert [(case.series, case.size) for case in made] == [
         ("Swin-T", 224), ("Swin-T", 512), ("GFNet-H-Ti", 224), ("GFNet-H-Ti", 512),
@@ -131,7 +131,7 @@ def test_unknown_backbone_is_refused():
         cases(["Swin-T", "Swin-Ti"], [224], SETTINGS)
 
 
-def test_backbone_that_cannot_be_had(monkeypatch, capsys):
+def test_unavailable_backbone_is_refused_if_named_and_left_out_by_default(monkeypatch, capsys):
     config = dict(type="no_such_library.Net")
     monkeypatch.setattr(
         backbones, "CONFIGS", {"MSCAN-T": backbones.CONFIGS["MSCAN-T"], "N": config}
@@ -143,7 +143,7 @@ def test_backbone_that_cannot_be_had(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("N is left out: no_such_library cannot be imported")
 
 
-def test_stand_ins_for_torchvision_do_not_stay(monkeypatch):
+def test_mocks_of_torchvision_are_removed_after_the_import(monkeypatch):
     def import_module(name):
         if name == "torchvision":
             raise RuntimeError("operator torchvision::nms does not exist")
@@ -158,12 +158,12 @@ def test_stand_ins_for_torchvision_do_not_stay(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [100, 0, -32])
-def test_published_form_refuses_other_sizes(size):
+def test_published_backbone_refuses_sizes_that_are_no_multiples_of_32(size):
     with pytest.raises(InputError, match=f"multiples of 32, got {size}$"):
         published_cases([64, size], SETTINGS)
 
 
-def test_both_forms_are_measured_and_equal():
+def test_own_and_published_backbone_are_measured_and_agree():
     made = published_cases([64], Settings(threads=1, train=True, batch_size=2))
     assert [case.series for case in made] == ["GFNet-H-Ti", "published"]
     ours, published = (case.run(case.size, **case.options) for case in made)
@@ -174,7 +174,7 @@ def test_both_forms_are_measured_and_equal():
     assert 0 < published["gradient_difference"] < 1e-4
 
 
-def test_difference_is_the_largest_relative_one(monkeypatch):
+def test_difference_is_the_largest_relative_difference_of_the_maps(monkeypatch):
     class Other(PublishedGFNet):
         def forward(self, x):
             maps = super().forward(x)
@@ -184,7 +184,7 @@ def test_difference_is_the_largest_relative_one(monkeypatch):
     assert backbones.compare(64, SETTINGS) == {"difference": pytest.approx(0.2, abs=1e-5)}
 
 
-def test_both_forms_have_the_same_weights_and_every_layer_matters():
+def test_fill_sets_the_same_nonzero_weights_in_own_and_published_backbone():
     ours, published = GFNet(TINY, 64), PublishedGFNet(TINY, 64)
     backbones.fill(ours)
     backbones.fill(published)

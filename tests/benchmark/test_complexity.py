@@ -19,7 +19,7 @@ def two_stages(**kwargs) -> GFNet:
     return GFNet(TWO_STAGES, img_size=32, out_indices=(0, 1), **kwargs)
 
 
-def test_every_operation_by_hand():
+def test_flops_of_a_small_backbone_match_a_calculation_by_hand():
     # Image 32x32, maps 8x8 and 4x4. One r2c and one c2r of N points: 5/4 N log2 N each.
     conv = 64 * (4 * 4 * 3 * 2) + 16 * (2 * 2 * 2 * 4)
     mlp = 64 * (2 * 8 + 8 * 2) + 16 * (4 * 16 + 16 * 4)
@@ -30,7 +30,7 @@ def test_every_operation_by_hand():
 
 
 @pytest.mark.parametrize("mode", ["trigonometric", "bilinear", "spectral_pad"])
-def test_odd_image_counts_no_resizing_of_filters(mode):
+def test_flops_of_an_odd_image_size_exclude_the_resizing_of_filters(mode):
     maps, dims = [(10, 13), (5, 7), (3, 4), (2, 2)], (3, 8, 16, 24, 32)
     conv = sum(
         h * w * kernel * dims[i] * dims[i + 1]
@@ -44,8 +44,8 @@ def test_odd_image_counts_no_resizing_of_filters(mode):
     assert flops == Complexity(total=round(conv + mlp + filters), filters=round(filters))
 
 
-def test_padded_borders_transform_along_one_axis_after_the_other():
-    # The kernel of a 8x8 map reaches 4 pixels: 12x12 points; of the rows only 8 are not zero.
+def test_flops_with_zero_borders_count_transforms_of_each_axis_separately():
+    # The kernel of an 8x8 map reaches 4 pixels: 12x12 points, of which only 8 rows are nonzero.
     assert next_fast_length(12) == 12
     rows, columns = 2 * 1.25 * 8 * 12 * log2(12), 2 * 2.5 * 12 * 7 * log2(12)
     first = 2 * (rows + columns + 3 * 12 * 7)
@@ -56,19 +56,19 @@ def test_padded_borders_transform_along_one_axis_after_the_other():
     assert flops.total - flops.filters == 6656 + 4096
 
 
-def test_meta_device_computes_nothing_and_counts_the_same():
+def test_flops_on_the_meta_device_are_the_same():
     with torch.device("meta"):
         model = two_stages()
     assert count_flops(model, (45, 70)) == count_flops(two_stages(), (45, 70))
 
 
-def test_filters_that_are_too_large_to_keep_are_not_resized_twice(monkeypatch):
+def test_flops_are_the_same_if_resized_filters_are_too_large_to_cache(monkeypatch):
     expected = count_flops(two_stages(), (64, 96))
     monkeypatch.setattr(GlobalFilter, "CACHE_BYTES", 0)
     assert count_flops(two_stages(), (64, 96)) == expected
 
 
-def test_model_stays_as_it_was():
+def test_counting_leaves_modes_and_filter_caches_of_the_model_unchanged():
     model = two_stages(frozen_stages=1).train()
     modes = [module.training for module in model.modules()]
     count_flops(model, (64, 64))
@@ -77,7 +77,7 @@ def test_model_stays_as_it_was():
     assert not filter_._cache and filter_.CACHE_BYTES == GlobalFilter.CACHE_BYTES
 
 
-def test_real_products_are_free():
+def test_real_elementwise_products_count_as_zero_flops():
     class Scale(nn.Module):
         def __init__(self):
             super().__init__()
@@ -89,15 +89,15 @@ def test_real_products_are_free():
     assert count_flops(Scale(), (8, 8)) == Complexity(0, 0)
 
 
-# What the authors publish, without the Fourier transforms: arXiv 2107.00645 and T-PAMI 2023. Their
-# parameters count a classifier of 1000 classes that segmentation does not use.
+# Published figures (arXiv 2107.00645 and T-PAMI 2023); their FLOPs exclude the Fourier transforms.
+# Their parameters include a classifier of 1000 classes that segmentation does not use.
 @pytest.mark.parametrize(
     "arch, dim, gigaflops, parameters",
     [("ti", 512, 128, 26.6), ("s", 768, 182, 47.5), ("b", 768, 265, 74.7)],
 )
-def test_semantic_fpn_costs_what_the_authors_publish(arch, dim, gigaflops, parameters):
+def test_semantic_fpn_has_the_published_flops_and_parameters(arch, dim, gigaflops, parameters):
     cfg = Config.fromfile(ROOT / "configs" / f"fpn_gfnet-h-{arch}_ade20k.py")
-    cfg.model.backbone.img_size = 512  # as theirs
+    cfg.model.backbone.img_size = 512  # as in the authors' models
     model = build_model(cfg, "meta")
     flops = count_flops(model, (1024, 1024))
     assert (flops.total - flops.filters) / 1e9 == pytest.approx(gigaflops, rel=0.005)
@@ -118,7 +118,7 @@ def test_semantic_fpn_costs_what_the_authors_publish(arch, dim, gigaflops, param
         (IsotropicGFNet, "base", 512, 7.9),
     ],
 )
-def test_classifiers_cost_what_the_authors_publish(model_type, arch, dim, gigaflops):
+def test_classifiers_have_the_published_flops(model_type, arch, dim, gigaflops):
     with torch.device("meta"):
         model = model_type(arch)
     total = count_flops(model, (224, 224)).total + dim * 1000

@@ -16,7 +16,7 @@ class Allocating(nn.Module):
 
     def __init__(self, temporary: int, kept: int = 0):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(8 * MIB // 4))  # no extra memory: there before
+        self.weight = nn.Parameter(torch.ones(8 * MIB // 4))  # allocated before: no extra memory
         self.temporary, self.kept, self.cache = temporary, kept, None
 
     def forward(self, x):
@@ -40,12 +40,12 @@ for size, kept, has_proc in ((0, 0, True), (64, 0, True), (64, 100, True), (64, 
         continue
     if not has_proc:
         m.CLEAR_REFS = Path("/nowhere")
-        # The peak of the process that started this one is in there: go beyond.
+        # ru_maxrss includes the peak of the parent process: allocate beyond it.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         above = torch.ones(peak * 1024 // 4)
     junk = [torch.ones(MIB // 40) for _ in range(300)]
     if has_proc:
-        del junk  # freed memory must not hide what comes
+        del junk  # freed memory must not hide later allocations
     record = m.measure(Allocating(size, kept), (torch.ones(1),), m.Settings())
     print(record["extra_memory"] / MIB, record["peak_memory"] / MIB, flush=True)
     os._exit(0)
@@ -64,7 +64,7 @@ def test_extra_memory_is_what_the_calls_need():
 
 
 class Recording(nn.Module):
-    """Keep what is seen of the mode in each call; one output is nested, one is of integers."""
+    """Record the modes of each call; return a nested output, one of integers, and None."""
 
     def __init__(self):
         super().__init__()
@@ -114,21 +114,21 @@ def test_autocast_is_bfloat16_on_cpu():
 
 
 def test_slow_modules_are_called_less_often(monkeypatch):
-    monkeypatch.setattr("gfnet_dense.benchmark.measure.ENOUGH", 0)
-    monkeypatch.setattr("gfnet_dense.benchmark.measure.LONG", 0)
+    monkeypatch.setattr("gfnet_dense.benchmark.measure.MIN_TIMED_SECONDS", 0)
+    monkeypatch.setattr("gfnet_dense.benchmark.measure.SLOW_CALL_SECONDS", 0)
     module = Recording()
     assert len(measure(module, INPUTS, Settings())["latencies"]) == 1
     assert len(module.calls) == 2
 
 
-def test_threads_are_set():
+def test_number_of_threads_is_set():
     before = torch.get_num_threads()
     measure(nn.Identity(), (torch.ones(1),), Settings(threads=before + 1))
     assert torch.get_num_threads() == before + 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda():
+def test_extra_and_peak_memory_are_measured_on_cuda():
     class OnGpu(Allocating):
         def forward(self, x):
             with torch.device("cuda"):

@@ -7,13 +7,13 @@ from gfnet_dense.benchmark.mixers import DIM, MIXERS, cases, count, run
 
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("size", [1, 5, 14, 512])
-def test_counts_are_the_formulas(name, size):
+def test_counted_params_and_flops_match_the_formulas(name, size):
     counts = count(name, size)
     assert counts["params"] == counts["params_formula"]
     assert counts["flops"] == counts["flops_formula"]
 
 
-def test_formulas_by_hand():
+def test_formulas_match_calculations_by_hand():
     # 14 x 14 = 196 tokens of 64 channels
     expected = {
         "global filter": (14 * 8 * 2 * 64, 64 * (2.5 * 196 * 7.614709844 + 3 * 14 * 8)),
@@ -26,7 +26,7 @@ def test_formulas_by_hand():
         assert MIXERS[name].flops(14) == pytest.approx(flops)
 
 
-def test_mixers_mix_as_they_should():
+def test_mixers_have_the_expected_receptive_fields_and_outputs():
     torch.manual_seed(0)
     x = torch.randn(2, 6, 6, DIM, dtype=torch.float64)
     modules = {name: mixer.build(6).double() for name, mixer in MIXERS.items()}
@@ -36,7 +36,7 @@ def test_mixers_mix_as_they_should():
         moved = x.clone()
         moved[0, 0, 0] += 1
         changed = (module(moved) - y)[0].abs().amax(-1) > 1e-12
-        # From the corner a kernel of 7 reaches 3 pixels, the others reach everything.
+        # From the corner a kernel of 7 reaches 3 pixels, the other mixers reach the whole map.
         assert changed.sum() == (16 if name == "depth-wise convolution" else 36), name
         assert torch.equal(module(moved)[1], y[1])
 
@@ -52,7 +52,7 @@ def test_mixers_mix_as_they_should():
     torch.testing.assert_close(mlp(x), expected)
 
 
-def test_cases_run():
+def test_cases_run_for_each_mixer_and_size():
     settings = Settings(train=True, batch_size=2)
     made = cases([7, 14], settings)
     assert [(c.series, c.size) for c in made] == [(n, s) for n in MIXERS for s in (7, 14)]

@@ -10,11 +10,11 @@ from tests.published import official_state_dict, stage_maps
 
 
 @pytest.mark.parametrize("img_size", [32, 96])
-def test_maps_are_those_of_the_functions(img_size):
+def test_maps_equal_those_of_the_functional_reference(img_size):
     state = official_state_dict(TINY["dims"], TINY["depths"], img_size)
     x = torch.randn(2, 3, img_size, img_size)
     expected = stage_maps(state, x)
-    for i, dim in enumerate(TINY["dims"][:3]):  # new norms; the last map has the official one
+    for i, dim in enumerate(TINY["dims"][:3]):  # new norms; the last map has the official norm
         expected[i] = F.layer_norm(expected[i].movedim(1, -1), (dim,), eps=1e-6).movedim(-1, 1)
 
     model = PublishedGFNet(TINY, img_size)
@@ -29,7 +29,7 @@ def test_maps_are_those_of_the_functions(img_size):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_state_dicts_fit_the_projects_own_model(arch):
+def test_state_dict_has_the_keys_and_shapes_of_gfnet(arch):
     with torch.device("meta"):
         published, ours = PublishedGFNet(arch, 256), GFNet(arch, 256)
     published, ours = published.state_dict(), ours.state_dict()
@@ -38,7 +38,7 @@ def test_state_dicts_fit_the_projects_own_model(arch):
 
 
 @pytest.mark.parametrize("img_size", [64, (96, 32)])
-def test_outputs_and_gradients_are_those_of_the_projects_own_model(img_size):
+def test_outputs_and_gradients_equal_those_of_gfnet(img_size):
     ours = GFNet(TINY, img_size, drop_path_rate=0.0)
     published = PublishedGFNet(TINY, img_size)
     published.load_state_dict(ours.state_dict())

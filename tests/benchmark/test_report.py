@@ -51,7 +51,7 @@ RESULTS = {
 }
 
 
-def test_rows():
+def test_summary_has_medians_extremes_and_ratios():
     rows = summarize(RESULTS, "GFNet-X")
     assert [(row["series"], row["size"]) for row in rows[:3]] == [
         ("GFNet-X", 10),
@@ -67,7 +67,7 @@ def test_rows():
     assert broken == {"series": "broken", "size": 10, "status": "failed: ValueError: a, b | c"}
 
 
-def test_table():
+def test_table_has_a_row_for_each_case():
     lines = format_table(summarize(RESULTS, "GFNet-X"), "GFNet-X").splitlines()
     cells = [[cell.strip() for cell in line.split(" | ")] for line in lines]
     assert cells[0] == [
@@ -81,12 +81,12 @@ def test_table():
     assert len({len(line) for line in lines}) == 1
 
 
-def test_a_single_series_is_not_compared():
+def test_table_of_a_single_series_has_no_ratio_column():
     rows = summarize({"cases": RESULTS["cases"][1:3]}, "GFNet-H-Ti")
     assert "x GFNet" not in format_table(rows, "GFNet-H-Ti")
 
 
-def test_ratios():
+def test_ratio_table_has_a_row_for_each_other_series():
     lines = format_ratios(summarize(RESULTS, "GFNet-X"), "GFNet-X").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["", "10", "20", "40"]
@@ -96,7 +96,7 @@ def test_ratios():
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
-def test_exponents_are_recovered(exponent):
+def test_fitted_exponents_are_those_of_synthetic_latencies(exponent):
     sizes = (100, 512, 1024, 2048, 4096)
     times = [9.0, *(3e-9 * (size**2) ** exponent for size in sizes[1:])]  # the first is an outlier
     cases = [entry("a", s, record(t)) for s, t in zip(sizes, times, strict=True)]
@@ -119,7 +119,7 @@ def test_exponent_is_the_least_squares_slope():
     assert fit_exponent(summarize({"cases": cases}), "a", 0, 100) == pytest.approx(0.75)
 
 
-def test_rank_is_at_the_largest_size_that_all_have_reached():
+def test_rank_uses_the_largest_size_that_all_series_have_reached():
     cases = [
         entry("a", 10, record(1.0)),
         entry("a", 20, record(5.0)),
@@ -139,12 +139,12 @@ class Sleeping(nn.Module):
         return x
 
 
-def run_planted(size, slow):
+def run_slow_or_identity(size, slow):
     return measure(Sleeping() if slow else nn.Identity(), (torch.ones(1, size),), Settings())
 
 
-def test_planted_slow_case_is_the_last(tmp_path):
-    cases = [Case(f"slow {s}", 1, run_planted, {"slow": s}) for s in (True, False)]
+def test_a_deliberately_slow_module_ranks_last(tmp_path):
+    cases = [Case(f"slow {s}", 1, run_slow_or_identity, {"slow": s}) for s in (True, False)]
     rows = summarize(run_sweep(cases, tmp_path / "r.json", 1, 60), "slow False")
     assert rank(rows) == ["slow False", "slow True"]
     assert rows[-1]["series"] == "slow True" and rows[-1]["latency"] > 0.09
@@ -161,7 +161,7 @@ def test_csv_holds_every_row(tmp_path):
     assert read[2]["status"] == "failed: ValueError: a, b | c" and read[2]["latency"] == ""
 
 
-def test_plot(tmp_path):
+def test_plot_has_a_line_and_a_label_for_each_series(tmp_path):
     figure = draw_plot(summarize(RESULTS, "GFNet-X"), "pixels")
     latency, memory = figure.axes
     assert latency.get_xscale() == latency.get_yscale() == memory.get_yscale() == "log"
@@ -174,7 +174,7 @@ def test_plot(tmp_path):
     assert lines["slow"].get_label() == "slow\n(out of memory at 20)"
     assert lines["broken"].get_label() == "broken\n(failed at 10)"
     crosses = [line.get_xydata().tolist() for line in latency.lines if line.get_marker() == "X"]
-    assert crosses == [[], [[100, 400]]]  # of broken and of slow
+    assert crosses == [[], [[100, 400]]]  # for broken, for slow
     colors = [line.get_color() for line in lines.values()]
     assert len(set(colors)) == 3
     texts = [text.get_text().partition("\n")[0] for text in figure.legends[0].get_texts()]
@@ -185,7 +185,7 @@ def test_plot(tmp_path):
     assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
 
 
-def test_plot_of_nothing_measured(tmp_path):
+def test_plot_without_measurements_is_written(tmp_path):
     rows = summarize({"cases": RESULTS["cases"][-1:]})
     write_plot(draw_plot(rows, "pixels"), tmp_path / "plot.png")
     assert (tmp_path / "plot.svg").exists()
@@ -201,7 +201,7 @@ def test_plot_of_nothing_measured(tmp_path):
         (dict(batch_size=-1), "batch_size is 1 or more, got -1"),
     ],
 )
-def test_bad_settings(settings, text):
+def test_invalid_settings_are_rejected(settings, text):
     check_settings(Settings())
     with pytest.raises(InputError, match=text):
         check_settings(Settings(**settings))

@@ -71,7 +71,7 @@ def statuses(results):
     return {(e["series"], e["size"]): e["status"] for e in results["cases"]}
 
 
-def test_each_run_is_a_process_of_its_own_and_rounds_are_interleaved(tmp_path):
+def test_each_run_is_a_process_of_its_own_and_is_recorded(tmp_path):
     cases = [
         Case("a", 2, record, {"x": (1, 2)}),
         Case("b", 1, record, {}),
@@ -88,7 +88,7 @@ def test_each_run_is_a_process_of_its_own_and_rounds_are_interleaved(tmp_path):
     assert results["machine"]["memory"] > 2**28
 
 
-def test_bad_ends_are_recorded_and_end_nothing_else(tmp_path):
+def test_failed_runs_are_recorded_and_do_not_stop_the_sweep(tmp_path):
     cases = [
         Case("petabyte", 2, petabyte, {}),
         Case("petabyte", 3, petabyte, {}),
@@ -121,7 +121,7 @@ def test_bad_ends_are_recorded_and_end_nothing_else(tmp_path):
     assert log.count("ValueError: two") == 1 and "Traceback" in log  # not tried in round 2
 
 
-def test_output_of_cases_is_in_the_log(tmp_path, capfd):
+def test_output_of_cases_goes_to_the_log_only(tmp_path, capfd):
     sweep([Case("loud", 1, printing, {})], tmp_path / "r.json")
     out = capfd.readouterr().out
     assert "loud at 1: ok" in out and "on stdout" not in out and "of a child" not in out
@@ -133,7 +133,7 @@ def numbers(results):
     return {(e["series"], e["size"]): [r["number"] for r in e["records"]] for e in results["cases"]}
 
 
-def test_resume_adds_what_is_missing_and_repeats_nothing(tmp_path):
+def test_resume_runs_only_missing_cases_and_rounds(tmp_path):
     (tmp_path / "runs").mkdir()
     options = {"folder": str(tmp_path / "runs")}
     path = tmp_path / "r.json"
@@ -141,14 +141,14 @@ def test_resume_adds_what_is_missing_and_repeats_nothing(tmp_path):
     assert numbers(sweep(cases, path)) == {("a", 1): [0], ("a", 2): [1]}
     more = [*cases, Case("b", 1, counting, options)]
     results = sweep(more, path, rounds=2, resume=True)
-    # Round 1 of b, then round 2 of all, by size.
+    # Round 1 of b, then round 2 of all cases, by size.
     expected = {("a", 1): [0, 3], ("b", 1): [2, 4], ("a", 2): [1, 5]}
     assert numbers(results) == expected
-    assert numbers(sweep(cases[:1], path, rounds=2, resume=True)) == expected  # the others stay
-    assert numbers(sweep(cases, path)) == {("a", 1): [6], ("a", 2): [7]}  # complete: a new one
+    assert numbers(sweep(cases[:1], path, rounds=2, resume=True)) == expected  # others are kept
+    assert numbers(sweep(cases, path)) == {("a", 1): [6], ("a", 2): [7]}  # complete: a new sweep
 
 
-def test_resume_tries_again_what_failed_but_not_what_was_too_large(tmp_path):
+def test_resume_retries_failed_cases_but_not_those_out_of_memory(tmp_path):
     path = tmp_path / "r.json"
     cases = [Case("a", 1, petabyte, {}), *(Case("b", size, leaving, {}) for size in (1, 2))]
     sweep(cases, path)
@@ -174,7 +174,7 @@ def test_resume_refuses_other_settings(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cases": [3]}', "\x00"])
-def test_foreign_files_are_refused_and_stay(tmp_path, text):
+def test_files_that_are_no_results_are_refused_and_left_unchanged(tmp_path, text):
     path = tmp_path / "r.json"
     path.write_text(text)
     for resume in (False, True):
@@ -199,7 +199,7 @@ if __name__ == "__main__":
 
 
 def sleeping_after(size, path):
-    """Tell the process, then sleep."""
+    """Write the process id to a file, then sleep."""
     with open(path + ".part", "w") as file:
         file.write(str(os.getpid()))
     os.replace(path + ".part", path)
@@ -221,7 +221,7 @@ def is_alive(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_sweep_keeps_what_it_has_and_leaves_no_process(tmp_path, number):
+def test_interrupted_sweep_keeps_its_results_and_leaves_no_process(tmp_path, number):
     path, script = tmp_path / "r.json", tmp_path / "script.py"
     script.write_text(INTERRUPTED)
     process = subprocess.Popen(
@@ -253,20 +253,20 @@ def test_interrupted_sweep_keeps_what_it_has_and_leaves_no_process(tmp_path, num
     assert again["cases"][1]["records"][0]["size"] == 2
 
 
-def test_time_left():
+def test_time_left_is_extrapolated_from_measured_sizes():
     def entry(series, size, seconds, status="ok"):
         records = [{}] * len(seconds)
         return dict(series=series, size=size, seconds=seconds, records=records, status=status)
 
     entries = [
         entry("a", 10, [1.0, 3.0]),  # one round to come: 2 s
-        entry("a", 20, []),  # linear: three rounds of 4 s
+        entry("a", 20, []),  # linear: three rounds of 4 s to come
         entry("b", 10, [1.0, 1.0, 1.0]),
         entry("b", 20, [8.0, 8.0, 8.0]),
         entry("b", 30, []),  # cubic: 27 s
-        entry("b", 100, []),  # 1000 s, but for the limit: 50 s
+        entry("b", 100, []),  # cubic would be 1000 s, the time limit is 50 s
         entry("b", 200, [], "out of memory"),
-        entry("c", 10, []),  # the mean of the times that are known, 11 / 3 s
+        entry("c", 10, []),  # the mean of the known times, 11 / 3 s
     ]
     results = {"cases": entries, "time_limit": 50}
     assert seconds_left(results, 3) == pytest.approx(2 + 3 * (4 + 27 + 50 + 11 / 3))
@@ -283,7 +283,9 @@ def test_time_left():
         (1, 60, -4, "a size is above 0, got -4"),
     ],
 )
-def test_bad_numbers(tmp_path, rounds, time_limit, size, text):
+def test_invalid_rounds_time_limits_and_sizes_are_rejected(
+    tmp_path, rounds, time_limit, size, text
+):
     with pytest.raises(InputError, match=text):
         run_sweep([Case("a", size, record, {})], tmp_path / "r.json", rounds, time_limit)
     assert not list(tmp_path.iterdir())
@@ -293,5 +295,5 @@ def test_bad_numbers(tmp_path, rounds, time_limit, size, text):
     "seconds, text",
     [(0.44, "0.4 s"), (59.6, "60 s"), (119, "119 s"), (150, "2 min"), (9000, "2.5 h")],
 )
-def test_durations(seconds, text):
+def test_durations_are_described_in_a_suitable_unit(seconds, text):
     assert describe_seconds(seconds) == text

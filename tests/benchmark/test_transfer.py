@@ -19,7 +19,7 @@ _base_ = {CONFIG!r}
 model = dict(
     backbone=dict(_delete_=True, type="gfnet_dense.GFNet", arch=dict({TINY}), img_size=512),
     neck=dict(in_channels={list(TINY["dims"])}),
-    # the demo's images at scale 1 are one window
+    # a demo image at scale 1 fits in one window
     test_cfg=dict(crop_size=(512, 768), stride=(512, 768)),
 )
 """
@@ -39,7 +39,7 @@ def folder(tmp_path_factory, demo_data):
     model = MODELS.build(cfg.model)
     for name, weight in model.named_parameters():
         if name.endswith("complex_weight"):
-            weight.data *= 20  # the filters shall matter
+            weight.data *= 20  # so that the filters matter
     torch.save({"state_dict": model.state_dict(), "meta": {}}, path / "untrained.pth")
     return path
 
@@ -58,7 +58,7 @@ def cases(options=None, **kwargs):
 
 
 def metrics(case):
-    # Options are kept as JSON, and given back from there.
+    # A sweep stores the options as JSON and reads them back.
     record = case.run(case.size, **json.loads(json.dumps(case.options)))
     assert record["metric"] == "mIoU" and record.pop("seconds") > 0
     assert 0 < record["mIoU"] < 100 and 0 < record["aAcc"] < 100
@@ -68,22 +68,22 @@ def metrics(case):
 WHOLE = "whole, trigonometric, circular (as trained)"
 
 
-def test_one_window_is_the_whole_image(folder):
+def test_one_sliding_window_gives_the_metrics_of_the_whole_image(folder):
     before = sorted(folder.rglob("*"))
     found = cases(scales=[0.5, 1])
-    for scale in (0.5, 1):  # at 0.5 images are smaller than the window
+    for scale in (0.5, 1):  # images at 0.5 are smaller than the window
         assert metrics(found["slide", scale]) == metrics(found[WHOLE, scale])
     small = {"model.test_cfg.crop_size": [64, 64], "model.test_cfg.stride": [64, 64]}
     assert metrics(cases(small)["slide", 1]) != metrics(found["slide", 1])
-    assert sorted(folder.rglob("*")) == before  # nothing is left behind
+    assert sorted(folder.rglob("*")) == before  # no new file
 
 
-def test_modes_and_borders_reach_the_filters():
+def test_each_resize_mode_and_border_gives_different_metrics():
     found = cases(scales=[1.5], modes=["trigonometric", "bilinear"], borders=["circular", "zeros"])
     assert len({tuple(metrics(case).values()) for case in found.values()}) == 4
 
 
-def test_ways():
+def test_cases_vary_either_the_resize_mode_or_the_border():
     found = cases(
         scales=[1, 2, 1],
         modes=["trigonometric", "bilinear", "bicubic", "spectral_pad"],
@@ -107,11 +107,11 @@ def test_the_configs_own_border_is_the_default():
     assert [way for way, _ in found] == ["slide", "whole, trigonometric, zeros (as trained)"]
 
 
-def test_scales_multiply_the_size_of_test_images_alone():
+def test_scales_multiply_only_the_size_of_test_images():
     cfg = Config.fromfile(CONFIG)
     transfer.scale_test_images(cfg, 1.5)
     sizes = {t.type: (t.get("scale"), t.get("size_divisor")) for t in cfg.test_pipeline}
-    assert sizes["Resize"] == ((2048, 512), None)  # the datasets have copies
+    assert sizes["Resize"] == ((2048, 512), None)  # unchanged: datasets have copies
     sizes = {
         t.type: (t.get("scale"), t.get("size_divisor"))
         for t in cfg.test_dataloader.dataset.pipeline
@@ -119,8 +119,8 @@ def test_scales_multiply_the_size_of_test_images_alone():
     assert sizes["Resize"] == ((3072, 768), None)
     assert sizes["ResizeToMultiple"] == (None, 32)
     assert cfg.val_dataloader.dataset.pipeline[1].scale == (2048, 512)
+    cfg.test_dataloader.dataset.pipeline.pop(1)
     with pytest.raises(InputError, match="the test pipeline does not tell the size"):
-        cfg.test_dataloader.dataset.pipeline.pop(1)
         transfer.scale_test_images(cfg, 1.5)
 
 
@@ -138,12 +138,12 @@ def test_scales_multiply_the_size_of_test_images_alone():
         (dict(options={"model.test_cfg": None}), "sliding windows need .*crop_size"),
     ],
 )
-def test_bad_input(kwargs, message):
+def test_invalid_arguments_are_rejected(kwargs, message):
     with pytest.raises(InputError, match=message):
         cases(**kwargs)
 
 
-def test_missing_files(tmp_path, monkeypatch):
+def test_errors_name_a_missing_checkpoint_and_missing_data(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="checkpoint none.pth does not exist"):
         transfer.cases("tiny.py", "none.pth", [1], demo=True)
     monkeypatch.chdir(tmp_path)
@@ -151,7 +151,7 @@ def test_missing_files(tmp_path, monkeypatch):
         transfer.cases(CONFIG, "none.pth", [1])
 
 
-def test_a_test_without_metrics_is_refused(tmp_path):
+def test_evaluation_without_metrics_is_refused(tmp_path):
     options = {"test_evaluator.format_only": True, "test_evaluator.output_dir": str(tmp_path)}
     case = cases(options)["slide", 1]
     with pytest.raises(InputError, match="compares with no label maps"):
@@ -193,13 +193,13 @@ def test_table_has_the_difference_to_sliding_windows():
     ]
 
 
-def test_table_of_a_sweep_to_which_scales_were_added():
+def test_table_has_empty_cells_for_scales_that_were_not_tested():
     results = dict(cases=[entry("slide", 1, 50.0), entry("whole", 3, 47.0)])
     table = read_table(transfer.format_table(results))
     assert table[1:] == [["slide", "50.00", ""], ["whole", "", "47.00"]]
 
 
-def test_plot_has_a_line_for_each_way():
+def test_plot_has_a_line_for_each_kind_of_prediction():
     (axis,) = transfer.draw_plot(RESULTS).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
     assert lines == {

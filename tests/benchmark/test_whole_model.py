@@ -40,7 +40,7 @@ class Head(Part):
 
 
 class Model(nn.Module):
-    """Of its second and third call 12 seconds are the backbone's, 2 the neck's, 8 the head's."""
+    """Model whose second and third call take 24 seconds: backbone 12, neck 2, head 8, other 2."""
 
     def __init__(self, clock):
         super().__init__()
@@ -56,18 +56,18 @@ class Model(nn.Module):
         return x
 
 
-def test_shares_are_those_of_the_time_after_the_first_call(monkeypatch):
+def test_shares_of_time_exclude_the_first_call(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(whole_model, "time", clock)
     inference = Inference(Model(clock))
     for _ in range(3):
         inference(torch.zeros(2, 3, 8, 16))
-    # a head's own predict calls its forward: 4 seconds, not 5
+    # A head's predict calls its forward, whose second is counted once: 4 seconds, not 5.
     expected = {"backbone": 12 / 24, "neck": 2 / 24, "heads": 8 / 24, "other": 2 / 24}
     assert inference.shares() == pytest.approx(expected)
 
 
-def test_whole_images_are_predicted():
+def test_inference_predicts_whole_images():
     model = Model(Clock())
     Inference(model)(torch.zeros(2, 3, 8, 16))
     assert model.test_cfg.mode == "whole"
@@ -85,7 +85,7 @@ def check_record(config, size):
     return record
 
 
-def test_segmentor():
+def test_segmentor_is_measured_with_the_shares_of_its_parts():
     record = check_record("fpn_gfnet-h-ti_ade20k", 75)
     assert all(record["shares"][part] > 0 for part in ("backbone", "neck", "heads"))
     cfg = Config.fromfile(ROOT / "configs/fpn_gfnet-h-ti_ade20k.py")
@@ -95,12 +95,12 @@ def test_segmentor():
 
 @needs_operators
 @pytest.mark.parametrize("config", ["mask-rcnn_gfnet-h-ti_coco", "dino-4scale_gfnet-h-ti_coco"])
-def test_detector(config):
+def test_detector_is_measured_with_the_shares_of_its_parts(config):
     record = check_record(config, 128)
     assert all(record["shares"][part] > 0 for part in ("backbone", "neck", "heads"))
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path):
+def test_training_and_missing_configs_are_refused(tmp_path):
     with pytest.raises(InputError, match="leave out --train"):
         cases(str(ROOT / "configs/fpn_gfnet-h-ti_ade20k.py"), [64], Settings(train=True), False)
     with pytest.raises(InputError, match="missing.py does not exist"):

@@ -24,7 +24,7 @@ from tests.published import official_state_dict, stage_maps
 
 @pytest.fixture
 def official(tmp_path):
-    """A file as the official training script writes it, with its arguments."""
+    """Return a file as the official training script writes it, and its weights."""
     state = official_state_dict(TINY["dims"], TINY["depths"], img_size=64)
     path = tmp_path / "gfnet-h-ti.pth"
     args = argparse.Namespace(arch="gfnet-h-ti", lr=1e-3)
@@ -46,7 +46,7 @@ def report_of(path, **kwargs):
     return load_pretrained(tiny(**kwargs), str(path))
 
 
-def test_official_file(official):
+def test_official_file_gives_the_published_features_and_a_report(official):
     path, state = official
     report = report_of(path)
     total = len(tiny().state_dict())
@@ -57,7 +57,7 @@ def test_official_file(official):
 
 
 def test_h_tiny_at_224_equals_the_published_model(tmp_path):
-    """The real arch, from a file in the official form, features equal to 1e-5."""
+    """The real arch, loaded from a file in the official format."""
     state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
     path = tmp_path / "gfnet-h-ti.pth"
     torch.save({"model": state}, path)
@@ -68,7 +68,7 @@ def test_h_tiny_at_224_equals_the_published_model(tmp_path):
         torch.testing.assert_close(model(x)[3], stage_maps(state, x)[3], rtol=0, atol=1e-5)
 
 
-def test_resized_to_the_stored_grid(official):
+def test_report_tells_the_number_of_resized_tensors_and_the_grid(official):
     report = report_of(official[0], img_size=(96, 80))
     filters = sum(TINY["depths"])
     assert f"resized {filters + 1} (filters and position embedding, to the grid 24x20)" in report
@@ -89,7 +89,7 @@ def test_resized_to_the_stored_grid(official):
     ],
     ids=["bare", "model", "state_dict", "module", "backbone", "segmentor"],
 )
-def test_wrappers_are_taken_off(official, tmp_path, wrap):
+def test_wrapping_dicts_and_prefixes_are_removed(official, tmp_path, wrap):
     path, state = official
     wrapped = tmp_path / "wrapped.pth"
     torch.save(wrap(state), wrapped)
@@ -97,7 +97,7 @@ def test_wrappers_are_taken_off(official, tmp_path, wrap):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_own_checkpoint_round_trip(official, tmp_path):
+def test_own_checkpoint_gives_the_same_maps_after_saving_and_loading(official, tmp_path):
     model = load(official[0], img_size=96)
     path = tmp_path / "ours.pth"
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in model.state_dict().items()}}, path)
@@ -106,12 +106,14 @@ def test_own_checkpoint_round_trip(official, tmp_path):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_model_without_the_last_stages(official):
+def test_report_for_a_model_without_the_last_stages_names_unused_weights(official):
     report = report_of(official[0], out_indices=(0, 1))
     assert "new: norm0, norm1; not used: blocks.2, blocks.3, norm3, patch_embed.2" in report
 
 
 class Evil:
+    """Makes the folder ``trace`` when it is unpickled by a reader that runs code."""
+
     def __init__(self, trace):
         self.trace = trace
 
@@ -120,12 +122,14 @@ class Evil:
 
 
 class Getter:
+    """Is pickled as a call of getattr."""
+
     def __reduce__(self):
         return getattr, (HistoryBuffer, "__init__")
 
 
 def write_bad_files(folder, state):
-    """Return {file: what the message says of it}."""
+    """Write files that must be refused; return {path: pattern of its error message}."""
     bad = {}
 
     def file(name, message):
@@ -181,7 +185,7 @@ def test_bad_files_are_refused_with_one_sentence(official, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_any_precision_are_taken(dtype, official, tmp_path):
+def test_weights_of_any_precision_are_loaded_in_float32(dtype, official, tmp_path):
     path = tmp_path / "half.pth"
     torch.save({k: v.to(dtype) for k, v in official[1].items()}, path)
     weight = load(path).blocks[0][0].mlp.fc1.weight
@@ -189,22 +193,22 @@ def test_weights_of_any_precision_are_taken(dtype, official, tmp_path):
     assert weight.dtype == torch.float32 and torch.equal(weight, expected)
 
 
-def test_infinity_in_a_buffer_is_taken(tmp_path):
-    """As in masks of attention."""
+def test_infinity_in_a_buffer_is_accepted(tmp_path):
+    """Attention masks hold infinity."""
     torch.save({"state_dict": {"mask": torch.tensor([0.0, -float("inf")])}}, tmp_path / "a.pth")
     assert read_checkpoint(tmp_path / "a.pth")
 
 
 def test_trusted_files_may_run_code(official, tmp_path, monkeypatch):
-    monkeypatch.setenv(TRUST, "1")  # is put back behind the test
+    monkeypatch.setenv(TRUST, "1")  # is undone after the test
     evil = {"model": official[1], "args": Evil(tmp_path / "trace")}
     torch.save(evil, tmp_path / "evil.pth")
     load(tmp_path / "evil.pth")
     assert (tmp_path / "trace").exists()
 
 
-def test_mmengine_reads_with_the_safe_loader(tmp_path):
-    """What a training saves is read back; what would run code is not, and leaves no trace."""
+def test_mmengine_reads_checkpoints_with_the_safe_reader(tmp_path):
+    """The history of a training is read back; objects that would run code are refused."""
     schemes = dict(CheckpointLoader._schemes)
     try:
         use_safe_loading()
@@ -228,7 +232,7 @@ def test_mmengine_reads_with_the_safe_loader(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """A web server over tmp_path / 'www'; yields its address."""
+    """Serve tmp_path / 'www' over HTTP; yield the address."""
     folder = tmp_path / "www"
     folder.mkdir()
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
@@ -240,12 +244,13 @@ def server(tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
+    """Return an empty folder for the downloads of torch.hub."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     return tmp_path / "home" / "hub" / "checkpoints"
 
 
-def test_official_address_is_downloaded_once(official, server, hub, tmp_path, monkeypatch):
+def test_an_official_file_is_downloaded_once(official, server, hub, tmp_path, monkeypatch):
     official[0].rename(tmp_path / "www" / "weights")
     files = {"h-tiny": ("gfnet-h-ti.pth", f"{server}/weights?dl=1")}
     monkeypatch.setattr(download, "OFFICIAL_FILES", files)
@@ -256,7 +261,7 @@ def test_official_address_is_downloaded_once(official, server, hub, tmp_path, mo
 
 
 @pytest.mark.parametrize("content", [None, b"<html>", "truncated"])
-def test_failed_download_leaves_nothing(official, server, hub, tmp_path, content):
+def test_a_failed_download_leaves_no_files(official, server, hub, tmp_path, content):
     if content == "truncated":
         content = official[0].read_bytes()[:5000]
     if content is not None:
@@ -267,17 +272,17 @@ def test_failed_download_leaves_nothing(official, server, hub, tmp_path, content
     assert not list(hub.iterdir())
 
 
-def test_unknown_official_name():
+def test_an_unknown_official_name_is_refused_with_a_list_of_names():
     with pytest.raises(InputError, match="these are: gfnet://h-tiny, gfnet://h-small"):
         fetch("gfnet://h-huge")
 
 
-def test_every_mapped_file_reads_on_the_cpu(official):
+def test_the_epoch_of_an_official_file_is_read(official):
     assert read_checkpoint(official[0])["epoch"] == 299
 
 
-def test_several_threads_read_at_once(official):
-    """PyTorch has one list for all threads of what a file may hold."""
+def test_several_threads_can_read_files_at_once(official):
+    """All threads share PyTorch's list of the classes that a file may hold."""
     with ThreadPoolExecutor(4) as threads:
         contents = list(threads.map(read_checkpoint, [official[0]] * 200))
     assert all(content["epoch"] == 299 for content in contents)

@@ -39,7 +39,7 @@ def training(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_published_files_hold_the_weights_alone(suffix, training, tmp_path):
+def test_published_files_hold_only_weights_config_and_classes(suffix, training, tmp_path):
     path = publish(training, tmp_path / "out" / f"model{suffix}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.name == f"model-{digest[:8]}{suffix}"
@@ -58,8 +58,8 @@ def test_the_config_is_in_the_metadata_of_safetensors(training, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_official_to_ours_to_official(suffix, tmp_path):
-    """On another grid and back: trigonometric interpolation loses nothing on the way."""
+def test_conversion_to_our_form_and_back_keeps_weights_and_features(suffix, tmp_path):
+    """Trigonometric interpolation to a larger grid and back loses nothing."""
     torch.manual_seed(0)
     official = {k: v.double() for k, v in official_state_dict(DIMS, DEPTHS, 64).items()}
     torch.save({"model": official}, tmp_path / "official.pth")
@@ -79,20 +79,20 @@ def test_official_to_ours_to_official(suffix, tmp_path):
     for a, b in zip(maps(ours, 128), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
     for name, weight in back.items():
-        if name.endswith("complex_weight"):  # symmetrized on the way, as the layer does
+        if name.endswith("complex_weight"):  # conversion symmetrizes filters, as the layer does
             continue
         if name != "pos_embed":  # resized by the published bicubic interpolation
             assert torch.equal(weight, official[name]), name
 
 
-def test_official_form_of_the_same_size_is_the_same_file(tmp_path):
+def test_conversion_to_the_official_form_at_the_same_size_keeps_weights(tmp_path):
     official = official_state_dict(DIMS, DEPTHS, 64)
     torch.save({"model": official}, tmp_path / "official.pth")
     path = convert(tmp_path / "official.pth", tmp_path / "b.pth", "official", None, "bicubic")
     torch.testing.assert_close(read_checkpoint(path)["model"], official, rtol=0, atol=0)
 
 
-def test_isotropic_models(tmp_path):
+def test_isotropic_models_are_converted_to_our_form_and_back(tmp_path):
     torch.save(official_isotropic_state_dict(8, 3, 64), tmp_path / "official.pth")
     path = convert(
         tmp_path / "official.pth", tmp_path / "a.safetensors", "ours", (96, 64), "bilinear"
@@ -105,8 +105,8 @@ def test_isotropic_models(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_from_the_official_file_to_a_published_segmentor(suffix, tmp_path):
-    """GFNet-H-Ti at its full size: official -> ours at 512 -> trained -> published -> loaded."""
+def test_a_segmentor_gives_the_same_logits_after_conversion_and_publishing(suffix, tmp_path):
+    """GFNet-H-Ti at its full size: official -> ours at 512 -> segmentor -> published -> loaded."""
     torch.manual_seed(0)
     dims, depths = ARCHS["h-tiny"]["dims"], ARCHS["h-tiny"]["depths"]
     torch.save({"model": official_state_dict(dims, depths, 224)}, tmp_path / "official.pth")
@@ -144,7 +144,7 @@ def test_from_the_official_file_to_a_published_segmentor(suffix, tmp_path):
     assert (logits(model) - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_a_backbone_from_safetensors(tmp_path):
+def test_a_backbone_is_built_and_loaded_from_safetensors(tmp_path):
     model = GFNet(dict(dims=DIMS, depths=DEPTHS), img_size=64, out_indices=(0, 1))
     weights = {f"backbone.{k}": v for k, v in model.state_dict().items()}
     torch.save({"state_dict": weights, "meta": {}}, tmp_path / "a.pth")
@@ -154,17 +154,17 @@ def test_a_backbone_from_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"\x10\0\0\0\0\0\0\0{", b"\x02\0\0\0\0\0\0\0{}", b""])
-def test_broken_safetensors(content, tmp_path):
+def test_broken_safetensors_are_refused(content, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    if content.endswith(b"{}"):  # an empty one is whole
+    if content.endswith(b"{}"):  # a file without tensors is valid
         assert read_checkpoint(path)["state_dict"] == {}
         return
     with pytest.raises(InputError, match="damaged|truncated"):
         read_checkpoint(path)
 
 
-def test_commands(training, tmp_path):
+def test_publish_and_convert_commands_write_their_files(training, tmp_path):
     result = run(tool("publish_checkpoint", "iter_4.pth", "model.safetensors"), tmp_path)
     assert result.returncode == 0 and "written: model-" in result.stdout, result.stderr
     (published,) = tmp_path.glob("model-*.safetensors")
@@ -184,6 +184,6 @@ def test_commands(training, tmp_path):
         (("convert_checkpoint", "iter_4.pth", "a.pth", "--filter-resize", "x"), "got 'x'"),
     ],
 )
-def test_mistakes_are_one_sentence(args, message, training, tmp_path):
+def test_wrong_arguments_give_an_error_of_one_sentence(args, message, training, tmp_path):
     assert message in error_of(run(tool(*args), tmp_path))
     assert not (tmp_path / "a.pth").exists()

@@ -1,7 +1,8 @@
-"""Checkpoint files that are hostile or odd, made by hand."""
+"""Hostile and unusual checkpoint files, made by hand."""
 
 import argparse
 import io
+import os
 import time
 import zipfile
 from collections import Counter, OrderedDict
@@ -30,7 +31,7 @@ def refusal(content, tmp_path):
 
 
 class Reduced:
-    """Is pickled as the call of a function, and a state."""
+    """Is pickled as the given function, its arguments and, optionally, a state."""
 
     def __init__(self, *reduced):
         self.reduced = reduced
@@ -57,15 +58,19 @@ FORGED = {
 
 
 @pytest.mark.parametrize("kind", FORGED)
-def test_forged_arrays(kind, tmp_path):
-    """NumPy's own classes would make pointers of their bytes, and follow them."""
+def test_forged_arrays_are_refused(kind, tmp_path):
+    """NumPy would take the bytes of these arrays for pointers and follow them."""
     assert "was refused" in refusal({"x": FORGED[kind]}, tmp_path)
     assert "was refused" in refusal({"x": argparse.Namespace(y=[FORGED[kind]])}, tmp_path)
 
 
-def test_a_dtype_whose_state_lies_gives_numbers(tmp_path):
-    content = read({"x": [1, FORGED["array of pointers"].reduced[0](2, "f8")]}, tmp_path)
-    assert content["x"][1].dtype == np.float64
+def test_the_state_of_a_dtype_changes_neither_its_kind_nor_its_size(tmp_path):
+    numbers = np.array([1.5, -2.5])
+    reconstruct, arguments, _ = numbers.__reduce__()
+    lying = Reduced(np.dtype, ("f8",), (3, "|", None, None, None, 4, 1, 63))
+    forged = Reduced(reconstruct, arguments, (1, (2,), lying, False, numbers.tobytes()))
+    found = read({"x": [1, forged]}, tmp_path)["x"][1]
+    assert found.dtype == np.float64 and np.array_equal(found, numbers)
 
 
 TENSORS = {
@@ -79,13 +84,13 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("kind", TENSORS)
-def test_tensors_that_are_no_arrays_of_numbers(kind, tmp_path):
+def test_tensors_that_are_not_dense_arrays_of_numbers_are_refused(kind, tmp_path):
     start = time.perf_counter()
     text = refusal({"state_dict": {"w": TENSORS[kind]}}, tmp_path)
     assert "w" in text and time.perf_counter() - start < 60
 
 
-def test_archives_that_are_compressed(tmp_path):
+def test_compressed_archives_are_refused(tmp_path):
     torch.save({"w": torch.zeros(10**6)}, tmp_path / "whole.pth")
     with zipfile.ZipFile(tmp_path / "whole.pth") as source:
         with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as target:
@@ -95,13 +100,13 @@ def test_archives_that_are_compressed(tmp_path):
         read_checkpoint(tmp_path / "a.pth")
 
 
-def test_containers_in_containers(tmp_path):
+def test_cyclic_and_deep_containers_are_refused_and_shared_ones_are_read(tmp_path):
     ring, deep, wide = [], [], [0]
     ring.append(ring)
     for _ in range(200):
         deep = [deep]
     for _ in range(40):
-        wide = [wide] * 10  # 10^40 lists, if each were looked at
+        wide = [wide] * 10  # 10^40 lists for a reader that visits shared ones again
     assert "hold themselves" in refusal({"x": ring}, tmp_path)
     assert "too many in each other" in refusal({"x": deep}, tmp_path)
     assert len(read({"x": wide}, tmp_path)["x"]) == 10
@@ -121,11 +126,11 @@ def test_containers_in_containers(tmp_path):
         ({"pos_embed": torch.tensor([float("inf")])}, "not finite"),
     ],
 )
-def test_other_structures(content, message, tmp_path):
+def test_files_of_a_wrong_structure_are_refused(content, message, tmp_path):
     assert message in refusal(content, tmp_path)
 
 
-def test_methods_that_a_file_hides(tmp_path):
+def test_methods_of_a_dict_that_a_file_hides_by_attributes_still_work(tmp_path):
     hiding = OrderedDict(meta={}, state_dict={})
     hiding.get = "not a method"
     content = read(hiding, tmp_path)
@@ -133,23 +138,25 @@ def test_methods_that_a_file_hides(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["", "0", "false"])
-def test_trust_is_a_clear_yes(value, tmp_path, monkeypatch):
+def test_empty_zero_and_false_do_not_enable_trust(value, tmp_path, monkeypatch):
     monkeypatch.setenv(TRUST, value)
     assert "was refused" in refusal({"x": Evil(tmp_path / "trace")}, tmp_path)
     assert not (tmp_path / "trace").exists()
 
 
-def test_trusted_weights_are_finite_too(tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_are_refused_in_trusted_files_too(tmp_path, monkeypatch):
     monkeypatch.setenv(TRUST, "1")
     assert "not finite, first in a.weight" in refusal({"a.weight": torch.ones(2) / 0}, tmp_path)
 
 
-def test_devices_and_pipes(tmp_path):
-    with pytest.raises(InputError, match="is not a file"):
-        read_checkpoint("/dev/zero")
+def test_devices_and_pipes_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path in ("/dev/zero", tmp_path / "pipe.pth"):
+        with pytest.raises(InputError, match="is not a file"):
+            read_checkpoint(path)
 
 
-def test_what_trainings_write_comes_back(tmp_path):
+def test_values_that_trainings_save_are_read_back(tmp_path):
     """Numbers, arrays of any order, histories, counters, versions of modules."""
     history = HistoryBuffer([1.0, 2.0], [1, 3])
     state = torch.nn.BatchNorm1d(3).state_dict()
@@ -181,7 +188,7 @@ def test_what_trainings_write_comes_back(tmp_path):
     torch.nn.BatchNorm1d(3).load_state_dict(found["state_dict"])
 
 
-def test_the_old_format(tmp_path):
+def test_the_file_format_before_zip_archives_is_read(tmp_path):
     buffer = io.BytesIO()
     content = {"w": torch.arange(3.0), "x": np.arange(4)}
     torch.save(content, buffer, _use_new_zipfile_serialization=False)

@@ -1,4 +1,4 @@
-"""Masks of COCO, against pycocotools."""
+"""Checks and decoding of COCO masks, compared with pycocotools."""
 
 from itertools import groupby
 
@@ -12,11 +12,11 @@ coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not instal
 
 @pytest.mark.parametrize("size", [(1, 1), (6, 7), (40, 50), (300, 401)])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
-def test_run_lengths_are_those_of_pycocotools(size, share):
+def test_run_lengths_equal_those_of_pycocotools(size, share):
     mask = (np.random.default_rng(0).random(size) < share).astype(np.uint8)
     code = coco.encode(np.asfortranarray(mask))
     column = mask.ravel(order="F")
-    counts = [len(list(run)) for _, run in groupby(column)]  # by the definition
+    counts = [len(list(run)) for _, run in groupby(column)]  # by definition
     counts = [0, *counts] if column[0] else counts
     assert _read_counts(code["counts"]) == counts
     check_mask(code, size)
@@ -42,6 +42,6 @@ def test_run_lengths_are_those_of_pycocotools(size, share):
         (3, "neither"),
     ],
 )
-def test_broken_masks(mask, message):
+def test_broken_masks_are_refused(mask, message):
     with pytest.raises(ValueError, match=message):
         check_mask(mask, (6, 7))

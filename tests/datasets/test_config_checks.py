@@ -12,7 +12,7 @@ from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT
 
 VOC = "VOCdevkit/VOC2012"
-# config: root; files by folder, {} being each of the names; lists; images of train and val
+# {config: (root, files ({} stands for a name), lists of names, numbers of train and val images)}
 LAYOUTS = {
     "fpn_gfnet-h-ti_cityscapes": (
         "cityscapes",
@@ -49,6 +49,7 @@ LAYOUTS = {
 
 @pytest.fixture(params=LAYOUTS)
 def layout(request, tmp_path, monkeypatch):
+    """Write a dataset in its layout; return the config, and the numbers of images."""
     monkeypatch.chdir(tmp_path)
     root, patterns, lists, lengths = LAYOUTS[request.param]
     root = tmp_path / "data" / root
@@ -78,13 +79,13 @@ def test_datasets_are_found_and_read(layout):
         for i in range(length):
             sample = dataset[i]
             labels = sample["data_samples"].gt_sem_seg.data
-            if split == "val":  # images are resized, label maps are not
+            if split == "val":  # validation resizes images and keeps label maps
                 assert labels.shape == (1, 64, 96)
             else:
                 assert labels.shape[1:] == sample["inputs"].shape[1:]
 
 
-def test_a_missing_list_or_folder_is_named(layout, tmp_path):
+def test_a_missing_list_or_folder_is_named_in_the_error(layout, tmp_path):
     cfg, _ = layout
     dataset = find_datasets(cfg.train_dataloader.dataset)[-1]
     if "ann_file" in dataset:

@@ -59,7 +59,7 @@ def dataset(folder, reduce_zero_label=False):
     return built
 
 
-def test_good_data_passes_unchanged(folder):
+def test_valid_data_are_loaded_unchanged(folder):
     sample = dataset(folder)[1]
     np.testing.assert_array_equal(sample["gt_seg_map"][0, :4], [0, 1, 2, 255])
     np.testing.assert_array_equal(dataset(folder, True)[0]["gt_seg_map"][0, :4], [255, 0, 1, 255])
@@ -94,7 +94,7 @@ def truncate(path):
         (lambda f: save_map(f, np.full((6, 8), 256, np.uint16)), "is a I;16 image, expected one"),
     ],
 )
-def test_bad_data_is_named(folder, spoil, message):
+def test_broken_files_are_named_in_an_error_of_one_sentence(folder, spoil, message):
     built = dataset(folder)
     spoil(folder)
     with pytest.raises(InputError, match=message) as error:
@@ -102,13 +102,13 @@ def test_bad_data_is_named(folder, spoil, message):
     assert "\n" not in str(error.value)
 
 
-def test_index_is_told_as_in_the_file(folder):
+def test_a_wrong_class_index_is_reported_as_it_is_in_the_file(folder):
     save_map(folder, np.full((6, 8), 4, np.uint8))
     with pytest.raises(InputError, match=r"index 4, accepted are 1..3 \(3 classes\), 0 and 255"):
         dataset(folder, reduce_zero_label=True)[0]
 
 
-def test_missing_dataset_says_where_to_get_it(tmp_path):
+def test_the_error_for_a_missing_dataset_says_where_to_get_it(tmp_path):
     cfg = ConfigDict(
         train_dataloader=dict(
             dataset=dict(
@@ -134,7 +134,7 @@ def test_missing_dataset_says_where_to_get_it(tmp_path):
     check_dataset_folders(cfg, ("test",))
 
 
-def test_folder_of_other_suffix(folder):
+def test_the_error_for_files_of_another_suffix_names_one_of_them(folder):
     prefix = dict(img_path="images", seg_map_path="labels")
     inner = dict(
         type="BaseSegDataset", data_root=str(folder), data_prefix=prefix, img_suffix=".jpg"
@@ -146,7 +146,7 @@ def test_folder_of_other_suffix(folder):
         check_dataset_folders(cfg, ("train",))
 
 
-def test_head_for_other_classes_is_refused():
+def test_a_head_for_another_number_of_classes_is_refused():
     own = dict(type="BaseSegDataset", metainfo=dict(classes=["road", "car", "sky", "tree"]))
     ade = dict(type="RepeatDataset", times=2, dataset=dict(type="ADE20KDataset"))
     cfg = ConfigDict(
@@ -170,11 +170,11 @@ def test_head_for_other_classes_is_refused():
     cfg.val_dataloader = None
     with pytest.raises(InputError, match=r"decode_head\[0\].num_classes is 150, .* has 4 classes"):
         check_classes(cfg, ("train",))
-    cfg.model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))  # a detector's, mmdet checks it
+    cfg.model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))  # mmdet checks detectors itself
     check_classes(cfg, ("train", "val"))
 
 
-def test_binary_heads():
+def test_heads_with_one_or_two_outputs_fit_two_classes():
     classes = ["background", "crack"]
     check_num_classes(ConfigDict(decode_head=dict(num_classes=2)), classes)
     check_num_classes(ConfigDict(decode_head=dict(num_classes=2, out_channels=1)), classes)
@@ -183,7 +183,7 @@ def test_binary_heads():
         check_num_classes(ConfigDict(decode_head=dict(num_classes=1)), [*classes, "stain"])
 
 
-def test_class_names(tmp_path):
+def test_class_names_come_from_the_type_the_config_or_a_file(tmp_path):
     def names(kind="BaseSegDataset", **metainfo):
         return class_names(ConfigDict(type=kind, metainfo=metainfo), "mmseg")
 
@@ -203,7 +203,7 @@ def test_class_names(tmp_path):
             names(**arguments)
 
 
-def test_class_weights_of_queries_follow_the_classes():
+def test_class_weights_of_mask2former_must_fit_the_number_of_classes():
     head = dict(type="Mask2FormerHead", num_classes=2, loss_cls=dict(class_weight=[1.0] * 3))
     check_num_classes(dict(decode_head=head), ["a", "b"])
     head["loss_cls"]["class_weight"].append(0.1)
@@ -213,10 +213,10 @@ def test_class_weights_of_queries_follow_the_classes():
 
 def test_label_maps_of_mmdetection_are_not_checked():
     pytest.importorskip("mmcv._ext")
-    from mmdet.datasets.transforms import LoadAnnotations as OfDetection
-    from mmseg.datasets.transforms import LoadAnnotations as OfSegmentation
+    from mmdet.datasets.transforms import LoadAnnotations as LoadDetectionAnnotations
+    from mmseg.datasets.transforms import LoadAnnotations as LoadSegmentationAnnotations
 
-    transforms = [OfDetection(with_seg=True), OfSegmentation()]
+    transforms = [LoadDetectionAnnotations(with_seg=True), LoadSegmentationAnnotations()]
     _guard_transforms(transforms, dict(classes=["a"]))
     assert [type(t).__name__ for t in transforms] == ["_GuardedInstances", "_GuardedSegMap"]
 
@@ -232,10 +232,10 @@ def test_label_maps_of_mmdetection_are_not_checked():
         (dict(bbox=[0, 0, 5, 5]), "KeyError: 'mask'"),
     ],
 )
-def test_broken_instances_name_the_image(instance, message):
-    from mmdet.datasets.transforms import LoadAnnotations as OfDetection
+def test_the_error_for_broken_instances_names_the_image(instance, message):
+    from mmdet.datasets.transforms import LoadAnnotations as LoadDetectionAnnotations
 
-    transforms = [OfDetection(with_mask=True)]
+    transforms = [LoadDetectionAnnotations(with_mask=True)]
     _guard_transforms(transforms, dict(classes=["a"]))
     results = dict(img_path="street.jpg", ori_shape=(8, 9), height=8, width=9)
     results["instances"] = [dict(bbox_label=0, ignore_flag=0) | instance]
@@ -273,7 +273,7 @@ def coco(**changes):
         ([], "is no COCO file"),
     ],
 )
-def test_files_that_cocos_evaluation_cannot_read(content, message, tmp_path):
+def test_annotation_files_that_coco_evaluation_cannot_read_are_refused(content, message, tmp_path):
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(content))
     cfg = ConfigDict(val_evaluator=dict(type="CocoMetric", ann_file=str(path), metric=["segm"]))
@@ -284,14 +284,14 @@ def test_files_that_cocos_evaluation_cannot_read(content, message, tmp_path):
         check_evaluators(cfg, ("val", "test"))
 
 
-def test_nested_without_end(tmp_path):
+def test_an_annotation_file_that_is_nested_too_deeply_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("[" * 10**5)
     cfg = ConfigDict(test_evaluator=[dict(ann_file=str(tmp_path / "a.json"))])
     with pytest.raises(InputError, match="is no COCO file"):
         check_evaluators(cfg, ("test",))
 
 
-def test_images_of_very_many_pixels_are_refused_unread(tmp_path, monkeypatch):
+def test_images_of_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     path = tmp_path / "bomb.png"
     Image.new("1", (20000, 20000)).save(path)  # 400 megapixels, 50 kB
     assert path.stat().st_size < 10**5
@@ -299,16 +299,16 @@ def test_images_of_very_many_pixels_are_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was read"))
     with pytest.raises(InputError, match="bomb.png unpacks to 400 million pixels"):
         read_image(path)
-    check_header(tmp_path / "missing.png")  # left to who reads it
+    check_header(tmp_path / "missing.png")  # its reader raises
 
 
-def test_small_files_do_not_take_much_memory(tmp_path, monkeypatch):
+def test_small_files_that_would_take_much_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was read"))
     Image.new("RGB", (16000, 16000)).save(tmp_path / "blank.webp", lossless=True)
     with pytest.raises(InputError, match="blank.webp, of .* bytes, .* to 256 million pixels"):
         read_image(tmp_path / "blank.webp")
     Image.new("1", (16000, 16000)).save(tmp_path / "blank.png")
-    check_header(tmp_path / "blank.png")  # a mask of nothing
+    check_header(tmp_path / "blank.png")  # an empty mask is valid
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     check_header(tmp_path / "a.png")

@@ -3,7 +3,7 @@ from copy import deepcopy
 import pytest
 from mmengine.config import Config
 
-from gfnet_dense.datasets.synthetic import writers as dataset
+from gfnet_dense.datasets.synthetic import writers
 from gfnet_dense.demo import shrink, shrink_detection, write_ade20k, write_coco
 from gfnet_dense.demo.scaling import scale_pipeline
 from gfnet_dense.demo.shrink_segmentation import BATCH_SIZE, CROP, DECODER_DIM
@@ -14,9 +14,10 @@ DETECTORS = sorted((ROOT / "configs").glob("*_coco*.py"))
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    """Work in an empty folder, and let the writers write one scene for each split."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dataset, "NUM_IMAGES", {"training": 1, "validation": 1})
-    monkeypatch.setattr(dataset, "NUM_COCO_IMAGES", {"train2017": 1, "val2017": 1})
+    monkeypatch.setattr(writers, "NUM_IMAGES", {"training": 1, "validation": 1})
+    monkeypatch.setattr(writers, "NUM_COCO_IMAGES", {"train2017": 1, "val2017": 1})
     return tmp_path
 
 
@@ -42,11 +43,11 @@ def values_of(node, key):
                 yield from values_of(value, key)
 
 
-def test_shrink_a_segmentor(folder):
+def test_shrink_reduces_a_segmentor_and_keeps_other_settings(folder):
     cfg = config("upernet_gfnet_ade20k")
     full = deepcopy(cfg)
     shrink(cfg)
-    assert not any(folder.iterdir())  # nothing is drawn
+    assert not any(folder.iterdir())  # no data are written
     write_ade20k()
     train = cfg.train_dataloader
     assert (folder / train.dataset.data_root / train.dataset.data_prefix.img_path).is_dir()
@@ -63,14 +64,14 @@ def test_shrink_a_segmentor(folder):
         assert head.num_classes == len(train.dataset.metainfo.classes) == 11
     assert cfg.train_cfg.max_iters < 1000
     assert cfg.param_scheduler[-1]["end"] == cfg.train_cfg.max_iters
-    # what is not named above is the full-size config's
+    # Other settings are those of the full-size config
     assert cfg.model.decode_head.type == full.model.decode_head.type
     assert cfg.optim_wrapper.optimizer == full.optim_wrapper.optimizer | dict(
         lr=cfg.optim_wrapper.optimizer.lr
     )
 
 
-def test_shrink_mask_rcnn(folder):
+def test_shrink_reduces_mask_rcnn_and_keeps_other_settings(folder):
     cfg = config("mask-rcnn_gfnet-h-ti_coco")
     full = deepcopy(cfg)
     shrink(cfg)
@@ -80,7 +81,7 @@ def test_shrink_mask_rcnn(folder):
         data = cfg[f"{split}_dataloader"].dataset
         assert (folder / data.data_root / data.data_prefix.img / "000000000001.jpg").is_file()
         assert (folder / data.data_root / data.ann_file).is_file() and name in data.ann_file
-        assert transform(data.pipeline, "Resize")["scale"] == (320, 192)  # 1333 x 800 by 0.24
+        assert transform(data.pipeline, "Resize")["scale"] == (320, 192)  # 1333 x 800 times 0.24
         assert data.metainfo.classes == ("person", "car")
     assert (folder / cfg.val_evaluator.ann_file).samefile(folder / data.data_root / data.ann_file)
     model, whole = cfg.model, full.model
@@ -106,7 +107,7 @@ def test_shrink_mask_rcnn(folder):
 
 
 @pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
-def test_every_detector_fits_the_drawn_data(path):
+def test_every_shrunken_detector_fits_the_synthetic_data(path):
     cfg = Config.fromfile(path)
     full = deepcopy(cfg)
     shrink(cfg)

@@ -25,12 +25,12 @@ EXPECTED = {  # border, (img_size, crops), whether it starts from trained weight
 }
 
 
-def test_all_variants_are_here():
+def test_expected_variants_are_all_variants():
     assert list(borders.VARIANTS) == list(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_config_builds(name):
+def test_config_of_each_variant_has_its_border_sizes_and_weights(name):
     border, (img_size, crops), starts = EXPECTED[name]
     cfg = borders.build_config(name, seed=2)
     assert cfg.work_dir == f"work_dirs/borders/{name}/seed2"
@@ -53,8 +53,8 @@ def test_config_builds(name):
 
 
 @pytest.fixture
-def done(tmp_path, monkeypatch):
-    """Stands in for training and testing, and tells in which order they are asked for."""
+def trainings(tmp_path, monkeypatch):
+    """Replace training and testing by stubs; return the list of trainings that are requested."""
     monkeypatch.chdir(tmp_path)
     order = []
 
@@ -82,22 +82,22 @@ def write_results(path, value, status="ok"):
     path.write_text(json.dumps(dict(complete=True, cases=entries)))
 
 
-def test_what_is_there_is_not_repeated(done):
+def test_complete_trainings_and_tests_are_not_repeated(trainings):
     metrics = borders.run()
-    assert [name for name, seed in done if seed == 0] == list(EXPECTED)  # pretraining first
-    assert len(set(done)) == len(done) == 33
+    assert [name for name, seed in trainings if seed == 0] == list(EXPECTED)  # pretraining first
+    assert len(set(trainings)) == len(trainings) == 33
     assert len(metrics) == 10 and "pretraining" not in metrics
     shapes = {values.shape for ways in metrics.values() for values in ways.values()}
     assert shapes == {(3, 3)}
-    done.clear()
+    trainings.clear()
     borders.checkpoint("zeros-native", 1).unlink()
     write_results(borders.folder("zeros-crops", 0) / "transfer.json", 0, "time limit")
     borders.run()
-    # The second one was trained, but not tested; train leaves it as it is.
-    assert done == [("zeros-crops", 0), ("zeros-native", 1)]
+    # The first lacks results, but train keeps its checkpoint; the second lacks its checkpoint.
+    assert trainings == [("zeros-crops", 0), ("zeros-native", 1)]
 
 
-def test_a_failed_test_is_told(done, monkeypatch):
+def test_error_names_a_failed_test(trainings, monkeypatch):
     monkeypatch.setattr(
         borders, "run_sweep", lambda cases, path, **kwargs: write_results(path, 0, "time limit")
     )
@@ -105,8 +105,8 @@ def test_a_failed_test_is_told(done, monkeypatch):
         borders.run()
 
 
-def test_table_pairs_the_seeds():
-    # Means 20 and 22, each spread by 10 and more, but the difference is 2 in every pair, or nearly.
+def test_table_has_the_spread_of_differences_paired_by_seed():
+    # The means 20 and 22 have spreads of 10 and 11, but the differences are 1, 2 and 3.
     slide = np.array([[10.0, 40, 1], [20, 40, 1], [30, 40, 1]])
     whole = slide + [[1, 0, -1], [2, 0, -1], [3, 0, -1]]
     metrics = {
@@ -124,18 +124,22 @@ def test_table_pairs_the_seeds():
     ]
 
 
-def test_spread_is_that_of_a_sample():
+def test_spread_is_the_sample_standard_deviation():
     values = np.random.default_rng(0).normal(size=(5, 3))
     by_hand = np.sqrt(((values - values.mean(0)) ** 2).sum(0) / 4)
     np.testing.assert_allclose(borders.spread(values), by_hand)
-    assert not borders.spread(values[:1]).any()  # of one seed none is known: no bar
+    assert not borders.spread(values[:1]).any()  # unknown for one seed: no error bar
 
 
-def test_plot_compares_borders_in_a_panel_for_each_training():
-    def of(value):
+def test_plot_has_a_panel_for_each_training_that_compares_borders():
+    def constant(value):
         return np.full((3, 3), value)
 
-    ways = {"slide": of(40.0), "whole, trigonometric": of(41.0), "whole, bilinear": of(9.0)}
+    ways = {
+        "slide": constant(40.0),
+        "whole, trigonometric": constant(41.0),
+        "whole, bilinear": constant(9.0),
+    }
     names = ["circular-native", "zeros-native", "circular-crops"]
     first, second = borders.draw_plot(dict.fromkeys(names, ways)).axes
     assert [c.get_label() for c in first.containers] == [
@@ -147,7 +151,7 @@ def test_plot_compares_borders_in_a_panel_for_each_training():
     assert [c[0].get_ydata().tolist() for c in second.containers] == [[40] * 3, [41] * 3]
 
 
-def test_block_replaces_the_one_in_the_page():
+def test_insert_block_replaces_the_block_of_the_same_name():
     page = "a\n<!-- properties -->\np\n<!-- end -->\nb\n"
     once = insert_block(page, "borders", r"t\1")
     assert once == page + "\n<!-- borders -->\nt\\1\n<!-- end -->\n"

@@ -1,4 +1,4 @@
-"""What the set-up says where the machine lacks something; that it works is shown by its use."""
+"""Checks and messages of .dev/install.py; the environment of these tests shows that it works."""
 
 import importlib.util
 import io
@@ -27,30 +27,30 @@ def error_of(function, *arguments):
     return text
 
 
-def test_this_machine_will_do(install):
+def test_checks_pass_on_the_machine_of_the_tests(install):
     install.check_machine(det=True)
     install.check_compiler()
 
 
-def test_old_python(install, monkeypatch):
+def test_error_about_an_old_python_names_the_needed_version(install, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 8, 10))
     error = error_of(install.check_machine, False)
     assert "Python 3.8" in error and "3.10 or newer is needed" in error and "PYTHON=" in error
 
 
-def test_no_venv(install, monkeypatch):
+def test_error_about_missing_venv_names_the_package(install, monkeypatch):
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     assert "apt-get install python3-venv" in error_of(install.check_machine, False)
 
 
-def test_full_disk(install, monkeypatch):
+def test_error_about_a_full_disk_states_the_needed_space(install, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(install.shutil, "disk_usage", lambda path: usage(1e12, 1e12, 4e8))
     error = error_of(install.check_machine, True)
     assert "0.4 GB are free" in error and "3.5 GB are needed" in error
 
 
-def test_no_compiler(install, monkeypatch):
+def test_error_about_a_missing_compiler_or_header_names_the_package(install, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     error = error_of(install.check_compiler)
     assert "no-such-compiler is missing" in error and "apt-get install g++" in error
@@ -59,13 +59,13 @@ def test_no_compiler(install, monkeypatch):
     assert "apt-get install python3-dev" in error_of(install.check_compiler)
 
 
-def test_versions_are_pinned(install):
+def test_versions_of_the_main_packages_are_pinned(install):
     for package in ("torch", "onedl-mmcv", "onedl-mmsegmentation", "onedl-mmdetection"):
         assert install.pinned(package)[0].isdigit()
 
 
-def test_progress_of_the_compilation(install, capsys, monkeypatch):
-    clock = iter([0, 100, 100, 200, 200, 210])  # start; then asked, taken, ...
+def test_progress_of_the_compilation_is_printed_and_output_is_logged(install, capsys, monkeypatch):
+    clock = iter([0, 100, 100, 200, 200, 210])  # one value for each call of time()
     monkeypatch.setattr(install.time, "time", lambda: next(clock))
     log = io.StringIO()
     output = ["building\n", "[1/50] a\n", "  [10/50] g++ b.cpp\n", "warning\n", "[50/50] g++ c\n"]

@@ -1,4 +1,4 @@
-"""configs/README.md and model-index.yml are what tools/zoo_page.py would write now."""
+"""configs/README.md and model-index.yml are up to date with .dev/zoo_page.py and the configs."""
 
 import re
 import shutil
@@ -15,11 +15,11 @@ from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*_gfnet*.py"))
 PAGE, INDEX = ROOT / "configs" / "README.md", ROOT / "model-index.yml"
-RUN = "run python tools/zoo_page.py"
+RUN = "run python .dev/zoo_page.py"
 
 
 def load(path) -> Config:
-    return Config.fromfile(path, import_custom_modules=False)  # Mask2Former's need mmdet
+    return Config.fromfile(path, import_custom_modules=False)  # Mask2Former's config needs mmdet
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +37,28 @@ def committed():
     return [(zoo.read_settings(path.stem, load(path)), costs[path.stem]) for path in CONFIGS]
 
 
-def test_pages_say_what_the_configs_say(committed):
+def test_committed_pages_are_those_of_the_configs(committed):
     assert zoo.format_page(committed) == PAGE.read_text(), RUN
     assert zoo.format_index(committed) == INDEX.read_text(), RUN
 
 
-def test_order_of_the_configs_does_not_matter(committed):
+def test_pages_do_not_depend_on_the_order_of_the_configs(committed):
     assert zoo.format_page(committed[::-1]) == zoo.format_page(committed)
     assert zoo.format_index(committed[::-1]) == zoo.format_index(committed)
 
 
-def test_committed_costs_are_measured(committed):
+def test_committed_cost_of_a_config_equals_the_measured_one(committed):
     costs = {settings.name: cost for settings, cost in committed}
     name = "fpn_gfnet-h-ti_cityscapes"
     assert zoo.measure_cost(load(ROOT / "configs" / f"{name}.py")) == costs[name], RUN
 
 
-def test_row_of_a_config():
+def test_row_of_a_config_states_its_settings_and_cost():
     row = next(line for line in PAGE.read_text().splitlines() if "[fpn_gfnet-h-ti_city" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[0] == "[fpn_gfnet-h-ti_cityscapes](fpn_gfnet-h-ti_cityscapes.py)"
     assert cells[1:6] == ["Semantic FPN", "GFNet-H-Ti", "512x1024", "80k iterations", "8 x 1"]
-    # 14.6 M of the backbone without its classifier (15.1 M), 4.2 M of pyramid and head
+    # 14.6 M for the backbone (15.1 M with its classifier), 4.2 M for pyramid and head
     assert cells[6] == "18.8 M"
     assert cells[9] == "`python tools/train.py configs/fpn_gfnet-h-ti_cityscapes.py`"
     crop, large = (float(re.match(r"([\d.]+) G \(0\.\d%\)", cell)[1]) for cell in cells[7:9])
@@ -70,7 +70,7 @@ def test_links_of_the_page_lead_to_configs():
     assert targets == {path.name for path in CONFIGS}
 
 
-def test_nothing_is_claimed_that_was_not_measured():
+def test_pages_claim_no_results_that_were_not_measured():
     text = PAGE.read_text()
     assert "trained none of these full-size models" in text
     assert "mIoU" not in text.partition("## Published figures")[0]
@@ -79,7 +79,7 @@ def test_nothing_is_claimed_that_was_not_measured():
         assert (ROOT / model["Config"]).is_file()
 
 
-def test_names_that_are_not_in_the_tables_stand_for_themselves():
+def test_unknown_heads_and_datasets_are_listed_by_their_type():
     cfg = load(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
     cfg.model.decode_head.type = "NewHead"
     cfg.train_dataloader.dataset.type = "NewDataset"

@@ -1,4 +1,4 @@
-"""Exported models against PyTorch, in onnxruntime."""
+"""Exported models in onnxruntime, compared with PyTorch."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def small_model(name):
     shrink(cfg)
     torch.manual_seed(0)
     model = api.load_model(cfg, None)
-    with torch.no_grad():  # untrained, gammas leave next to nothing of the filters
+    with torch.no_grad():  # initial gammas almost switch the filters off
         for name, parameter in model.named_parameters():
             if name.endswith("gamma"):
                 parameter.fill_(0.5)
@@ -45,7 +45,7 @@ def small_model(name):
 )
 @pytest.mark.parametrize("border", ["circular", "zeros"])
 @pytest.mark.parametrize("size", [(64, 64), (100, 171)])
-def test_frozen_backbone_gives_the_same_maps(kind, arch, border, size):
+def test_a_backbone_frozen_to_one_size_gives_the_same_maps(kind, arch, border, size):
     torch.manual_seed(0)
     model = kind(arch, img_size=64, out_indices=(0, 2), border=border).double().eval()
     x = torch.randn(2, 3, *size, dtype=torch.float64)
@@ -58,7 +58,7 @@ def test_frozen_backbone_gives_the_same_maps(kind, arch, border, size):
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("size", [(64, 64), (75, 109)])
-def test_segmentors_in_onnxruntime(name, size, tmp_path):
+def test_exported_segmentors_give_the_same_logits_in_onnxruntime(name, size, tmp_path):
     model, path = small_model(name), tmp_path / "model.onnx"
     check = export(model, size, path)
     assert check.relative_error < 1e-4
@@ -71,7 +71,7 @@ def test_segmentors_in_onnxruntime(name, size, tmp_path):
     meta = session.get_modelmeta().custom_metadata_map
     assert json.loads(meta["size"]) == list(size)
     assert json.loads(meta["classes"]) == list(model.dataset_meta["classes"])
-    images = torch.randn(3, 3, *size)  # another batch than any before
+    images = torch.randn(3, 3, *size)  # a batch size that the export has not seen
     logits, labels = session.run(["logits", "labels"], {"images": images.numpy()})
     with torch.no_grad():
         expected = model.encode_decode(images, [dict(img_shape=size)] * 3)
@@ -82,14 +82,14 @@ def test_segmentors_in_onnxruntime(name, size, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("size", [(512, 512), (365, 491)])
-def test_full_size_segmentors_in_onnxruntime(name, size, tmp_path):
+def test_full_size_segmentors_are_exported_within_the_tolerance(name, size, tmp_path):
     model = api.load_model(ROOT / "configs" / f"{name}.py", None)
-    check = export(model, size, tmp_path / "model.onnx")  # refuses complex types and DFT
+    check = export(model, size, tmp_path / "model.onnx")  # export refuses complex types and DFT
     print(name, size, check)
     assert check.relative_error < 1e-4
 
 
-def test_torch_export(tmp_path):
+def test_a_torch_export_gives_the_same_logits(tmp_path):
     model, path = small_model(CONFIGS[1]), tmp_path / "model.pt2"
     assert export(model, (64, 96), path).relative_error < 1e-4
     x = torch.randn(1, 3, 64, 96)
@@ -98,20 +98,22 @@ def test_torch_export(tmp_path):
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_above_the_tolerance_nothing_is_written(tmp_path):
+def test_an_export_above_the_tolerance_writes_no_file(tmp_path):
     with pytest.raises(InputError, match="above the tolerance of 0"):
         export(small_model(CONFIGS[1]), (64, 64), tmp_path / "model.onnx", tolerance=0)
     assert not list(tmp_path.iterdir())
 
 
-class Deciding(torch.nn.Module):
+class DataDependent(torch.nn.Module):
+    """Branches on the values of its input, which torch.export cannot trace."""
+
     def forward(self, x):
         return x if x.sum() > 0 else -x
 
 
-def test_what_cannot_be_traced_is_told(tmp_path):
+def test_a_module_that_cannot_be_traced_is_named_in_the_error(tmp_path):
     model = small_model(CONFIGS[1])
-    model.decode_head.dropout = Deciding()
+    model.decode_head.dropout = DataDependent()
     with pytest.raises(InputError, match="torch.export cannot trace FPNHead"):
         export(model, (64, 64), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
@@ -119,8 +121,8 @@ def test_what_cannot_be_traced_is_told(tmp_path):
 
 @needs_operators
 @pytest.mark.parametrize("name", ["retinanet_gfnet-h-ti_coco", "cascade-mask-rcnn_gfnet-h-ti_coco"])
-def test_detectors_in_onnxruntime(name, tmp_path):
-    """Backbone and neck, with RetinaNet's head behind them."""
+def test_exported_detectors_give_the_same_maps_in_onnxruntime(name, tmp_path):
+    """The export holds backbone and neck, and for RetinaNet the head."""
     model, path = small_model(name), tmp_path / "model.onnx"
     export(model, (64, 96), path)
     images = torch.randn(3, 3, 64, 96)
@@ -139,7 +141,7 @@ def test_other_formats_are_refused(tmp_path):
         check_format(tmp_path / "model.engine")
 
 
-def test_command_and_example(tmp_path):
+def test_the_export_command_writes_a_model_that_the_example_runs(tmp_path):
     """tools/export_onnx.py, then examples/onnx_infer.py on a photo of another size."""
     model = small_model(CONFIGS[0])
     torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "weights.pth")
@@ -166,6 +168,6 @@ def test_command_and_example(tmp_path):
         (["--size", "64", "--out", "model.trt"], "named *.onnx or *.pt2"),
     ],
 )
-def test_mistakes_are_one_sentence(args, message, tmp_path):
+def test_wrong_arguments_give_an_error_of_one_sentence(args, message, tmp_path):
     config = ROOT / "configs" / f"{CONFIGS[0]}.py"
     assert message in error_of(run(tool("export_onnx", config, "no.pth", *args), tmp_path))

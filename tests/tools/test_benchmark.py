@@ -6,7 +6,7 @@ import pytest
 from tests.commands import error_of, run, tool
 
 
-def test_tables_files_and_resume(tmp_path):
+def test_benchmark_prints_a_table_writes_files_and_resumes(tmp_path):
     command = tool("benchmark", "mixers", "--sizes", 8, 16, "--rounds", 1, "--out", "out")
     result = run(command, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -37,6 +37,6 @@ def test_tables_files_and_resume(tmp_path):
         (["model", "configs/nothing.py"], "the config configs/nothing.py does not exist"),
     ],
 )
-def test_mistakes_are_one_sentence(args, message, tmp_path):
+def test_wrong_arguments_give_a_one_line_error(args, message, tmp_path):
     assert message in error_of(run(tool("benchmark", *args), tmp_path))
     assert not list(tmp_path.iterdir())

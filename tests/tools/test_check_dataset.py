@@ -1,4 +1,4 @@
-"""Own data on disk: the check before training, and a training on it."""
+"""Own data on disk: tools/check_dataset.py, and a training on the data."""
 
 import re
 import shutil
@@ -8,13 +8,12 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from gfnet_dense.datasets import survey as dataset_report
-from gfnet_dense.datasets.survey import survey
+from gfnet_dense.datasets import survey
 from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT
 
-CLASSES = ["zebra", *ADE_INDEX]  # zebra is in no picture
+CLASSES = ["zebra", *ADE_INDEX]  # no image has a zebra
 NUM_IMAGES = {"train": 6, "val": 2}
 CONFIG = f"""
 _base_ = [{str(ROOT / "configs" / "fpn_gfnet-h-ti_own-data.py")!r}]
@@ -28,7 +27,7 @@ model = dict(decode_head=dict(num_classes={len(CLASSES)}))
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """A working directory with a config and drawn scenes in the layout of docs/own_data.md."""
+    """A working directory with a config and synthetic scenes in the layout of docs/own_data.md."""
     folder = tmp_path_factory.mktemp("own")
     index = np.zeros(256, np.uint8)
     for name, ade_index in ADE_INDEX.items():
@@ -53,15 +52,15 @@ def check(folder, *options):
     return run(tool("check_dataset", "own.py", *options), folder)
 
 
-def numbers_by_numpy(folder, split):
-    """Return share of pixels and number of images of each class, and the share of 255."""
+def statistics_by_numpy(folder, split):
+    """Return the share of pixels and the number of images of each class, and the share of 255."""
     maps = [np.array(Image.open(p)) for p in (folder / "data/my_dataset/labels" / split).iterdir()]
     stack = np.stack(maps)
     shares = [np.mean(stack == i) for i in (*range(len(CLASSES)), 255)]
     return shares[:-1], [sum((i in each) for each in maps) for i in range(len(CLASSES))], shares[-1]
 
 
-def test_clean_folder_and_its_classes(folder):
+def test_clean_folder_has_no_errors_and_a_table_of_its_classes(folder):
     path = folder / "data/my_dataset/labels/train/0.png"
     labels = np.array(Image.open(path))
     labels[:30] = 255
@@ -72,15 +71,15 @@ def test_clean_folder_and_its_classes(folder):
         "errors: none" in result.stdout and "train: 6 images\nval, test: 2 images" in result.stdout
     )
     rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line}
-    table = [numbers_by_numpy(folder, split) for split in NUM_IMAGES]
+    table = [statistics_by_numpy(folder, split) for split in NUM_IMAGES]
     for i, name in enumerate(CLASSES):
         for (shares, images, _), cells in zip(table, (rows[name][:2], rows[name][2:]), strict=True):
             assert cells == [f"{shares[i]:.2%}", str(images[i] or "never")]
     assert rows["(not"] == ["labeled)", *(f"{ignored:.2%}" for *_, ignored in table)]
-    assert table[0][2] > 0.04  # what was set to 255 above, a sixth of 30 of 96 rows
+    assert table[0][2] > 0.04  # 30 of 96 rows of one of six maps, set to 255 above
     assert rows["zebra"] == ["0.00%", "never"] * 2
     assert re.search(r"no label map of train has a pixel of zebra\n", result.stdout)
-    assert not (folder / "work_dirs").exists()  # nothing was cut
+    assert not (folder / "work_dirs").exists()  # no list was shortened
 
 
 def test_every_mistake_is_found_in_one_run(folder):
@@ -123,18 +122,18 @@ def test_every_mistake_is_found_in_one_run(folder):
     assert f"the label map {root}/labels/train/5.png has no labeled pixel" in warnings
 
 
-def test_a_long_list_is_written_whole(folder):
+def test_a_long_list_is_printed_in_part_and_written_in_full(folder):
     labels = folder / "data/my_dataset/labels/train"
     for i in range(30):
         Image.fromarray(np.zeros((96, 128), np.uint8)).save(labels / f"alone{i:02}.png")
     result = check(folder)
-    assert result.returncode == 0  # a warning
+    assert result.returncode == 0  # only warnings
     assert "and 22 more" in result.stdout and "alone29.png" not in result.stdout
     path = re.search(r"all of it: (\S+)", result.stdout)[1]
     assert all(f"alone{i:02}.png" in (folder / path).read_text() for i in range(30))
 
 
-def test_a_split_that_cannot_be_read_leaves_the_others(folder, monkeypatch):
+def test_an_error_in_one_split_does_not_stop_the_check_of_the_others(folder, monkeypatch):
     monkeypatch.chdir(folder)
     for key, value, message in (
         ("img_suffix", ".png", "no file that ends in '.png', the img_suffix in the config"),
@@ -145,23 +144,23 @@ def test_a_split_that_cannot_be_read_leaves_the_others(folder, monkeypatch):
     ):
         cfg = Config.fromfile("own.py")
         cfg.merge_from_dict({f"train_dataloader.dataset.{key}": value})
-        train, val = survey(cfg)
+        train, val = survey.survey(cfg)
         (problem,) = train.errors
         assert re.search(message, problem.sentence) and "\n" not in problem.sentence
         assert val.num_images == 2 and not val.errors
 
 
-def test_wrapped_datasets_and_several_processes(folder, monkeypatch):
-    """A subset of the classes, 0 not labeled, in wrappers, read by two processes."""
+def test_statistics_of_wrapped_datasets_read_by_several_processes(folder, monkeypatch):
+    """The datasets have two of 150 classes, and reduce_zero_label leaves index 0 unlabeled."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(dataset_report, "IMAGES_PER_PROCESS", 3)
+    monkeypatch.setattr(survey, "IMAGES_PER_PROCESS", 3)
     (folder / "train.txt").write_text("0\n1\n2\n3\n4\n5\n")
     (folder / "val.txt").write_text("1\n")
     cfg = Config.fromfile("own.py")
     inner = [
         dict(
             type="ADE20KDataset",
-            metainfo=dict(classes=["building", "wall"]),  # of 150, in another order
+            metainfo=dict(classes=["building", "wall"]),  # in another order
             data_root="data/my_dataset",
             data_prefix=dict(img_path=f"images/{split}", seg_map_path=f"labels/{split}"),
             ann_file=f"../../{split}.txt",
@@ -174,7 +173,7 @@ def test_wrapped_datasets_and_several_processes(folder, monkeypatch):
     cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=concat)
     cfg.model.decode_head.num_classes = 2
     cfg.val_dataloader = cfg.test_dataloader = None
-    (report,) = survey(cfg)
+    (report,) = survey.survey(cfg)
     assert report.split == "train" and report.num_images == 7 and not report.errors
     files = [*(f"train/{i}" for i in range(6)), "val/1"]
     maps = np.stack(
@@ -185,12 +184,12 @@ def test_wrapped_datasets_and_several_processes(folder, monkeypatch):
     assert report.images["wall"] == sum((each == 1).any() for each in maps)
 
 
-def test_detection_config(folder):
+def test_detection_config_is_refused(folder):
     error = error_of(check(folder, "--cfg-options", "default_scope=mmdet"))
     assert "for configs of mmsegmentation; this config is for mmdet" in error
 
 
-def test_training_on_own_data(folder):
+def test_training_on_own_data_runs_and_checks_num_classes(folder):
     options = "train_cfg.max_iters=2 train_cfg.val_interval=2 train_dataloader.batch_size=2 "
     options += "model.backbone.init_cfg=None model.backbone.img_size=64 "
     options += "model.data_preprocessor.size=(64,64) default_hooks.logger.interval=1 "

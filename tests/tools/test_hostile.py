@@ -41,24 +41,24 @@ def folder(tmp_path_factory, demo_data):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_it_is_refused_and_leaves_no_trace(name, folder):
+def test_command_refuses_a_checkpoint_with_code_and_does_not_run_it(name, folder):
     error = error_of(run(tool(*COMMANDS[name]), folder))
     assert "was refused: it holds the object" in error and "--trust-checkpoint" in error
     assert not (folder / "trace").exists()
     assert not (folder / "out.pth").exists()
 
 
-def test_a_trusted_one_is_read(folder):
+def test_trusted_checkpoint_is_read(folder):
     command = tool("convert_checkpoint", "evil.pth", "out.pth", "--trust-checkpoint")
     result = run(command, folder)
     assert result.returncode == 0, result.stderr
-    (folder / "trace").rmdir()  # it did run
+    (folder / "trace").rmdir()  # its code has run
     (folder / "out.pth").unlink()
 
 
 @needs_operators
-def test_what_a_model_loads_while_it_is_built_is_data_too(folder, tmp_path):
-    """mmdetection's distillation reads the weights of its teacher in its constructor."""
+def test_checkpoint_with_code_is_refused_in_the_constructor_of_a_model(folder, tmp_path):
+    """The student in mmdetection's distillation reads the teacher's weights in its constructor."""
     config = tmp_path / "distilled.py"
     base = ROOT / "configs" / "retinanet_gfnet-h-ti_coco.py"
     config.write_text(

@@ -1,4 +1,4 @@
-"""The command lines, run as a user runs them."""
+"""tools/train.py and tools/test.py, run as a user runs them."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def trained(folder):
     return folder / "work_dirs" / "demo" / "upernet_gfnet_ade20k", result
 
 
-def test_demo_trains_evaluates_and_says_where_things_are(trained):
+def test_demo_trains_evaluates_and_prints_the_paths_of_its_outputs(trained):
     work_dir, result = trained
     for pattern, kind in (
         (r"contact sheet: (\S+)", "PNG"),
@@ -52,7 +52,7 @@ def test_demo_trains_evaluates_and_says_where_things_are(trained):
     assert "Warning" not in result.stderr + result.stdout, result.stderr
 
 
-def test_evaluation_of_the_checkpoint_gives_the_metric_of_the_training(trained, folder):
+def test_evaluation_of_the_checkpoint_gives_the_metric_of_the_last_validation(trained, folder):
     work_dir, result = trained
     command = tool("test", CONFIG, work_dir / "iter_4.pth", "--demo", "--out", "maps")
     command += ["--show-dir", "shown", "--cfg-options", *SHORT.split()]
@@ -66,8 +66,8 @@ def test_evaluation_of_the_checkpoint_gives_the_metric_of_the_training(trained, 
     assert len(list((folder / "shown").rglob("test_ADE_val_*.png"))) == 3
 
 
-def test_published_safetensors_are_tested_and_trained_on(trained, folder):
-    """As load_from, and as what a backbone starts from."""
+def test_published_safetensors_can_be_tested_and_trained_from(trained, folder):
+    """The file is used as load_from, and as the checkpoint in init_cfg of the backbone."""
     work_dir, result = trained
     published = publish(work_dir / "iter_4.pth", folder / "published.safetensors")
     command = tool("test", CONFIG, published, "--demo", "--cfg-options", *SHORT.split())
@@ -83,11 +83,11 @@ def test_published_safetensors_are_tested_and_trained_on(trained, folder):
         assert tuned.returncode == 0, tuned.stderr[-3000:]
         weights = read_checkpoint(folder / "tuned" / "iter_1.pth")["state_dict"]
         for name, weight in read_checkpoint(published)["state_dict"].items():
-            if name.startswith("backbone."):  # which has no batch norm
+            if name.startswith("backbone."):  # it has no batch norm
                 assert torch.equal(weights[name], weight), name
 
 
-def test_test_time_augmentation(trained, folder):
+def test_test_time_augmentation_gives_a_metric(trained, folder):
     work_dir, _ = trained
     command = tool("test", CONFIG, work_dir / "iter_4.pth", "--demo", "--tta", "--cfg-options")
     tested = run([*command, *SHORT.split(), "test_dataloader.dataset.indices=1"], folder)
@@ -95,7 +95,7 @@ def test_test_time_augmentation(trained, folder):
     assert "mIoU" in tested.stdout
 
 
-def test_interrupted_training_resumes(folder):
+def test_interrupted_training_resumes_from_its_last_checkpoint(folder):
     options = [*SHORT.split(), "train_cfg.max_iters=400", "train_cfg.val_interval=400"]
     command = tool("train", CONFIG, "--demo", "--work-dir", "stopped", "--cfg-options", *options)
     (folder / "stopped").mkdir()
@@ -127,13 +127,13 @@ def test_interrupted_training_resumes(folder):
     assert iterations == [saved + 1, saved + 2]
 
 
-def test_full_size_config_needs_its_data(tmp_path):
+def test_missing_data_of_a_full_size_config_give_a_one_line_error(tmp_path):
     error = error_of(run(tool("train", CONFIG), tmp_path))
     assert "ADE20K was not found: data/ade/ADEChallengeData2016/images/training" in error
     assert str(tmp_path) in error and "http" in error and "--demo" in error
 
 
-def test_missing_and_broken_configs(tmp_path):
+def test_missing_and_broken_configs_and_options_give_a_one_line_error(tmp_path):
     error = error_of(run(tool("train", "configs/none.py"), tmp_path))
     assert error == (
         "error: the config configs/none.py does not exist; the project's own are in configs/"
@@ -147,14 +147,14 @@ def test_missing_and_broken_configs(tmp_path):
     assert result.returncode == 2 and "takes KEY=VALUE" in result.stderr
 
 
-def test_amp_without_a_gpu(folder):
+def test_amp_without_a_gpu_is_refused(folder):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     error = error_of(run(tool("train", CONFIG, "--demo", "--amp"), folder))
     assert "--amp needs a GPU" in error
 
 
-def test_checkpoint_of_another_arch(trained, folder):
+def test_checkpoint_of_another_arch_is_refused(trained, folder):
     work_dir, _ = trained
     other = f"model.backbone.arch={json.dumps('h-small')}"
     heads = ["model.decode_head.in_channels=[96,192,384,768]"]
@@ -169,8 +169,8 @@ def test_checkpoint_of_another_arch(trained, folder):
     assert "checkpoint of another arch: expected dims 96/192/384/768" in error
 
 
-def test_resuming_runs_nothing_that_a_file_holds(trained, folder, tmp_path):
-    """mmengine executes the text of the config in a checkpoint when it resumes."""
+def test_resuming_runs_no_code_from_the_checkpoint(trained, folder, tmp_path):
+    """When it resumes, mmengine executes the text of the config in a checkpoint."""
     work_dir, _ = trained
     checkpoint = torch.load(work_dir / "iter_4.pth", weights_only=False)
     checkpoint["meta"]["config"] = f"import os\nos.mkdir({str(tmp_path / 'trace')!r})"
@@ -188,7 +188,7 @@ def test_resuming_runs_nothing_that_a_file_holds(trained, folder, tmp_path):
     assert "holds weights only, nothing to resume from" in error
 
 
-def test_weights_to_start_from_must_fit(trained, folder, tmp_path):
+def test_load_from_refuses_weights_that_do_not_fit_the_model(trained, folder, tmp_path):
     work_dir, _ = trained
     torch.save({"model": official_state_dict(TINY["dims"], TINY["depths"], 64)}, tmp_path / "o.pth")
     command = tool("train", CONFIG, "--demo", "--work-dir", tmp_path / "run", "--cfg-options")
@@ -196,7 +196,7 @@ def test_weights_to_start_from_must_fit(trained, folder, tmp_path):
     assert "o.pth fits the model; weights of a backbone belong into its init_cfg" in error
 
 
-def test_a_disk_that_refuses_leaves_the_last_checkpoint(folder, tmp_path):
+def test_full_disk_gives_a_one_line_error_and_leaves_no_partial_checkpoint(folder, tmp_path):
     """A limit on the size of files stands for a full disk."""
     command = tool("train", CONFIG, "--demo", "--work-dir", tmp_path / "run", "--cfg-options")
     limited = ["bash", "-c", 'ulimit -f 20000; exec "$@"', "-", *command, *SHORT.split()]
@@ -205,7 +205,7 @@ def test_a_disk_that_refuses_leaves_the_last_checkpoint(folder, tmp_path):
     assert not list((tmp_path / "run").rglob("*.pth*"))
 
 
-def test_unknown_names_in_the_config(folder):
+def test_unknown_names_in_the_config_give_a_one_line_error(folder):
     for option, message in (
         ("model.backbone.typo=1", "unexpected keyword argument 'typo'"),
         ("model.backbone.type=Foo", "Foo is not in the"),
@@ -215,8 +215,8 @@ def test_unknown_names_in_the_config(folder):
         assert message in error_of(run(command, folder))
 
 
-def test_pretrained_weights_that_cannot_be_fetched(folder):
-    """The full-size config names the address and where to put the file by hand."""
+def test_failed_download_of_pretrained_weights_gives_a_one_line_error(folder):
+    """The message names the address and where to put a file downloaded by hand."""
     command = tool("train", CONFIG, "--work-dir", "fetch", "--cfg-options")
     root = write_ade20k(folder / "data" / "demo")
     command += [f"{split}_dataloader.dataset.data_root={root}" for split in ("train", "val")]
@@ -231,7 +231,7 @@ def test_pretrained_weights_that_cannot_be_fetched(folder):
 
 
 @pytest.mark.parametrize("kind", ["image", "label map"])
-def test_broken_data(tmp_path, kind):
+def test_broken_training_data_give_a_one_line_error_with_the_file(tmp_path, kind):
     root = write_ade20k(tmp_path / "data" / "demo")
     if kind == "image":
         victim, message = root / "images/training/ADE_train_00000005.jpg", "cannot be read as image"
@@ -263,5 +263,5 @@ def test_broken_data(tmp_path, kind):
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="slurm is only refused without a GPU")
-def test_launchers_and_datasets(folder, arguments, words):
+def test_wrong_launchers_and_dataset_options_give_a_one_line_error(folder, arguments, words):
     assert words in error_of(run(tool("train", CONFIG, *arguments), folder))

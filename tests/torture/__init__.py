@@ -1,9 +1,8 @@
-"""The tests of docs/reliability.md, in full by
-``python -m tests.torture [arguments of pytest]``."""
+"""Tests of docs/reliability.md. ``python -m tests.torture [pytest arguments]`` runs all in full."""
 
 from tests.conftest import ROOT
 
-# Beside this folder, files of tests that are of one size; what they are about
+# Test files outside this folder, which have one scale only, and their topics
 FILES = {
     "tests/engine/runner/test_resuming.py": "checkpoints and resuming",
     "tests/datasets/test_seeded.py": "random numbers",

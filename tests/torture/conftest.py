@@ -1,6 +1,6 @@
-"""Torture: the same tests in a small and, with ``--torture``, in a large scale, and their figures.
+"""Scale and figures of the torture tests: a small scale, and a large one with ``--torture``.
 
-``make torture`` runs the large one, prints the table of figures and writes it to
+``make torture`` runs the large scale, prints the table of figures and writes it to
 docs/reliability.md.
 """
 
@@ -31,7 +31,7 @@ def torture(request) -> bool:
 
 @pytest.fixture
 def figure(request):
-    """Write down what a test has found: ``figure("kills survived", 21)``."""
+    """Record a result of a test: ``figure("kills survived", 21)``."""
 
     def write(what: str, value: str | int) -> None:
         request.node.user_properties.append((what, str(value)))
@@ -40,7 +40,7 @@ def figure(request):
 
 
 def is_complete(reporter, exitstatus) -> bool:
-    """Tell whether all of the tests have run and passed, none of them left out."""
+    """Return whether all torture tests have run and passed, none of them left out."""
     chosen = [Path(argument).resolve() for argument in reporter.config.args]
     left_out = any(reporter.stats.get(how) for how in ("deselected", "skipped", "xfailed"))
     return exitstatus == 0 and set(chosen) == set(PATHS) and not left_out

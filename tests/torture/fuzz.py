@@ -1,7 +1,8 @@
-"""Broken files through everything that reads files: python -m tests.torture.fuzz KIND COUNT
+"""Give broken files to all readers: python -m tests.torture.fuzz KIND COUNT FOLDER
 
-Each must be read, or refused by one sentence. Prints how many were, how long the slowest one took,
-and the peak of memory; ends at the first defect, with its number, and keeps the file.
+Each file must be read, or refused by one sentence. Prints the number of refused files, the seconds
+of the slowest file, and the growth of peak memory in MiB. At the first defect it prints the number
+of the file, stops, and keeps the file.
 """
 
 import copy
@@ -44,11 +45,11 @@ from tests.conftest import ROOT, TINY
 from tests.published import official_state_dict
 from tests.toy import toy_runner
 
-EXTRA_MEMORY = 3 * 2**30  # bytes of address space beyond what the start took
+EXTRA_MEMORY = 3 * 2**30  # bytes of address space beyond its size at the start
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Return bytes with one to four small injuries, most of them where formats keep their heads."""
+    """Return ``data`` with one to four small corruptions, most of them near its start or end."""
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         if not data:
@@ -74,7 +75,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def change(content, strange: list, rng: random.Random) -> None:
-    """Replace a value somewhere in containers by a strange one, or take it out, in place."""
+    """Replace a random value of nested containers by a strange one, or delete it, in place."""
     node = content
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
@@ -92,7 +93,7 @@ def change(content, strange: list, rng: random.Random) -> None:
 
 
 def mutate_json(text: str, rng: random.Random) -> bytes:
-    """Return a JSON text some of whose values are others, or gone; or one with injured bytes."""
+    """Return a JSON text with values replaced or deleted, or with corrupted bytes."""
     if rng.random() < 0.3:
         return mutate(text.encode(), rng)
     content = json.loads(text)
@@ -103,7 +104,7 @@ def mutate_json(text: str, rng: random.Random) -> bytes:
 
 
 def strange_contents() -> list:
-    """Return what a checkpoint may hold in a place where something else is expected."""
+    """Return objects that a checkpoint may hold where other objects are expected."""
     deep = []
     for _ in range(100):
         deep = [deep]
@@ -120,7 +121,7 @@ def strange_contents() -> list:
 
 
 class Checkpoints:
-    """Files of weights, into a backbone."""
+    """Corrupted files of weights, loaded into a backbone."""
 
     def __init__(self, folder: Path, suffix: str):
         self.path = folder / f"file{suffix}"
@@ -144,7 +145,7 @@ class Checkpoints:
 
 
 class Contents:
-    """Checkpoints that are whole files, with strange things in them, in commands that read them."""
+    """Valid checkpoint files with strange contents, given to the functions that read them."""
 
     def __init__(self, folder: Path):
         self.path, self.folder = folder / "file.pth", folder
@@ -171,7 +172,7 @@ class Contents:
     def make(self, rng: random.Random) -> bytes:
         content = copy.deepcopy(self.content)
         for _ in range(rng.randint(1, 2)):
-            # Half of them in the few weights whose shapes tell the arch.
+            # Half of the changes are in the few weights whose shapes determine the arch.
             weights = content.get("state_dict")
             telling = [k for k in self.content["state_dict"] if TELLING.search(k)]
             if isinstance(weights, dict) and rng.random() < 0.5:
@@ -191,7 +192,7 @@ TELLING = re.compile(r"pos_embed|patch_embed.*weight|complex_weight|norm")
 
 
 class Resumed:
-    """Checkpoints of a training with strange things in them, to resume from."""
+    """Valid checkpoints of a training with strange contents, to resume from."""
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / "iter_4.pth"
@@ -215,7 +216,7 @@ class Resumed:
 
 
 class Images:
-    """Photos of all formats."""
+    """Corrupted photos in several formats."""
 
     def __init__(self, folder: Path):
         self.path = folder / "file"
@@ -239,7 +240,7 @@ class Images:
 
 
 class Labels:
-    """Label maps, through the dataset that a training reads."""
+    """Corrupted or wrong label maps, read by the dataset of a training."""
 
     def __init__(self, folder: Path):
         cfg = read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
@@ -267,7 +268,7 @@ class Labels:
         guard_pipeline(self.dataset)
 
     def make(self, rng: random.Random) -> bytes:
-        """An injured file, or a whole one of a label map that does not belong to the image."""
+        """Return a corrupted file, or a valid file of a label map that may not fit the image."""
         if rng.random() < 0.6:
             return mutate(rng.choice(self.seeds), rng)
         size = rng.choice([(40, 50), (40, 50), (50, 40), (1, 1)])
@@ -286,7 +287,7 @@ class Labels:
 
 
 class Annotations:
-    """COCO's JSON, through the dataset that a training reads, and its samples."""
+    """Corrupted COCO JSON files, read by the dataset of a training with all its samples."""
 
     def __init__(self, folder: Path):
         cfg = read_config(ROOT / "configs" / "mask-rcnn_gfnet-h-ti_coco.py")

@@ -1,4 +1,4 @@
-"""Gradients of a segmentor, by one process or several: [torchrun] -m tests.torture.gradients OUT"""
+"""Gradients of a segmentor, in one process or several: [torchrun] -m tests.torture.gradients OUT"""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from gfnet_dense.engine.runner.dense_runner import DenseRunner
 from gfnet_dense.utils.config import read_config
 from tests.conftest import ROOT
 
-BATCH = 4  # of all processes together
+BATCH = 4  # images of all processes together
 
 
 def main(out: str) -> None:
@@ -33,11 +33,11 @@ def main(out: str) -> None:
         cfg.update({f"{key}_dataloader": None, f"{key}_cfg": None, f"{key}_evaluator": None})
     cfg.update(optim_wrapper=None, param_scheduler=None, custom_hooks=[])
     cfg.randomness = dict(seed=0)
-    runner = DenseRunner.from_cfg(cfg)  # processes, and the wrapping of the model
+    runner = DenseRunner.from_cfg(cfg)  # starts the process group and wraps the model
     runner.model.train()
     for module in runner.model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()  # its statistics are those of a process
+            module.eval()  # each process has batch statistics of its own
 
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator)
@@ -57,7 +57,7 @@ def main(out: str) -> None:
         torch.save({name: p.grad for name, p in inner.named_parameters()}, out)
     if is_distributed:
         torch.distributed.barrier()
-        os._exit(0)  # gloo's threads sometimes abort at their end
+        os._exit(0)  # gloo's threads sometimes abort at exit
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(folder: str) -> None:
     content = {"steps": int(steps), "state_dict": runner.model.module.state_dict()}
     torch.save(content, os.path.join(folder, f"rank_{rank}"))
     torch.distributed.barrier()
-    os._exit(0)  # gloo's threads sometimes abort at their end
+    os._exit(0)  # gloo's threads sometimes abort at exit
 
 
 if __name__ == "__main__":

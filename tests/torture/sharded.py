@@ -1,4 +1,4 @@
-"""A backbone whose weights are shared out among processes: torchrun -m tests.torture.sharded OUT"""
+"""A backbone whose weights are sharded over processes: torchrun -m tests.torture.sharded OUT"""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def main(out: str) -> None:
         share = stored / sum(p.numel() for p in whole.parameters())
         torch.save({"whole": expected, "sharded": sharded, "share": share}, out)
     distributed.barrier()
-    os._exit(0)  # gloo's threads sometimes abort at their end
+    os._exit(0)  # gloo's threads sometimes abort at exit
 
 
 if __name__ == "__main__":

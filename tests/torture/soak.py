@@ -1,7 +1,8 @@
-"""Many shapes through one process: python -m tests.torture.soak KIND ROUNDS [leak]
+"""Run inputs of many shapes in one process: python -m tests.torture.soak KIND ROUNDS [leak]
 
-Prints the resident memory in MiB after each, and what is open and kept, as JSON. With "leak" what
-is computed is kept, to see that the test would notice.
+Prints as JSON the resident memory in MiB after each round, the numbers of open files and child
+processes, and the number of cached filters. With "leak" it keeps all results, to show that the test
+notices a leak.
 """
 
 import copy
@@ -29,12 +30,12 @@ from tests.conftest import ROOT, TINY
 
 
 class Log:
-    """What is measured after each round.
+    """Measurements after each round.
 
     Attributes:
-        memory: Resident, in MiB.
-        files: How many files are open, after a third and at the end.
-        children: How many processes have been started that have not ended, likewise.
+        memory: Resident memory in MiB.
+        files: Numbers of open files, after a third of the rounds and at the end.
+        children: Numbers of child processes that have not ended, at the same times.
     """
 
     def __init__(self, rounds: int, leaks: bool):
@@ -53,7 +54,7 @@ class Log:
 
 
 def predicting(log: Log) -> torch.nn.Module:
-    """Images of random sizes through a segmentor, as tools/infer.py predicts them."""
+    """Predict images of random sizes with a segmentor, as tools/infer.py does."""
     cfg = cli.read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
     shrink(cfg)
     cfg.model.backbone.arch = TINY
@@ -103,7 +104,7 @@ class SoakHook(Hook):
 
 
 def training(log: Log) -> torch.nn.Module:
-    """Training steps by the runner, with its loader, its hooks, and a checkpoint now and then."""
+    """Train with the runner, its data loader and hooks, and a checkpoint every 50 iterations."""
     with tempfile.TemporaryDirectory() as folder:
         runner = DenseRunner(
             model=dict(type="SoakNet"),
@@ -134,7 +135,7 @@ def training(log: Log) -> torch.nn.Module:
 
 
 def evaluating_h_tiny(log: Log) -> torch.nn.Module:
-    """GFNet-H-Ti without gradients, filters stored for 224, images as in detection."""
+    """Run GFNet-H-Ti, with filters stored for 224, without gradients on images of varying size."""
     model, rng = GFNet("h-tiny").eval(), random.Random(0)
     for _ in range(log.rounds):
         with torch.no_grad():
@@ -143,7 +144,7 @@ def evaluating_h_tiny(log: Log) -> torch.nn.Module:
 
 
 def training_h_tiny(log: Log) -> torch.nn.Module:
-    """Steps of GFNet-H-Ti, as above."""
+    """Train GFNet-H-Ti, with filters stored for 224, on images of varying size."""
     model, rng = GFNet("h-tiny").train(), random.Random(0)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     for _ in range(log.rounds):

@@ -1,13 +1,17 @@
-"""Broken files, each of which is read or refused by a sentence: tests/torture/fuzz.py."""
+"""Broken files are read or refused by one sentence: see tests/torture/fuzz.py."""
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.registry import DefaultScope
 
 from tests.commands import run
 from tests.conftest import ROOT, needs_operators
+from tests.torture import fuzz
 
 COUNTS = {
     "pth": 4000, "safetensors": 2000, "contents": 2000, "resumed": 400, "images": 3000,
@@ -21,7 +25,7 @@ NAMES = {
     "labels": "label maps",
     "coco": "COCO JSON files",
 }
-SLOW = 5  # seconds for a file of kilobytes would be a hang
+SLOW = 5  # seconds for a file of a few kilobytes; more would be a hang
 GROWN = 512  # MiB: 3 KB may unpack to 49 million pixels
 
 
@@ -29,7 +33,9 @@ GROWN = 512  # MiB: 3 KB may unpack to 49 million pixels
 @pytest.mark.parametrize(
     "kind", [k if k != "coco" else pytest.param(k, marks=needs_operators) for k in COUNTS]
 )
-def test_broken_files(kind, torture, figure, tmp_path, monkeypatch):
+def test_broken_files_are_read_or_refused_in_bounded_time_and_memory(
+    kind, torture, figure, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     count = COUNTS[kind] if torture else COUNTS[kind] // 20
     files = tmp_path / "files"
@@ -42,3 +48,27 @@ def test_broken_files(kind, torture, figure, tmp_path, monkeypatch):
     name = NAMES.get(kind, kind)
     costs = f"{found['slowest']:.2f} s; +{found['grown']:.0f} MiB"
     figure(f"broken {name}; refused; slowest; memory", f"{count}; {found['refused']}; {costs}")
+
+
+def valid_files(subject):
+    """Yield the valid files of a kind from which the broken files are made."""
+    if hasattr(subject, "content"):
+        for zipped in (True, False):
+            buffer = io.BytesIO()
+            torch.save(subject.content, buffer, _use_new_zipfile_serialization=zipped)
+            yield buffer.getvalue()
+    else:
+        yield from subject.seeds if hasattr(subject, "seeds") else [subject.seed.encode()]
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k != "coco" else pytest.param(k, marks=needs_operators) for k in COUNTS]
+)
+def test_valid_files_are_read_each_time(kind, tmp_path):
+    with DefaultScope.overwrite_default_scope("mmengine"):  # restored at the end
+        subject = fuzz.KINDS[kind](tmp_path)
+        for data in [*valid_files(subject)] * 3:
+            for reader in getattr(subject, "readers", [None]):
+                subject.reader = reader
+                subject.path.write_bytes(data)
+                subject.read()

@@ -1,4 +1,4 @@
-"""Training that is killed at any moment, and goes on as if nothing had happened."""
+"""Training that is killed at any moment and resumes without a difference in its results."""
 
 import os
 import random
@@ -16,13 +16,15 @@ from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from tests.commands import CONFIG, error_of, run, tool
 
 MOMENTS = ("in an iteration", "while a checkpoint is written", "during validation")
-DEADLINE = 300  # seconds for a run to come to the moment at which it is killed
+DEADLINE = 300  # seconds in which a run must reach the moment of its kill
 ENDLESS = 10**6  # iterations
 
 
 def command(work_dir, iterations, *more):
-    """The demo, with a checkpoint every second iteration and short validations. Its schedule does
-    not depend on the number of iterations."""
+    """Return the command of a demo training with a checkpoint every second iteration.
+
+    Validations are short, and the schedule does not depend on the number of iterations.
+    """
     options = f"train_cfg.max_iters={iterations} train_cfg.val_interval=4 randomness.seed=5 "
     options += "default_hooks.checkpoint.interval=2 default_hooks.checkpoint.max_keep_ckpts=1 "
     options += "default_hooks.logger.interval=1 train_dataloader.batch_size=2 "
@@ -40,7 +42,7 @@ def folder(tmp_path_factory, demo_data):
 
 
 def state_of(path):
-    """All that a training is, but for the times in its logs."""
+    """Return the state of a training, without the times in its logs."""
     checkpoint = read_checkpoint(path)
     keys = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
     kept = {key: checkpoint[key] for key in keys if key in checkpoint}
@@ -48,7 +50,7 @@ def state_of(path):
 
 
 def differences(a, b, name="state"):
-    """Return the names of what is not equal, bit for bit."""
+    """Return the names of values that are not equal bit for bit."""
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [name]
     if isinstance(a, (list, tuple)):
@@ -61,7 +63,7 @@ def differences(a, b, name="state"):
 
 
 def kill(process: subprocess.Popen, log: Path, work_dir: Path, moment: str, rng) -> bool:
-    """Kill a training at a moment; return whether it had come to it."""
+    """Kill a training at a moment; return False if it ended by itself before."""
     end, count = time.time() + DEADLINE, rng.randint(1, 4)
     while process.poll() is None and time.time() < end:
         lines = log.read_text().splitlines()
@@ -93,7 +95,9 @@ def start(folder, log, *arguments):
         )  # fmt: skip
 
 
-def test_killed_training_ends_as_an_undisturbed_one(folder, torture, figure):
+def test_training_killed_many_times_ends_in_the_state_of_an_undisturbed_one(
+    folder, torture, figure
+):
     kills = 21 if torture else 3
     rng, killed, work_dir = random.Random(0), [], folder / "killed"
     for i in range(2 * kills):
@@ -101,9 +105,9 @@ def test_killed_training_ends_as_an_undisturbed_one(folder, torture, figure):
         process = start(folder, log, "killed", ENDLESS, "--resume")
         if kill(process, log, work_dir, moment, rng):
             killed.append(moment)
-        else:  # of a killed one the workers may say that they miss it
+        else:  # workers of a killed training may print a traceback
             assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
-        for path in work_dir.glob("*.pth"):  # whatever has a name is whole
+        for path in work_dir.glob("*.pth"):  # every file with a final name is complete
             read_checkpoint(path)
         if len(killed) == kills:
             break
@@ -123,12 +127,12 @@ def test_killed_training_ends_as_an_undisturbed_one(folder, torture, figure):
     figure("tensors and numbers at its end that differ from an undisturbed one's", len(differing))
     assert not differing
     assert [p.name for p in work_dir.glob("iter_*.pth")] == [name]
-    assert not list(work_dir.glob(".*"))  # nothing torn is left
+    assert not list(work_dir.glob(".*"))  # no partial file is left
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of processes are Linux's")
-def test_a_full_disk_is_told_and_costs_no_checkpoint(folder, figure):
-    """The system refuses to write more, as a full disk does, once a checkpoint is there."""
+def test_full_disk_gives_a_one_line_error_and_keeps_the_last_checkpoint(folder, figure):
+    """After the first checkpoint, a limit on the size of files stands for a full disk."""
     work_dir = folder / "full"
     process = subprocess.Popen(
         command("full", 400), cwd=folder, text=True,

@@ -1,4 +1,4 @@
-"""Several processes, started as a user starts them, on CPUs by gloo."""
+"""Distributed runs, started as a user starts them, on CPUs with gloo."""
 
 import os
 import re
@@ -24,7 +24,7 @@ pytestmark = linux
 
 
 class Run:
-    """A run of tools/NAME.sh, and all the processes that it starts, wherever they go."""
+    """A run of tools/NAME.sh and all processes that it starts, in any session."""
 
     count = 0
 
@@ -45,14 +45,14 @@ class Run:
             try:
                 environment = (folder / "environ").read_bytes().split(b"\0")
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:  # it has ended meanwhile
+            except OSError:  # the process has ended meanwhile
                 continue
             if self.mark.encode() in environment and state != "Z":
                 found.append(int(folder.name))
         return found
 
     def finish(self, timeout=400):
-        """Wait for its end; at the end no process is left. Return the exit code and the output."""
+        """Wait for the end, check that no process is left; return exit code, stdout and stderr."""
         try:
             stdout, stderr = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -60,7 +60,7 @@ class Run:
                 os.kill(number, signal.SIGKILL)
             raise
         self.left = None
-        for _ in range(50):  # output is closed somewhat before the end
+        for _ in range(50):  # the output is closed shortly before the end
             self.left = len(self.members())
             if not self.left:
                 break
@@ -85,8 +85,8 @@ def trained(folder):
     return folder / "trained" / "iter_4.pth", stdout
 
 
-def test_members_are_found(tmp_path):
-    """Also those of another session, where the launcher puts what it starts."""
+def test_all_processes_of_a_run_are_found(tmp_path):
+    """The launcher starts its processes in sessions of their own, which must be found as well."""
     (tmp_path / "a.sh").write_text("#!/bin/sh\nsetsid sleep 60 >/dev/null 2>&1 &\nsleep 60\n")
     (tmp_path / "a.sh").chmod(0o755)
     run = Run(os.path.relpath(tmp_path / "a", ROOT / "tools"), cwd=tmp_path)
@@ -117,7 +117,7 @@ def largest_difference(one, two):
     return max(differences)
 
 
-def test_gradients_are_those_of_one_process_with_twice_the_batch(tmp_path, figure):
+def test_gradients_of_two_processes_equal_those_of_one_with_twice_the_batch(tmp_path, figure):
     run_module("gradients", tmp_path / "one", processes=1)
     run_module("gradients", tmp_path / "two")
     one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
@@ -126,7 +126,7 @@ def test_gradients_are_those_of_one_process_with_twice_the_batch(tmp_path, figur
     figure("gradients of 2 processes, largest relative difference of a tensor", f"{worst:.1e}")
 
 
-def test_weights_shared_out_among_processes(tmp_path, figure):
+def test_gradients_of_sharded_weights_equal_those_of_one_process(tmp_path, figure):
     """PyTorch's fully_shard, which works on CPUs: docs/reliability.md."""
     run_module("sharded", tmp_path / "out")
     found = torch.load(tmp_path / "out")
@@ -135,8 +135,8 @@ def test_weights_shared_out_among_processes(tmp_path, figure):
     figure("gradients of weights shared out (FSDP) among 2, largest difference", f"{worst:.1e}")
 
 
-def test_a_step_is_left_out_in_all_processes(tmp_path):
-    """Although the loss of one of them alone is not finite; statistics are the same, too."""
+def test_all_processes_skip_a_step_whose_loss_is_infinite_in_one_process(tmp_path):
+    """Weights and statistics of both processes are the same."""
     run_module("left_out", tmp_path)
     one, two = (torch.load(tmp_path / f"rank_{rank}") for rank in (0, 1))
     assert one["steps"] == two["steps"] == 7
@@ -144,9 +144,8 @@ def test_a_step_is_left_out_in_all_processes(tmp_path):
         assert torch.equal(weight, two["state_dict"][name]), name
 
 
-def test_metrics_are_those_of_one_process(trained, folder, figure):
-    """Of five images, an odd number; and in the training itself, whose processes count the
-    statistics of batch norms together."""
+def test_metrics_of_two_processes_equal_those_of_one(trained, folder, figure):
+    """The number of images is odd: two processes get unequal shares."""
     checkpoint, _ = trained
     options = ["--demo", "--cfg-options", *SHORT.split(), "test_dataloader.dataset.indices=5"]
     one = run(tool("test", CONFIG, checkpoint, *options), folder)
@@ -159,15 +158,16 @@ def test_metrics_are_those_of_one_process(trained, folder, figure):
     assert differing == 0
 
 
-def test_validation_is_that_of_the_checkpoint(trained, folder):
+def test_validation_by_two_processes_equals_a_test_of_the_checkpoint(trained, folder):
+    """AverageStatisticsHook gives both processes the batch norm statistics of the checkpoint."""
     checkpoint, stdout = trained
     options = ["--demo", "--cfg-options", *SHORT.split()]
     one = run(tool("test", CONFIG, checkpoint, *options), folder)
     assert METRICS.findall(one.stdout) == METRICS.findall(stdout) != []
 
 
-def test_two_machines(folder):
-    """Two launchers, as on two machines, of one process each."""
+def test_training_on_two_machines_ends_with_a_checkpoint(folder):
+    """Two launchers with one process each stand for two machines."""
     options = ["--demo", "--work-dir", "machines", "--cfg-options", *SHORT.split()]
     settings = dict(NNODES="2", MASTER_ADDR="127.0.0.1", PORT="29617")
     runs = [
@@ -177,10 +177,12 @@ def test_two_machines(folder):
     outputs = [run.finish() for run in runs]
     assert [code for code, _, _ in outputs] == [0, 0], outputs[0][2][-3000:]
     assert (folder / "machines" / "iter_4.pth").exists()
+    # One training of two processes: the second one writes no log.
+    assert ["Iter(train)" in stdout for _, stdout, _ in outputs] == [True, False]
 
 
-def test_two_machines_with_folders_of_their_own_do_not_resume_apart(trained, folder, tmp_path):
-    """One would begin anew, and its gradients would go to the other."""
+def test_two_machines_without_a_common_work_dir_refuse_to_resume(trained, folder, tmp_path):
+    """One machine would start from scratch and send its gradients to the other."""
     (tmp_path / "data").symlink_to(folder / "data")
     options = ["--resume", "--demo", "--work-dir", "trained", "--cfg-options", *SHORT.split()]
     settings = dict(NNODES="2", MASTER_ADDR="127.0.0.1", PORT="29618")
@@ -194,8 +196,8 @@ def test_two_machines_with_folders_of_their_own_do_not_resume_apart(trained, fol
         assert "would start from iter_4.pth, the beginning: --resume needs a work dir" in stderr
 
 
-def test_a_mistake_is_one_sentence_of_the_process_that_meets_it(tmp_path):
-    """The others, and the launcher, do not hide it."""
+def test_error_in_a_process_is_printed_as_one_sentence(tmp_path):
+    """The other processes and the launcher do not hide the error."""
     root = write_ade20k(tmp_path / "data" / "demo")
     for path in sorted((root / "images" / "training").iterdir())[::2]:
         path.write_bytes(path.read_bytes()[:2000])
@@ -208,7 +210,7 @@ def test_a_mistake_is_one_sentence_of_the_process_that_meets_it(tmp_path):
     assert re.fullmatch(r"error: process \d ended with the exit code 1, .*", last)
 
 
-def test_an_interrupt_ends_all_processes(trained, folder, figure):
+def test_interrupt_ends_all_processes_and_the_training_resumes(trained, folder, figure):
     options = [*SHORT.split(), "train_cfg.max_iters=4000", "train_cfg.val_interval=4000"]
     options = ["--demo", "--work-dir", "stopped", "--cfg-options", *options]
     run = Run("dist_train", CONFIG, 2, *options, cwd=folder)
@@ -222,8 +224,8 @@ def test_an_interrupt_ends_all_processes(trained, folder, figure):
         time.sleep(0.1)
     time.sleep(0.5)
     started = len(run.members())
-    assert started >= 3  # the launcher, two that train, their workers
-    run.process.send_signal(signal.SIGINT)  # as Ctrl-C does: what it starts is in other sessions
+    assert started >= 3  # the launcher, two training processes, their workers
+    run.process.send_signal(signal.SIGINT)  # as Ctrl-C: other sessions do not get it
     code, stdout, stderr = run.finish(timeout=120)
     assert code == 130 and "--resume goes on from iter_" in stderr, stderr
     assert "Traceback" not in stderr, stderr
@@ -244,11 +246,11 @@ def test_an_interrupt_ends_all_processes(trained, folder, figure):
         ("dist_train", ["config.py", "two"], "1 or more, got 'two'"),
     ],
 )
-def test_mistakes_are_one_sentence(name, arguments, message, tmp_path):
+def test_wrong_arguments_of_the_scripts_give_a_one_line_error(name, arguments, message, tmp_path):
     code, _, stderr = Run(name, *arguments, cwd=tmp_path).finish()
     assert code == 2 and message in stderr and stderr.count("\n") == 1
 
 
-def test_machines_need_all_settings(tmp_path):
+def test_several_machines_need_all_environment_variables(tmp_path):
     code, _, stderr = Run("dist_train", "config.py", 2, cwd=tmp_path, NNODES="2").finish()
     assert code == 1 and "NODE_RANK, MASTER_ADDR must be, too" in stderr

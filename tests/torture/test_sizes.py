@@ -1,4 +1,4 @@
-"""Every input size."""
+"""All input sizes from 32x32 to 200x200."""
 
 import math
 
@@ -12,15 +12,15 @@ SIZES = range(32, 201)
 
 
 def sizes(everything):
-    """Every height with some width, and the other way round; or all of both."""
+    """Return all pairs of height and width, or pairs with each height and each width once."""
     if everything:
         return [(h, w) for h in SIZES for w in SIZES]
     count = len(SIZES)
     return [(SIZES[i], SIZES[(37 * i + 5) % count]) for i in range(count)]  # 37 and 169: coprime
 
 
-def test_every_size(torture, figure):
-    """Without gradients, and with them: two implementations that must agree."""
+def test_every_input_size_gives_finite_maps_of_the_right_shape(torture, figure):
+    """The implementations with and without gradients agree."""
     torch.manual_seed(0)
     model = GFNet(TINY, img_size=64).eval()
     tried = sizes(torture)
@@ -31,11 +31,11 @@ def test_every_size(torture, figure):
         with torch.no_grad():
             maps = model(x)
         for i, (a, dim) in enumerate(zip(maps, TINY["dims"], strict=True)):
-            # The stem takes ceil(n / 4) patches, every stage ceil(n / 2) of those before.
+            # The stem makes ceil(n / 4) patches, each later stage ceil(n / 2) of the stage before.
             expected = (1, dim, math.ceil(h / (4 * 2**i)), math.ceil(w / (4 * 2**i)))
             assert a.shape == expected, (h, w)
             assert a.isfinite().all(), (h, w)
-        if not torture or number % 11 == 0:  # of all: every height with 15 widths and more
+        if not torture or number % 11 == 0:  # in full: each height with 15 widths or more
             with_gradients = [y.detach() for y in model(x)]
             pairs = zip(maps, with_gradients, strict=True)
             differences[h, w] = max(float((a - b).norm() / b.norm()) for a, b in pairs)
@@ -49,8 +49,8 @@ def test_every_size(torture, figure):
     "stages, multiple", [(1, 4), (2, 8), (4, 32)], ids=["stage 1", "stages 1-2", "all stages"]
 )
 def test_mirrored_images_give_mirrored_maps(stages, multiple, torture, figure):
-    """Where the maths says so: circular filters whose kernels are even, an even patch embedding,
-    sizes that need no padding. The maps of the last stage are of any parity."""
+    """Maps are mirrored if filters are circular with even kernels, patch embeddings are even, and
+    sizes need no padding. The sizes of the last maps are both even and odd."""
     torch.manual_seed(0)
     arch = dict(dims=TINY["dims"][:stages], depths=TINY["depths"][:stages])
     arch |= dict(layer_scale_init_value=None)
@@ -61,7 +61,7 @@ def test_mirrored_images_give_mirrored_maps(stages, multiple, torture, figure):
             if name.endswith("complex_weight"):
                 p[..., 1] = 0  # real gains: k(-x) = k(x)
                 n = p.shape[0]
-                mirrored = p[(-torch.arange(n)) % n]  # and of each axis alone: k(-y, x) = k(y, x)
+                mirrored = p[(-torch.arange(n)) % n]  # even along each axis: k(-y, x) = k(y, x)
                 p.copy_((p + mirrored) / 2)
             elif "patch_embed" in name and p.dim() == 4:
                 p.copy_((p + p.flip(-1) + p.flip(-2) + p.flip(-1, -2)) / 4)

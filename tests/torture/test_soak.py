@@ -24,8 +24,8 @@ from tests.commands import run
 from tests.conftest import ROOT, TINY
 from tests.toy import toy_runner
 
-# kind: what it is, rounds in full and in the fast test, MiB that the last third may have more.
-# glibc takes memory 8 MiB at a time, now and then.
+# Kind: description, rounds in large and small scale, and MiB by which the last third of the rounds
+# may exceed the middle third. glibc sometimes takes 8 MiB at a time.
 RUNS = {
     "predicting": ("images predicted by a segmentor", 2000, 300, 12),
     "training": ("training steps by the runner", 1000, 150, 12),
@@ -37,7 +37,8 @@ linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc 
 
 @pytest.fixture
 def soak(tmp_path, monkeypatch):
-    """Run tests/torture/soak.py, return what it found and the most MiB of each third."""
+    """Return a function that runs tests/torture/soak.py and returns its output and the most MiB of
+    each third of the rounds."""
     for name, value in ONEDNN_CACHE.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -57,7 +58,7 @@ def soak(tmp_path, monkeypatch):
 @linux
 @pytest.mark.parametrize("kind", RUNS)
 def test_memory_does_not_grow_with_the_number_of_shapes(kind, torture, figure, soak):
-    """At first caches fill; the pretraining grid, and a new shape in every step."""
+    """Caches fill in the first third of the rounds; each round has another shape."""
     name, rounds, few, limit = RUNS[kind]
     rounds = rounds if torture else few
     if not rounds:
@@ -114,15 +115,15 @@ def test_trainings_leave_no_files_open_and_no_workers(tmp_path, figure):
     remaining = set(children()) - set(before)
     figure("worker processes left by 4 trainings", len(remaining))
     assert not remaining
-    assert left[3] <= left[0], left  # the first one opens what stays, such as devices
+    assert left[3] <= left[0], left  # the first opens files that stay, such as devices
 
 
 SIZES = [(64, 64), (65, 97), (128, 64), (96, 96), (33, 71), (80, 120), (100, 52), (144, 99)]
 
 
 @pytest.fixture
-def hasty():
-    """Let Python change threads as often as it can, each of which computes alone."""
+def fast_switching():
+    """Let Python switch threads as often as it can; PyTorch uses one thread for each of them."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     torch.set_num_threads(1)
@@ -130,8 +131,10 @@ def hasty():
     sys.setswitchinterval(interval)
 
 
-def test_threads_that_share_a_backbone(torture, figure, hasty):
-    """More sizes than filters are kept for, so that they are resized all the time."""
+def test_threads_that_share_a_backbone_get_the_maps_of_a_single_thread(
+    torture, figure, fast_switching
+):
+    """There are more sizes than a filter caches, so that filters are resized all the time."""
     model = GFNet(TINY, img_size=56).eval()
     assert len(SIZES) > GlobalFilter.CACHE_SIZE
     images = [torch.randn(1, 3, h, w) for h, w in SIZES]
@@ -153,7 +156,9 @@ def test_threads_that_share_a_backbone(torture, figure, hasty):
     figure("forwards of 4 threads that share a backbone, equal to one thread's", rounds)
 
 
-def test_threads_that_share_a_segmentor(torture, figure, hasty):
+def test_threads_that_share_a_segmentor_get_the_labels_of_a_single_thread(
+    torture, figure, fast_switching
+):
     cfg = cli.read_config(ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py")
     shrink(cfg)
     model = api.load_model(cfg, None)

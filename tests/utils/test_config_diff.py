@@ -3,7 +3,7 @@ from mmengine.config import ConfigDict
 from gfnet_dense.utils.config_diff import ABSENT, describe_changes, diff_configs
 
 
-def test_every_kind_of_difference():
+def test_every_kind_of_difference_is_found_and_described():
     old = ConfigDict(
         a=1, same=[dict(x=0)], size=(512, 512), b=dict(c=dict(d="x"), gone=None),
         pipeline=[dict(type="Load"), dict(type="Resize", scale=(8, 4))], hooks=[dict(type="A")],
@@ -26,6 +26,6 @@ def test_every_kind_of_difference():
     assert describe_changes(old, old) == ""
 
 
-def test_an_empty_part_is_not_an_absent_one():
+def test_an_empty_value_differs_from_an_absent_one():
     assert list(diff_configs({"a": {}}, {})) == [("a", {}, ABSENT)]
     assert list(diff_configs({"a": [{}]}, {"a": []})) == [("a", [{}], [])]

@@ -20,7 +20,7 @@ def layer_of(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_magnitude_is_that_of_the_whole_spectrum(size):
+def test_magnitude_equals_that_of_the_two_sided_spectrum(size):
     layer = layer_of(size)
     space = torch.fft.irfft2(layer.response(size, torch.float64), s=size)
     full = torch.fft.fft2(space).abs()
@@ -31,7 +31,7 @@ def test_magnitude_is_that_of_the_whole_spectrum(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_kernel_is_the_answer_to_one_pixel(size):
+def test_kernel_equals_the_response_to_a_single_pixel(size):
     h, w = size
     layer = layer_of(size).double()
     x = torch.zeros(1, h, w, 3, dtype=torch.float64)
@@ -39,8 +39,8 @@ def test_kernel_is_the_answer_to_one_pixel(size):
     assert torch.allclose(kernel(layer), layer(x)[0].permute(2, 0, 1))
 
 
-def test_receptive_field_of_a_known_network():
-    """Without filters a patch embedding sees its patch: the middle position's, evenly weighted."""
+def test_receptive_field_of_a_patch_embedding_is_its_patch():
+    """Without filters the middle position sees all pixels of its patch with the same weight."""
     model = GFNet(dict(dims=(4,), depths=(1,)), img_size=32, out_indices=(0,)).eval()
     model.blocks[0] = torch.nn.ModuleList()
     model.norm0 = torch.nn.Identity()
@@ -53,8 +53,8 @@ def test_receptive_field_of_a_known_network():
     assert reach(field) == pytest.approx(8 / 1024)
 
 
-def test_receptive_field_behind_a_fresh_norm():
-    """Whose channels have the sum 0, whatever the image."""
+def test_receptive_field_after_a_new_norm_covers_the_image():
+    """The channels of a normalized map sum to 0 for any image."""
     torch.manual_seed(0)
     model = GFNet(dict(dims=(8,), depths=(2,), layer_scale_init_value=1.0), out_indices=(0,))
     (field,) = receptive_field(model.eval(), torch.randn(2, 3, 64, 64))
@@ -62,7 +62,7 @@ def test_receptive_field_behind_a_fresh_norm():
     assert (field > 1e-5).float().mean() > 0.9  # filters see the whole image
 
 
-def test_principal_components_against_svd():
+def test_first_principal_component_equals_that_of_the_svd():
     torch.manual_seed(0)
     out = torch.randn(5, 1, 1) * torch.randn(1, 9, 7) + 0.1 * torch.randn(5, 9, 7)
     colors = principal_components(out)
@@ -77,7 +77,7 @@ def test_principal_components_against_svd():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Official files, a checkpoint of a segmentor, a photo."""
+    """Return a folder with two official files, a checkpoint of a segmentor and a photo."""
     path = tmp_path_factory.mktemp("visualize")
     torch.manual_seed(0)
     torch.save({"model": official_state_dict((8, 16), (2, 1), 64)}, path / "hierarchical.pth")
@@ -94,7 +94,9 @@ def folder(tmp_path_factory):
     "name, num_filters, num_outputs, grid",
     [("hierarchical", 3, 2, (16, 16)), ("isotropic", 5, 4, (4, 4)), ("ours", 3, 2, (16, 24))],
 )
-def test_backbones_from_files_alone(name, num_filters, num_outputs, grid, folder):
+def test_backbones_are_built_from_checkpoint_files_alone(
+    name, num_filters, num_outputs, grid, folder
+):
     backbone = api.load_backbone(folder / f"{name}.pth")
     assert backbone.grids[0] == grid and not backbone.training
     assert len(named_filters(backbone)) == num_filters
@@ -110,7 +112,7 @@ def test_backbones_from_files_alone(name, num_filters, num_outputs, grid, folder
     assert torch.equal(named_filters(backbone)[0][1].complex_weight, stored[key])
 
 
-def test_pictures(folder, tmp_path):
+def test_pictures_of_filters_receptive_fields_and_features_are_written(folder, tmp_path):
     backbone = api.load_backbone(folder / "hierarchical.pth")
     draw_filters(backbone, "filters", tmp_path / "filters.png", channels=3)
     fields = receptive_field(backbone, torch.randn(1, 3, 64, 96))
@@ -130,7 +132,7 @@ def test_pictures(folder, tmp_path):
         ("features", "hierarchical.pth", "--images", "photo.png", "photo.png"),
     ],
 )
-def test_commands(args, folder):
+def test_visualize_command_writes_each_kind_of_picture(args, folder):
     result = run(tool("visualize", *args), folder)
     assert result.returncode == 0, result.stderr
     assert f"written: {args[0]}.png" in result.stdout
@@ -147,5 +149,5 @@ def test_commands(args, folder):
         (("features", "ours.pth", "--images", "ours.pth"), "is no image"),
     ],
 )
-def test_mistakes_are_one_sentence(args, message, folder):
+def test_wrong_arguments_give_an_error_of_one_sentence(args, message, folder):
     assert message in error_of(run(tool("visualize", *args), folder))

@@ -17,7 +17,7 @@ def write_log(folder, entries):
 
 @pytest.fixture
 def by_iterations(tmp_path):
-    """A run that was resumed from iteration 2, its last line torn."""
+    """Return a run that was resumed from iteration 2; the last line of each log is cut off."""
     first = [{"loss": 9.0 - i, "lr": 0.1, "step": i} for i in (1, 2, 3)]
     write_log(tmp_path / "a" / "2026_1" / "vis_data", [*first, {"mIoU": 10.0, "step": 2}])
     second = [{"loss": 2.0, "step": 3}, {"loss": 1.0, "step": 4}]
@@ -36,19 +36,19 @@ def by_epochs(tmp_path):
     return tmp_path / "b"
 
 
-def test_a_resumed_run(by_iterations):
+def test_values_after_resuming_replace_earlier_values_of_the_same_iterations(by_iterations):
     log = read_log(by_iterations)
     assert log.name == "a" and log.loss == {1: 8.0, 2: 7.0, 3: 2.0, 4: 1.0}
     assert log.metrics == {"mIoU": {2: 10.0, 3: 30.0, 4: 20.0}, "aAcc": {3: 50.0, 4: 60.0}}
 
 
-def test_epochs_become_iterations(by_epochs):
+def test_epochs_of_metrics_become_iterations(by_epochs):
     assert read_log(by_epochs).metrics == {"box AP50": {50: 20.0, 100: 40.0}}
     (file,) = by_epochs.rglob("scalars.json")
     assert read_log(file).name == "b"
 
 
-def test_table(by_iterations, by_epochs):
+def test_table_has_a_row_for_each_run_with_its_best_and_last_metrics(by_iterations, by_epochs):
     lines = format_logs([read_log(by_iterations), read_log(by_epochs)]).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][:6] == ["run", "iterations", "loss", "best mIoU", "at", "last mIoU"]
@@ -62,7 +62,9 @@ def test_smoothing_is_the_mean_of_the_neighbors():
     np.testing.assert_allclose(values, [3, 3, 5, 5])
 
 
-def test_command(by_iterations, by_epochs, tmp_path):
+def test_analyze_logs_command_prints_a_table_and_writes_the_curves(
+    by_iterations, by_epochs, tmp_path
+):
     command = tool("analyze_logs", by_iterations, by_epochs, "--names", "first", "second")
     result = run(command, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -70,7 +72,7 @@ def test_command(by_iterations, by_epochs, tmp_path):
     assert min(Image.open(tmp_path / "curves.png").size) > 300
 
 
-def test_mistakes(by_iterations, tmp_path):
+def test_empty_folders_and_a_wrong_number_of_names_are_refused(by_iterations, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no logs of a training"):
         read_log(tmp_path / "empty")

@@ -1,4 +1,4 @@
-"""Contact sheets and curves: what they show is where it should be."""
+"""Contact sheets and curves show their contents at the right places."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from PIL import Image
 from gfnet_dense.visualization.curves import draw_curves
 from gfnet_dense.visualization.sheets import draw_detection_sheet
 
-GREY = (120, 120, 120)
+GRAY = (120, 120, 120)
 PALETTE = [(255, 0, 0), (0, 0, 255)]
 
 
@@ -19,13 +19,13 @@ def near(picture, color):
 
 @pytest.fixture
 def sample(tmp_path):
-    """A gray picture of 128 x 96; a thing of each class, and only the first one is found."""
+    """Return a gray image of 128 x 96 with an object of each class; only one is detected."""
     pytest.importorskip("mmcv._ext")
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
 
-    Image.fromarray(np.full((96, 128, 3), GREY, np.uint8)).save(tmp_path / "gray.png")
+    Image.fromarray(np.full((96, 128, 3), GRAY, np.uint8)).save(tmp_path / "gray.png")
     masks = np.zeros((2, 96, 128), np.uint8)
     masks[0, 20:60, 10:50] = masks[1, 50:90, 80:120] = 1
     truth = InstanceData(
@@ -36,7 +36,7 @@ def sample(tmp_path):
     found = InstanceData(
         bboxes=truth.bboxes.clone(),
         labels=torch.tensor([0, 1]),
-        scores=torch.tensor([0.9, 0.1]),  # the second one is not worth showing
+        scores=torch.tensor([0.9, 0.1]),  # the second score is too low to be shown
         masks=torch.from_numpy(masks).bool(),
     )
     metainfo = dict(img_path=str(tmp_path / "gray.png"))
@@ -63,20 +63,20 @@ def test_detection_sheet_shows_truth_left_and_prediction_right(sample, tmp_path,
     assert prediction.shape[0] == truth.shape[0]
 
 
-def test_a_sheet_without_a_single_detection(sample, tmp_path):
+def test_a_sheet_without_detections_shows_only_the_images(sample, tmp_path):
     sample.pred_instances = sample.pred_instances[sample.pred_instances.scores > 1]
     sample.gt_instances = sample.gt_instances[torch.zeros(2, dtype=torch.bool)]
     draw_detection_sheet([sample], dict(classes=("a", "b"), palette=PALETTE), tmp_path / "s.png")
     with Image.open(tmp_path / "s.png") as picture:
-        assert near(np.array(picture.convert("RGB")), GREY).mean() > 0.7
+        assert near(np.array(picture.convert("RGB")), GRAY).mean() > 0.7
 
 
 @pytest.mark.parametrize("name", ["val/mIoU", "val/coco/bbox_mAP_50"])
-def test_curves_have_a_plot_of_the_metric(tmp_path, name):
+def test_curves_have_a_further_plot_for_the_metric(tmp_path, name):
     scalars = {"train/loss": np.ones(9), "train/lr": np.ones(9)}
     draw_curves(scalars, tmp_path / "without.png")
     # the first of three validations found nothing, and has no metric
     metric = {name: np.array([0.1, 0.4]), "curves/val_iteration": np.array([3, 6, 9])}
     draw_curves(scalars | metric, tmp_path / "with.png")
     widths = [Image.open(tmp_path / f"{stem}.png").width for stem in ("without", "with")]
-    assert widths == [990, 1485]  # plots of 4.5 inches at 110 dots each
+    assert widths == [990, 1485]  # 2 and 3 plots, each 4.5 inches wide at 110 dots per inch

@@ -1,4 +1,4 @@
-# Cityscapes (https://www.cityscapes-dataset.com), 19 classes, 2975 + 500 images of 2048x1024. The
+# Cityscapes (https://www.cityscapes-dataset.com), 19 classes, 2975 + 500 images of 1024x2048. The
 # label maps, *_gtFine_labelTrainIds.png, are made by cityscapesScripts' csCreateTrainIdLabelImgs.
 _base_ = ["./segmentation.py"]
 load_image, load_annotations, _, _, *augment = _base_.train_pipeline

@@ -1,11 +1,11 @@
-# COCO 2017 (https://cocodataset.org), 80 classes, 118287 + 5000 images; boxes alone.
-# Pillow, unlike OpenCV, does not take a truncated file for an image that is grey below.
+# COCO 2017 (https://cocodataset.org), 80 classes, 118287 + 5000 images, without masks.
+# Pillow reports a truncated file, while OpenCV returns an image whose lower part is gray.
 load_image = dict(type="LoadImageFromFile", imdecode_backend="pillow")
 load_annotations = dict(type="LoadAnnotations", with_bbox=True)
 resize = dict(type="Resize", scale=(1333, 800), keep_ratio=True)
 pack = dict(type="PackDetInputs")
 train_pipeline = [load_image, load_annotations, resize, dict(type="RandomFlip", prob=0.5), pack]
-# Annotations behind Resize: predictions are compared at the size of the file.
+# Resize comes before the annotations, so that these stay at the original size, as predictions do.
 test_pipeline = [load_image, resize, load_annotations, pack]
 coco = dict(type="CocoDataset", data_root="data/coco")
 train_dataloader = dict(
@@ -40,6 +40,6 @@ val_evaluator = dict(
     type="CocoMetric",
     ann_file="data/coco/annotations/instances_val2017.json",
     metric=["bbox"],
-    classwise=True,  # a table of the classes
+    classwise=True,  # print a table with the AP of each class
 )
 test_evaluator = val_evaluator

@@ -1,5 +1,5 @@
-# COCO 2017 with DETR's augmentation (https://arxiv.org/abs/2005.12872): many scales, half of the
-# images cropped before.
+# COCO 2017 with DETR's augmentation (https://arxiv.org/abs/2005.12872): many scales, and random
+# crops of half of the images.
 _base_ = ["./coco_detection.py"]
 load_image, load_annotations, _, flip, pack = _base_.train_pipeline
 sides = [(1333, side) for side in range(480, 801, 32)]

@@ -1,5 +1,5 @@
-# Images and label maps in folders: {images,labels}/{train,val}. The config that builds on this
-# names data_root, classes and suffixes.
+# Images and label maps in folders: {images,labels}/{train,val}. A config that inherits this file
+# sets data_root, classes and suffixes.
 _base_ = ["./segmentation.py"]
 train_dataloader = dict(
     dataset=dict(

@@ -1,6 +1,6 @@
-# What every segmentation dataset shares: how it is loaded and evaluated, and the pipelines of the
-# usual crop, 512, of images whose shorter sides are 512.
-# Pillow, unlike OpenCV, does not take a truncated file for an image that is grey below.
+# Settings of all segmentation datasets: loading, evaluation, and pipelines for the usual crop of
+# 512x512 from images with a shorter side of about 512.
+# Pillow reports a truncated file, while OpenCV returns an image whose lower part is gray.
 load_image = dict(type="LoadImageFromFile", imdecode_backend="pillow")
 load_annotations = dict(type="LoadAnnotations")
 pack = dict(type="PackSegInputs")
@@ -16,7 +16,7 @@ train_pipeline = [
 test_pipeline = [
     load_image,
     dict(type="Resize", scale=(2048, 512), keep_ratio=True),
-    load_annotations,  # behind Resize: predictions are compared at the size of the file
+    load_annotations,  # after Resize: labels stay at the original size, as predictions do
     pack,
 ]
 tta_scales = [(2048 * i // 4, 512 * i // 4) for i in (2, 3, 4, 5, 6, 7)]

@@ -1,4 +1,4 @@
-# ATSS (https://arxiv.org/abs/1912.02424), head as mmdetection's, strides as RetinaNet's.
+# ATSS (https://arxiv.org/abs/1912.02424), with mmdetection's head and RetinaNet's strides.
 _base_ = ["./detector_gfnet.py"]
 model = dict(
     type="ATSS",

@@ -1,4 +1,5 @@
-# Cascade Mask R-CNN (https://arxiv.org/abs/1906.09756): three box heads, each with stricter boxes.
+# Cascade Mask R-CNN (https://arxiv.org/abs/1906.09756): three box heads with rising IoU
+# thresholds.
 _base_ = ["./mask-rcnn_gfnet.py"]
 box_head, rcnn = _base_.model.roi_head.bbox_head, _base_.model.train_cfg.rcnn
 stds = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])

@@ -1,4 +1,4 @@
-# What the detectors share: images of any size, padded to multiples of 32, and GFNet-H-Ti.
+# Settings of all detectors: images of any size, padded to multiples of 32, and GFNet-H-Ti.
 model = dict(
     data_preprocessor=dict(
         type="DetDataPreprocessor",
@@ -10,7 +10,8 @@ model = dict(
     backbone=dict(
         type="gfnet_dense.GFNet",
         arch="h-tiny",
-        img_size=224,  # the pretraining's: every batch has a size of its own, filters follow it
+        # The size of the pretraining; filters are resized to the size of each batch.
+        img_size=224,
         init_cfg=dict(type="Pretrained", checkpoint="gfnet://h-tiny"),
     ),
 )

@@ -1,4 +1,4 @@
-# DINO (https://arxiv.org/abs/2203.03605) on four scales, as mmdetection has it.
+# DINO (https://arxiv.org/abs/2203.03605) on four scales, with the settings of mmdetection.
 _base_ = ["./detector_gfnet.py"]
 feed_forward = dict(embed_dims=256, feedforward_channels=2048, ffn_drop=0.0)
 deformable = dict(embed_dims=256, num_levels=4, dropout=0.0)

@@ -1,4 +1,5 @@
-# Faster R-CNN (https://arxiv.org/abs/1506.01497) on a feature pyramid, heads as mmdetection's.
+# Faster R-CNN (https://arxiv.org/abs/1506.01497) on a feature pyramid, with the heads of
+# mmdetection.
 _base_ = ["./detector_gfnet.py"]
 nms = dict(type="nms", iou_threshold=0.7)
 model = dict(

@@ -1,4 +1,4 @@
-# Semantic FPN (https://arxiv.org/abs/1901.02446), head as with PVT.
+# Semantic FPN (https://arxiv.org/abs/1901.02446), with the head that PVT uses.
 _base_ = ["./segmentor_gfnet.py"]
 model = dict(
     neck=dict(type="FPN", in_channels=[64, 128, 256, 512], out_channels=256, num_outs=4),

@@ -1,5 +1,5 @@
-# Mask2Former (https://arxiv.org/abs/2112.01527) as mmsegmentation has it: the parts are mmdet's,
-# which need mmcv's compiled operators (make install-det).
+# Mask2Former (https://arxiv.org/abs/2112.01527) with the settings of mmsegmentation. Its parts
+# come from mmdet and need mmcv's compiled operators (make install-det).
 _base_ = ["./segmentor_gfnet.py"]
 custom_imports = dict(imports=["mmdet.models"], allow_failed_imports=False)
 num_classes = 150
@@ -45,7 +45,7 @@ model = dict(
             type="mmdet.CrossEntropyLoss",
             use_sigmoid=False,
             loss_weight=2.0,
-            class_weight=[1.0] * num_classes + [0.1],  # the last one is "no object"
+            class_weight=[1.0] * num_classes + [0.1],  # the last class is "no object"
         ),
         loss_mask=dict(type="mmdet.CrossEntropyLoss", use_sigmoid=True, loss_weight=5.0),
         loss_dice=dict(type="mmdet.DiceLoss", naive_dice=True, eps=1.0, loss_weight=5.0),

@@ -1,5 +1,5 @@
-# RetinaNet (https://arxiv.org/abs/1708.02002), head as mmdetection's. Strides 8 to 128: of the
-# backbone the stages of 8, 16 and 32.
+# RetinaNet (https://arxiv.org/abs/1708.02002), with the head of mmdetection. The pyramid has
+# the strides 8 to 128; strides 8, 16 and 32 come from the backbone.
 _base_ = ["./detector_gfnet.py"]
 model = dict(
     type="RetinaNet",
@@ -36,7 +36,7 @@ model = dict(
             min_pos_iou=0,
             ignore_iof_thr=-1,
         ),
-        sampler=dict(type="PseudoSampler"),  # the focal loss takes all
+        sampler=dict(type="PseudoSampler"),  # the focal loss needs no sampling of anchors
         allowed_border=-1,
         pos_weight=-1,
     ),

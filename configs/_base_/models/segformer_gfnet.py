@@ -1,4 +1,4 @@
-# The all-mlp head of SegFormer (https://arxiv.org/abs/2105.15203).
+# The all-MLP head of SegFormer (https://arxiv.org/abs/2105.15203).
 _base_ = ["./segmentor_gfnet.py"]
 model = dict(
     decode_head=dict(

@@ -1,4 +1,4 @@
-# What the segmentors share: images of 512x512 in training, GFNet-H-Ti, whole images in tests.
+# Settings of all segmentors: crops of 512x512 in training, whole images in tests, GFNet-H-Ti.
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(
@@ -13,11 +13,11 @@ model = dict(
     backbone=dict(
         type="gfnet_dense.GFNet",
         arch="h-tiny",
-        # The pretraining's, not the crop: whole images lose nothing so, see docs/resizing.md.
+        # The size of the pretraining, not of the crop: see docs/resizing.md.
         img_size=224,
         init_cfg=dict(type="Pretrained", checkpoint="gfnet://h-tiny"),
     ),
     train_cfg=dict(),
-    # Sliding windows instead: --cfg-options model.test_cfg.mode=slide
+    # For sliding windows: --cfg-options model.test_cfg.mode=slide
     test_cfg=dict(mode="whole", crop_size=(512, 512), stride=(341, 341)),
 )

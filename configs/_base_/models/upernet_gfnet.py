@@ -1,4 +1,4 @@
-# UPerNet (https://arxiv.org/abs/1807.10221), head as with Swin.
+# UPerNet (https://arxiv.org/abs/1807.10221), with the heads that Swin uses.
 _base_ = ["./segmentor_gfnet.py"]
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(

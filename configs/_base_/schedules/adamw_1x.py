@@ -1,4 +1,4 @@
-# Swin's recipe for Mask R-CNN, 1x: 12 epochs of batches of 16, warm-up 1000 iterations.
+# Swin's schedule for Mask R-CNN, 1x: 12 epochs with batches of 16, 1000 iterations of warm-up.
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="gfnet_dense.LayerDecayConstructor",  # no decay of norms, biases, pos_embed, gamma
@@ -11,6 +11,6 @@ param_scheduler = [
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-# The learning rate is for 16 images: 8 GPUs x 2. With others, enable the scaling
+# The learning rate is for batches of 16 images: 8 GPUs x 2. For another batch, enable scaling
 # (--cfg-options auto_scale_lr.enable=True): lr = 1e-4 * GPUs * batch_size / 16.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,4 +1,4 @@
-# Swin's recipe for Mask R-CNN, 3x: 36 epochs.
+# Swin's schedule for Mask R-CNN, 3x: 36 epochs.
 _base_ = ["./adamw_1x.py"]
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000),

@@ -1,4 +1,5 @@
-# Swin's recipe for UPerNet: 160k iterations of 16 images, warm-up 1500, linear decay.
+# Swin's schedule for UPerNet: 160k iterations of 16 images, 1500 iterations of warm-up, then linear
+# decay.
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="gfnet_dense.LayerDecayConstructor",  # no decay of norms, biases, pos_embed, gamma
@@ -11,6 +12,6 @@ param_scheduler = [
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=160000, val_interval=16000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-# The learning rate is for 16 images: 8 GPUs x 2. With others, enable the scaling
+# The learning rate is for batches of 16 images: 8 GPUs x 2. For another batch, enable scaling
 # (--cfg-options auto_scale_lr.enable=True): lr = 6e-5 * GPUs * batch_size / 16.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

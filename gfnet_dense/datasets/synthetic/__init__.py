@@ -1,4 +1,4 @@
-"""Scenes that are drawn in code, with exact labels, in the layout of real data sets."""
+"""Synthetic scenes with exact labels, written in the layout of ADE20K and of COCO."""
 
 from .writers import write_ade20k, write_coco
 

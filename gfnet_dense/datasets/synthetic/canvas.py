@@ -1,14 +1,19 @@
-"""What scenes are painted with: shapes, noise, palettes, and a canvas behind a pinhole camera."""
+"""Canvas with a pinhole camera, and the shapes, noise and palettes to paint scenes with."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
-Parts = list[tuple[str, float, list[np.ndarray]]]  # color name, shade and polygons of a figure
+Polygons = Sequence[np.ndarray] | np.ndarray  # polygons, (N, 2) each: (x, y) of their corners
+Share = float | np.floating | np.ndarray  # share of a color or image in a mixture, 0..1
+# Parts of a figure: name of the color, factor of the brightness, polygons in meters.
+Parts = list[tuple[str, float, list[np.ndarray]]]
 
-# Neighbouring classes share colors on purpose.
+# RGB colors in hexadecimal. Classes that are often side by side have similar colors on purpose.
 _PALETTE: dict[str, str] = {
     "sky": "6fa8dc 9fc5e8 b0b8c0 d0d4d8 8a94a6 e0b890 4f86c6 a8a4b8",
     "building": "a9a6a0 8c4f3f c8b08a 7a6250 d8d4cc 6f8296 8a9870 b98a5e",
@@ -26,27 +31,36 @@ _PALETTE: dict[str, str] = {
     "hair": "2c2420 5a4030 a07c48 80807e",
     "bright": "d04838 e0b840 3c6cb8 e8e4dc a05098",
 }
-DARK = np.float32([0.13, 0.14, 0.16])
-WHITE = np.float32([0.93, 0.92, 0.88])
-RED = np.float32([0.8, 0.12, 0.1])
+DARK = np.array([0.13, 0.14, 0.16], np.float32)
+WHITE = np.array([0.93, 0.92, 0.88], np.float32)
+RED = np.array([0.8, 0.12, 0.1], np.float32)
 
 
 class Canvas:
-    """A camera and its picture: color, label and instance go through one mask, so they agree.
+    """Image with label map and instance map, painted through a pinhole camera.
 
-    Places are (x, z) in meters: x to the right of the camera, z ahead of it.
+    The same mask paints color, label and instance, so the labels are exact. Places in the scene are
+    (x, z) in meters: x to the right of the camera, z ahead of it.
 
     Args:
-        rng: Source of every random choice, the painters' as well.
-        height: Rows.
-        width: Columns.
-        index: Label of every class name.
+        rng: Generator of all random numbers, also those of the functions that paint on the canvas.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        index: Class index of each class name.
 
     Attributes:
         image: (3, H, W) float32 in 0..1, RGB.
-        labels: (H, W) uint8.
-        owner: (H, W) int32, 0 or the number of a countable thing, counted from 1.
-        countables: Labels of the countable things.
+        labels: (H, W) uint8 class indices.
+        owner: (H, W) int32, number of the instance at each pixel, counted from 1; 0 for none.
+        countables: Class index of each instance.
+        unit: Size of the image relative to 192 x 256 pixels.
+        horizon: Row of the horizon.
+        vanish: Column of the vanishing point.
+        focal: Focal length of the camera in pixels.
+        eye_height: Height of the camera above the ground in meters.
+        sun: Side of the sun, -1 (left) or 1 (right).
+        visibility: Distance in meters at which 63 % of the haze is reached.
+        haze: Color of the haze, (3,) float32.
     """
 
     def __init__(
@@ -56,7 +70,8 @@ class Canvas:
         self.size = height, width
         self.index = index
         self.unit = min(height / 192, width / 256)
-        self.image = np.zeros((3, height, width), np.float32)  # planes blend faster than pixels
+        # Channels first: blending is faster than with channels last.
+        self.image = np.zeros((3, height, width), np.float32)
         self.labels = np.zeros((height, width), np.uint8)
         self.owner = np.zeros((height, width), np.int32)
         self.countables: list[int] = []
@@ -64,22 +79,25 @@ class Canvas:
         self.horizon = height * self.between(0.36, 0.5)
         self.vanish = width * self.between(0.35, 0.65)
         self.focal = 240 * self.unit
-        self.eye = 6 * (height - self.horizon) / self.focal  # the bottom row lies 6 m ahead
+        self.eye_height = 6 * (height - self.horizon) / self.focal  # the bottom row lies 6 m ahead
         self.sun = self.side()
         self.visibility = self.between(100, 500)
         self.haze = self.color("sky") * 0.5 + 0.4
-        self._lay_textures()
+        self._make_textures()
 
-    def _lay_textures(self) -> None:
-        """Draw the relative changes of brightness, some of them laid out on the ground."""
+    def _make_textures(self) -> None:
+        """Sample the textures: (H, W) relative changes of brightness.
+
+        Some are noise in the image, others (tiles, blades, furrows) follow the ground.
+        """
         height, width = self.size
         rows = np.arange(height, dtype=np.float32)[:, None]
-        scale = np.maximum((rows - self.horizon) / self.eye, 0.2)  # pixels per meter
+        scale = np.maximum((rows - self.horizon) / self.eye_height, 0.2)  # pixels per meter
         near = np.clip(scale / (15 * self.unit), 0.25, 1)
         x = (np.arange(width, dtype=np.float32) - self.vanish) / scale
         z = self.focal / scale
         slab = np.floor(x) + np.floor(z)
-        joint = (x % 1 < 1.5 / scale) | (z % 1 < 1.5 * z / scale / self.eye)
+        joint = (x % 1 < 1.5 / scale) | (z % 1 < 1.5 * z / scale / self.eye_height)
         self.fine = 0.035 * self.noise(1.6, 1.6)
         self.clumps = 0.1 * self.noise(14, 14, 3)
         self.leaves = 0.17 * self.noise(3.5, 3.5, 2)
@@ -91,83 +109,114 @@ class Canvas:
         self.ripples = 0.12 * waves + 0.35 * (waves > 1.5)
 
     def between(self, low: float, high: float) -> float:
-        """Pick a number between two."""
+        """Sample a number uniformly."""
         return self.rng.uniform(low, high)
 
     def chance(self, probability: float) -> bool:
-        """Be true with a probability."""
+        """Return True with a probability."""
         return self.rng.random() < probability
 
     def side(self) -> int:
-        """Pick -1 (left) or 1 (right)."""
+        """Sample -1 (left) or 1 (right)."""
         return self.rng.choice([-1, 1])
 
     def noise(self, cell_y: float, cell_x: float, octaves: int = 1) -> np.ndarray:
-        """Return noise over the picture; cells are in pixels of a 192 x 256 picture."""
+        """Sample noise, (H, W) float32, with cells in pixels of an image of 192 x 256 pixels."""
         return noise(self.rng, self.size, cell_y * self.unit, cell_x * self.unit, octaves)
 
     def color(self, palette: str) -> np.ndarray:
-        """Pick a color of a palette and vary it a little: (3,) float32 in 0..1."""
+        """Sample a color of a palette with a small variation: (3,) float32, about 0..1."""
         codes = _PALETTE[palette].split()
         code = codes[self.rng.integers(len(codes))]
         base = np.frombuffer(bytes.fromhex(code), np.uint8) / 255
-        return np.float32(base * self.between(0.85, 1.12) + self.rng.normal(0, 0.025, 3))
+        color = base * self.between(0.85, 1.12) + self.rng.normal(0, 0.025, 3)
+        return color.astype(np.float32)
 
-    def project(self, x, z, up=0.0) -> np.ndarray:
-        """Map places in meters to pixels: broadcastable arrays to (..., 2) float."""
+    def project(
+        self, x: float | np.ndarray, z: ArrayLike, up: float | np.ndarray = 0.0
+    ) -> np.ndarray:
+        """Project places to the image.
+
+        Args:
+            x: Meters to the right of the camera.
+            z: Meters ahead of the camera; all three broadcast.
+            up: Meters above the ground.
+
+        Returns:
+            (..., 2) float64: column and row in pixels.
+        """
         scale = self.focal / np.asarray(z, float)
-        across, down = self.vanish + x * scale, self.horizon + (self.eye - up) * scale
+        across, down = self.vanish + x * scale, self.horizon + (self.eye_height - up) * scale
         return np.stack(np.broadcast_arrays(across, down), -1)
 
     def cutout(self, points: np.ndarray, x: float, z: float) -> np.ndarray:
-        """Stand a flat figure at a place: (N, 2) meters right and up to pixels."""
+        """Project a flat upright figure at a place: (N, 2) meters right and up, to pixels."""
         return self.project(x + points[:, 0], z, points[:, 1])
 
-    def reach(self, z: float) -> float:
-        """Return the width of the view at a distance, in meters: x beyond it is out of sight."""
+    def view_width(self, z: float) -> float:
+        """Return the width in meters of the view at a distance; larger ``|x|`` are out of sight."""
         return self.size[1] / self.focal * z
 
-    def later(self, z: float, draw: Callable, *args) -> None:
-        """Keep draw(canvas, *args) until finish, which paints from far to near."""
+    def draw_later(self, z: float, draw: Callable[..., None], *args: Any) -> None:
+        """Defer ``draw(canvas, *args)`` at distance ``z`` until :meth:`draw_deferred`."""
         self._queue.append((z, partial(draw, self, *args)))
 
-    def finish(self) -> None:
-        """Paint what was kept for later."""
+    def draw_deferred(self) -> None:
+        """Draw all that was deferred, from far to near."""
         for _, draw in sorted(self._queue, key=lambda item: -item[0]):
             draw()
         self._queue.clear()
 
     def brush(self, name: str, z: float = 0.0, countable: bool = False) -> None:
-        """Set the class, the distance (for the haze) and the instance of what comes next."""
+        """Set class, distance (for the haze) and instance of the polygons that are filled next."""
         self._label = self.index[name]
         self._fog = 0.85 * (1 - np.exp(-z / self.visibility))
         if countable:
             self.countables.append(self._label)
         self._number = len(self.countables) if countable else 0
 
-    def fill(self, shapes: Sequence[np.ndarray], color: np.ndarray, texture=None) -> None:
-        """Paint the union of pixel polygons with a color, (3,) or (3, H, W), and the brush."""
+    def fill(self, shapes: Polygons, color: np.ndarray, texture: np.ndarray | None = None) -> None:
+        """Paint the union of polygons with the class and instance of the brush.
+
+        Args:
+            shapes: Polygons in pixels.
+            color: Color, (3,), or image, (3, H, W).
+            texture: (H, W) relative change of brightness.
+        """
         window, mask = self._blend(shapes, mix(color, self.haze, self._fog), texture)
         inside = mask > 127
         self.labels[window][inside] = self._label
         self.owner[window][inside] = self._number
 
-    def tint(self, shapes: Sequence[np.ndarray], color, opacity: float, blur: float = 0) -> None:
-        """Wash a color over pixel polygons and leave the labels as they are."""
+    def tint(self, shapes: Polygons, color: np.ndarray, opacity: float, blur: float = 0) -> None:
+        """Blend a color over polygons in pixels, and leave the labels as they are.
+
+        Args:
+            shapes: Polygons in pixels.
+            color: (3,).
+            opacity: Share of the color, 0..1.
+            blur: Standard deviation in pixels by which the edges are blurred.
+        """
         self._blend(shapes, color, None, opacity, blur)
 
     def figure(
-        self, x: float, z: float, parts: Parts, size=(1.0, 1.0), texture=None, **colors
+        self,
+        x: float,
+        z: float,
+        parts: Parts,
+        size: tuple[float, float] = (1.0, 1.0),
+        texture: np.ndarray | None = None,
+        **colors: np.ndarray,
     ) -> None:
-        """Paint the parts of a flat figure one over the other.
+        """Paint a flat upright figure with the class and instance of the brush.
 
         Args:
-            x: Metres to the right.
-            z: Metres ahead.
-            parts: As art returns them.
-            size: Factors of its width, negative to mirror it, and of its height.
-            texture: (H, W) relative brightness, by default fine grain.
-            colors: (3,) for every color name of the parts; dark, white and red are known.
+            x: Meters to the right of the camera.
+            z: Meters ahead of the camera.
+            parts: Parts from :func:`parse_parts`; each one covers those before it.
+            size: Factors of the width (negative to mirror the figure) and of the height.
+            texture: (H, W) relative change of brightness, by default fine grain.
+            colors: (3,) by color name of the parts; dark, white and red have defaults.
         """
         colors = {"dark": DARK, "white": WHITE, "red": RED} | colors
         texture = self.fine if texture is None else texture
@@ -176,19 +225,35 @@ class Canvas:
             self.fill(polygons, colors[name] * shade, texture)
 
     def develop(self) -> np.ndarray:
-        """Add time of day, exposure and sensor to the picture: (H, W, 3) uint8."""
+        """Return the image with random saturation, white balance, exposure and sensor noise.
+
+        Returns:
+            (H, W, 3) uint8, RGB.
+        """
         rng, gray = self.rng, self.image.mean(0)
         image = mix(gray, self.image, np.float32(rng.uniform(0.65, 1.2)))
         warm, green = rng.normal(0, 0.07), rng.normal(0, 0.02)
-        cast = np.float32([1 + warm, 1 + green, 1 - warm]) * np.float32(rng.uniform(0.72, 1.15))
+        cast = np.array([1 + warm, 1 + green, 1 - warm], np.float32)
+        cast = cast * np.float32(rng.uniform(0.72, 1.15))
         image = np.clip(image * planes(cast), 0, 1) ** np.float32(rng.uniform(0.8, 1.25))
         grain = rng.standard_normal(image.shape, np.float32)
         image += grain * np.float32(rng.uniform(0.006, 0.016))
         pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
-    def _blend(self, shapes, color, texture, opacity: float = 1.0, blur: float = 0):
-        """Blend a color into the picture; return the window and, inside it, the uint8 mask."""
+    def _blend(
+        self,
+        shapes: Polygons,
+        color: np.ndarray,
+        texture: np.ndarray | None,
+        opacity: float = 1.0,
+        blur: float = 0,
+    ) -> tuple[Any, np.ndarray]:
+        """Blend a color into the image.
+
+        Returns:
+            Index of the window around the polygons, and their mask inside it: uint8, 255 inside.
+        """
         points, pad = np.concatenate(shapes), 2 + 2 * blur
         limit = self.size[::-1]
         x0, y0 = np.clip(points.min(0) - pad, 0, limit).astype(int)
@@ -208,12 +273,18 @@ class Canvas:
 
 
 def planes(color: np.ndarray) -> np.ndarray:
-    """Shape a color, (3,), to be used with a picture, (3, H, W); leave a picture as it is."""
+    """Return a color, (3,), as (3, 1, 1), which broadcasts with images; others are unchanged."""
     return color[:, None, None] if color.ndim == 1 else color
 
 
-def mix(one: np.ndarray, other: np.ndarray, share) -> np.ndarray:
-    """Go from one color or picture to another by a share, which may be a picture as well."""
+def mix(one: np.ndarray, other: np.ndarray, share: Share) -> np.ndarray:
+    """Interpolate linearly between two colors or images.
+
+    Args:
+        one: Color, (3,), or image, (3, H, W).
+        other: Color or image at ``share`` = 1.
+        share: Number, or (H, W).
+    """
     one, other = planes(one), planes(other)
     return one + share * (other - one)
 
@@ -225,41 +296,44 @@ def noise(
     cell_x: float,
     octaves: int = 1,
 ) -> np.ndarray:
-    """Draw smooth noise of about unit variance.
+    """Sample smooth noise, about of unit variance for one octave.
 
     Args:
-        rng: Source of randomness.
-        size: Rows and columns.
-        cell_y: Rows of a cell, within which the noise hardly changes.
-        cell_x: Columns of a cell.
-        octaves: Layers; each has cells half as large and half as strong as the one before.
+        rng: Generator of the random numbers.
+        size: (H, W) of the noise.
+        cell_y: Rows from one random number to the next; cubic interpolation is in between.
+        cell_x: Columns from one random number to the next.
+        octaves: Number of layers that are added; each has half the cell size and half the strength
+            of the layer before.
 
     Returns:
-        (rows, columns) float32.
+        (H, W) float32.
     """
-    (height, width), total = size, np.zeros(size, np.float32)
+    height, width = size
+    total = np.zeros(size, np.float32)
     for fine in 2.0 ** np.arange(octaves):
         cells = [
             max(1, round(n / max(c / fine, 1))) for n, c in zip(size, (cell_y, cell_x), strict=True)
         ]
         grid = rng.standard_normal(cells, np.float32) / np.float32(fine)
-        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC).reshape(size)
+        layer: np.ndarray = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+        total += layer.reshape(size)
     return total
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """Return the corners of an upright rectangle."""
+    """Return the corners of a rectangle with axis-aligned edges, (4, 2)."""
     return area(x0, y0, x1, y0, x1, y1, x0, y1)
 
 
 def disc(x: float, y: float, rx: float, ry: float, steps: int = 16) -> np.ndarray:
-    """Return points on an ellipse around (x, y)."""
+    """Return points on the ellipse around (x, y) with radii rx and ry, (steps, 2)."""
     turn = np.exp(2j * np.pi / steps * np.arange(steps))
     return np.stack([x + rx * turn.real, y + ry * turn.imag], -1)
 
 
 def bar(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
-    """Return the outline of a bar between two points, with bevelled ends."""
+    """Return the outline of a bar between two points with pointed ends, (6, 2)."""
     a, b = np.array([x0, y0]), np.array([x1, y1])
     along = (b - a) / np.hypot(*(b - a)) * width / 2
     side = along[::-1] * (-1, 1)
@@ -267,21 +341,23 @@ def bar(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
 
 
 def area(*numbers: float) -> np.ndarray:
-    """Return the polygon x0, y0, x1, y1, ... as (N, 2)."""
+    """Return the polygon with the corners x0, y0, x1, y1, ... as (N, 2)."""
     return np.reshape(numbers, (-1, 2))
 
 
-def art(drawing: str) -> Parts:
-    """Parse the drawing of a figure.
+def parse_parts(drawing: str) -> Parts:
+    """Parse the description of a figure.
 
     Args:
-        drawing: Lines of "color shade shape numbers", in meters, the first part lowest. A shape
-            is box, disc, bar or area; an "s" at its end adds its mirror image: discs.
+        drawing: A line ``color shade shape numbers`` for each part, back to front. The shape is the
+            name of a function (box, disc, bar or area), the numbers are its arguments in meters.
+            An "s" at the end of the name (discs) adds the shape mirrored at x = 0.
 
     Returns:
-        The parts, for Canvas.figure.
+        The parts, for :meth:`Canvas.figure`.
     """
-    shapes, parts = {"box": box, "disc": disc, "bar": bar, "area": area}, []
+    shapes: dict[str, Callable[..., np.ndarray]] = dict(box=box, disc=disc, bar=bar, area=area)
+    parts: Parts = []
     for line in drawing.strip().splitlines():
         color, shade, kind, *numbers = line.replace(",", " ").split()
         shape = shapes[kind.rstrip("s")](*map(float, numbers))

@@ -1,9 +1,9 @@
 """Synthetic outdoor scenes with exact labels, so that every config trains without data.
 
-A scene is a small world in meters seen through a pinhole camera: a sky and a backdrop, strips of
-ground running to the horizon, and upright things on them, painted from far to near. Palettes
-overlap between the classes and the light changes from scene to scene, so color alone does not
-tell the classes apart; shape, texture and place do.
+A scene is laid out in meters and seen through a pinhole camera. Sky, backdrop and strips of ground
+are painted first, then the upright things, from far to near. Palettes of the classes overlap and
+the light changes from scene to scene, so color alone does not tell the classes apart; shape,
+texture and place do.
 """
 
 from collections.abc import Callable
@@ -46,17 +46,17 @@ ADE_INDEX: dict[str, int] = {
     "water": 22,
 }
 
-_ANYWHERE = (-400, 400)  # meters to the right
-_MIN_VISIBLE = 12  # an instance with fewer visible pixels is not worth an annotation
+_ANYWHERE = (-400, 400)  # range of x in meters, wider than any view
+_MIN_VISIBLE = 12  # smallest number of visible pixels of an annotated instance
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A countable object.
+    """Person or car in a scene.
 
     Attributes:
-        label: ADE20K index, as in Scene.labels.
-        mask: (H, W) bool, its visible pixels only.
+        label: ADE20K class index, as in ``Scene.labels``.
+        mask: (H, W) bool, True at its visible pixels.
     """
 
     label: int
@@ -65,12 +65,12 @@ class Instance:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with its annotation.
+    """Synthetic image with its annotations.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
-        labels: (H, W) uint8, ADE20K indices with 0 for "other".
-        instances: People and cars from far to near; their masks are disjoint.
+        labels: (H, W) uint8 ADE20K class indices, 0 for "other".
+        instances: People and cars from far to near, with disjoint masks.
     """
 
     image: np.ndarray
@@ -79,15 +79,15 @@ class Scene:
 
 
 def draw_scene(seed: int, height: int = 192, width: int = 256) -> Scene:
-    """Draw the scene that belongs to a seed and a size.
+    """Generate the scene of a seed and a size; the same arguments give the same scene.
 
     Args:
-        seed: Any non-negative integer.
-        height: Rows, at least 64.
-        width: Columns, at least 64.
+        seed: Non-negative integer.
+        height: Height in pixels, at least 64.
+        width: Width in pixels, at least 64.
 
-    Returns:
-        A Scene; the same arguments always give the same one.
+    Raises:
+        ValueError: If the size is too small.
     """
     if height < 64 or width < 64:
         raise ValueError(f"a scene needs at least 64 x 64 pixels, got {height} x {width}")
@@ -95,7 +95,7 @@ def draw_scene(seed: int, height: int = 192, width: int = 256) -> Scene:
     canvas = Canvas(rng, height, width, ADE_INDEX)
     kinds = (_street, _avenue, _country, _lake, _park)
     kinds[rng.integers(len(kinds))](canvas)
-    canvas.finish()
+    canvas.draw_deferred()
     instances = [
         Instance(label, mask)
         for number, label in enumerate(canvas.countables, start=1)
@@ -108,10 +108,10 @@ def draw_scene(seed: int, height: int = 192, width: int = 256) -> Scene:
 
 
 def _sky(c: Canvas) -> None:
-    """Sky over the whole picture, lighter at the horizon, with clouds and perhaps the sun."""
+    """Paint a sky over the whole image, lighter at the horizon, with clouds and perhaps a sun."""
     (height, width), top = c.size, c.color("sky")
-    fall = np.float32(np.clip(np.arange(height) / c.horizon, 0, 1) ** 1.5)[:, None]
-    clear = mix(top, c.haze, fall)
+    fade = (np.clip(np.arange(height) / c.horizon, 0, 1) ** 1.5).astype(np.float32)[:, None]
+    clear = mix(top, c.haze, fade)
     cover = np.clip((c.noise(22, 60, 4) - c.between(-0.6, 1)) * 0.9, 0, 1) * c.between(0.3, 0.95)
     c.brush("sky")
     c.fill([box(-1, -1, width, height)], mix(clear, WHITE * c.between(0.75, 1.05), cover))
@@ -121,7 +121,7 @@ def _sky(c: Canvas) -> None:
 
 
 def _mountains(c: Canvas) -> None:
-    """One to three ranges, perhaps with snow; their relief is the slope of a noise field."""
+    """Paint one to three mountain ranges, perhaps with snow, shaded by the slopes of noise."""
     field, step = c.noise(36, 22, 3), max(1, round(3 * c.unit))
     relief = np.clip((field - np.roll(field, (step, step * c.sun), (0, 1))) * 0.5, -0.4, 0.4)
     base, x = planes(c.color("mountain")), np.linspace(-5, c.size[1] + 5, 60)
@@ -137,27 +137,50 @@ def _mountains(c: Canvas) -> None:
         c.fill([outline], np.where(snow, planes(WHITE), base * (1 - 0.1 * layer)), relief)
 
 
-def _stand(c: Canvas, draw: Callable, low: int, high: int, xs: tuple, zs: tuple) -> None:
-    """Put low..high things into view between xs and zs: boats on the water, others ashore."""
+def _stand(
+    c: Canvas,
+    draw: Callable[[Canvas, float, float], None],
+    low: int,
+    high: int,
+    xs: tuple[float, float],
+    zs: tuple[float, float],
+) -> None:
+    """Put things at random visible places, boats on water and all others on land.
+
+    Args:
+        c: The canvas.
+        draw: Function that paints the thing at (x, z); it is deferred.
+        low: Smallest number of things.
+        high: Largest number of things, fewer if no place is found for some.
+        xs: Range of x in meters.
+        zs: Range of z in meters.
+    """
     limit = np.array(c.size[::-1]) - 1
     for _ in range(c.rng.integers(low, high + 1)):
         for _ in range(6):  # attempts
-            z = np.exp(c.between(*np.log(zs)))  # even in the picture, not on the ground
+            z = np.exp(c.between(*np.log(zs)))  # log-uniform, so that near things are not rare
             view = (np.array([0.03, 0.97]) * c.size[1] - c.vanish) * z / c.focal
             x = c.between(*np.clip(sorted(xs), *view))
             column, row = np.clip(c.project(x, z), 0, limit).astype(int)
             if (c.labels[row, column] == ADE_INDEX["water"]) == (draw is boat):
-                c.later(z, draw, x, z)
+                c.draw_later(z, draw, x, z)
                 break
 
 
 def _backdrop(c: Canvas, mountains: float, trees: float, city: float) -> None:
-    """Everything behind the ground, each with its probability."""
+    """Paint the sky, and each by chance a balloon, mountains, a city and trees.
+
+    Args:
+        c: The canvas.
+        mountains: Probability of mountains.
+        trees: Probability of a row of trees.
+        city: Probability of a row of buildings.
+    """
     _sky(c)
     if c.chance(mountains):
         _mountains(c)
     _stand(c, balloon, 0, 1, _ANYWHERE, (60, 110))
-    c.finish()
+    c.draw_deferred()
     if c.chance(city):
         skyline(c, c.between(90, 140))
     if c.chance(trees):
@@ -168,7 +191,7 @@ def _backdrop(c: Canvas, mountains: float, trees: float, city: float) -> None:
 
 
 def _street(c: Canvas) -> None:
-    """A street that runs to the horizon between sidewalks and buildings."""
+    """Lay out a street that runs to the horizon between sidewalks and buildings."""
     _backdrop(c, mountains=0.6, trees=0.6, city=0.4)
     half, walk, shift = c.between(3.2, 4.5), c.between(2.2, 3.5), c.between(-2, 2)
     canal = c.side() if c.chance(0.45) else 0
@@ -183,42 +206,42 @@ def _street(c: Canvas) -> None:
             _house_row(c, side, wall, start)
         avenue = c.chance(0.6)
         for z in (13.0, 24.0, 38.0):
-            c.later(z, *((tree, wall, z) if avenue else (lamp, kerb + side * 0.3, z)))
+            c.draw_later(z, *((tree, wall, z) if avenue else (lamp, kerb + side * 0.3, z)))
         _stand(c, person, 2, 3, (kerb + side * 0.4, wall - side * 0.4), (7.5, 20))
     ground(c, "road", shift - half, shift + half)
     lane_lines(c, shift - half, shift + half)
     z = c.between(10, 14)
     while z < 42:
-        c.later(z, car_end, shift + c.side() * half / 2, z)
+        c.draw_later(z, car_end, shift + c.side() * half / 2, z)
         z += c.between(5, 14)
 
 
 def _house_row(c: Canvas, side: int, wall: float, z: float) -> None:
-    """Buildings along one side of a street from z on, with a tree here and there."""
+    """Lay out buildings and some trees along one side of a street, from ``z`` to the horizon."""
     while z < 110:
         end, inner = z + c.between(8, 15), wall + side * c.between(0, 2)
         if c.chance(0.75):
             height = c.between(5, 9) if c.chance(0.4) else c.between(9, 17)
-            c.later(z, building, inner, inner + side * c.between(8, 13), z, end, height)
+            c.draw_later(z, building, inner, inner + side * c.between(8, 13), z, end, height)
         else:
-            c.later(z, tree, inner + side * 2, z)
+            c.draw_later(z, tree, inner + side * 2, z)
         z = end + c.between(0, 5)
 
 
 def _avenue(c: Canvas) -> None:
-    """A street across the picture in front of a row of facades."""
+    """Lay out a street across the image, in front of a row of facades."""
     _backdrop(c, mountains=0.7, trees=0.7, city=0.3)
     front, kerb, near = c.between(24, 30), c.between(19, 22), c.between(10, 12)
     ground(c, "grass")
     ground(c, "sidewalk", z0=kerb, z1=front + 1)
-    x, end = -c.reach(front), c.reach(front)
+    x, end = -c.view_width(front), c.view_width(front)
     while x < end:
         width = c.between(7, 13)
         if c.chance(0.6):
             height = c.between(4, 8) if c.chance(0.5) else c.between(8, 16)
-            c.later(front, building, x, x + width, front, front + 10, height)
+            c.draw_later(front, building, x, x + width, front, front + 10, height)
         else:
-            c.later(front, tree, x + width / 2, front)
+            c.draw_later(front, tree, x + width / 2, front)
         x += width + c.between(0, 2)
     ground(c, "road", z0=near, z1=kerb)
     cross_line(c, (near * kerb) ** 0.5)
@@ -233,7 +256,7 @@ def _avenue(c: Canvas) -> None:
 
 
 def _country(c: Canvas) -> None:
-    """A winding road between fields, farmhouses and trees."""
+    """Lay out a bending road between fields, farmhouses and trees."""
     _backdrop(c, mountains=0.85, trees=0.7, city=0)
     half, bend, side = c.between(2.8, 3.6), c.between(-5, 5), c.side()
     ground(c, "grass")
@@ -251,24 +274,24 @@ def _country(c: Canvas) -> None:
     for _ in range(c.rng.integers(1, 4)):
         z, side = c.between(18, 45), c.side()
         x, deep = side * c.between(7, 12) + drift(bend, z), c.between(6, 12)
-        c.later(z, building, x, x + side * deep, z, z + deep, c.between(3.5, 7))
+        c.draw_later(z, building, x, x + side * deep, z, z + deep, c.between(3.5, 7))
     for z in (c.between(9, 13), c.between(16, 22), c.between(25, 32))[: c.rng.integers(2, 4)]:
-        c.later(z, car_end, c.side() * half / 2 + drift(bend, z), z)
+        c.draw_later(z, car_end, c.side() * half / 2 + drift(bend, z), z)
     _stand(c, sign, 0, 2, (half, half + 1), (10, 25))
 
 
 def _lake(c: Canvas) -> None:
-    """A lake under mountains, with a shore in front."""
+    """Lay out a lake under mountains, with a shore in front."""
     _backdrop(c, mountains=0.95, trees=0.6, city=0)
     far, near, shore = c.between(45, 90), c.between(10, 17), c.rng.integers(3)
     ground(c, "grass", z0=40)
     _stand(c, tree, 2, 5, _ANYWHERE, (far, far + 30))
     for x in c.rng.uniform(-60, 60, c.rng.integers(2, 6)):
-        c.later(far + 5, building, x, x + 10, far + 5, far + 12, c.between(4, 12))
-    c.finish()  # the water mirrors what is there already
+        c.draw_later(far + 5, building, x, x + 10, far + 5, far + 12, c.between(4, 12))
+    c.draw_deferred()  # the water mirrors only things that are painted before it
     ground(c, "water", z0=near - 2, z1=far, wobble=0.25)
     _stand(c, boat, 0, 2, _ANYWHERE, (near + 8, far - 5))
-    c.finish()
+    c.draw_deferred()
     ground(c, "earth" if c.chance(0.8) else "grass", z0=4, z1=near, wobble=0.3)
     if shore == 0:
         ground(c, "sidewalk", z0=3, z1=near * 0.75)
@@ -283,7 +306,7 @@ def _lake(c: Canvas) -> None:
 
 
 def _park(c: Canvas) -> None:
-    """Lawns, a path, a pond and people, with a town behind."""
+    """Lay out lawns, a path, a pond and people, with a town behind."""
     _backdrop(c, mountains=0.5, trees=0.7, city=0.7)
     side, half, road = c.side(), c.between(1.2, 2.2), c.between(19, 24)
     ground(c, "grass")

@@ -1,22 +1,30 @@
-"""What stands or lies in a scene: ground, water, buildings, trees, people, cars and odd items.
+"""Things in a scene: ground, water, buildings, trees, people, cars and things of class "other".
 
-Each function paints one thing, or one row of things, on a canvas at a place (x, z) in meters.
+Each function paints one thing, or one row of things, on a canvas. Places are (x, z) in meters: x to
+the right of the camera, z ahead of it. Heights and radii are in meters, too.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from .canvas import DARK, RED, WHITE, Canvas, Parts, area, art, bar, box, disc, mix, noise
+from .canvas import DARK, RED, WHITE, Canvas, Parts, area, bar, box, disc, mix, noise, parse_parts
 
-_BARK = np.float32([0.32, 0.25, 0.19])
+_BARK = np.array([0.32, 0.25, 0.19], np.float32)
+_Distance = TypeVar("_Distance", float, np.ndarray)
 
 # ------------------------------------------------------------------------------------ on the ground
 
 
-def drift(bend: float, z):
-    """Return how far to the side a bending road has come at a distance, in meters."""
+def drift(bend: float, z: _Distance) -> _Distance:
+    """Return the sideways shift of a bending road at a distance.
+
+    Args:
+        bend: Shift at a distance of 30 m, in meters to the right.
+        z: Distance or distances in meters.
+    """
     return bend * (z / 30) ** 2
 
 
@@ -30,17 +38,18 @@ def ground(
     bend: float = 0.0,
     wobble: float = 0.0,
 ) -> None:
-    """Cover a strip of ground.
+    """Paint a strip of ground.
 
     Args:
         c: The canvas.
         name: Class of the ground.
-        x0: One side.
-        x1: The other side.
-        z0: Near end.
-        z1: Far end.
-        bend: Curves the strip to a side.
-        wobble: Roughens its near and its far end.
+        x0: One edge.
+        x1: The opposite edge.
+        z0: Distance of the near end.
+        z1: Distance of the far end.
+        bend: Sideways shift of the strip at a distance of 30 m, see :func:`drift`.
+        wobble: Roughness of the near and the far end; 0 for straight ends. With rough ends the
+            edges are straight lines between them.
     """
     z, across = np.geomspace(z0, z1, 24), np.linspace(x0, x1, 40)
     shift = drift(bend, z)
@@ -52,18 +61,34 @@ def ground(
 
 
 def pond(c: Canvas, name: str, x: float, z: float, rx: float, rz: float) -> None:
-    """Cover a roundish patch of ground with a class, not only with water."""
+    """Paint a patch of ground with a rough elliptic outline, of any class of ground.
+
+    Args:
+        c: The canvas.
+        name: Class of the ground.
+        x: Center.
+        z: Center.
+        rx: Radius to the sides.
+        rz: Radius in depth.
+    """
     rim = disc(0, 0, 1, 1, 32) * (1 + 0.1 * noise(c.rng, (32, 1), 6, 1))
     _cover(c, name, c.project(x + rx * rim[:, 0], z + rz * rim[:, 1]), z)
 
 
 def _cover(c: Canvas, name: str, outline: np.ndarray, z: float) -> None:
-    """Fill an outline on the ground with a class and the texture that belongs to it."""
+    """Fill an outline in pixels with a class of ground, in its color and texture.
+
+    Args:
+        c: The canvas.
+        name: Class of the ground.
+        outline: (N, 2) in pixels.
+        z: Distance of its middle, for the haze.
+    """
     color = c.color(name)
     soil = c.furrows if c.chance(0.5) else c.pebbles
     road = c.fine + 0.3 * c.clumps
     texture = dict(grass=c.blades, earth=soil, sidewalk=c.tiles, water=c.ripples, road=road)[name]
-    if name == "water":  # a dark bank, and the mirror image of what stands behind
+    if name == "water":  # a dark bank, and the mirror image of the image above the shore
         c.tint([outline], DARK, 0.5, 1.5 * c.unit)
         shore = int(np.clip(outline[:, 1].min(), 1, c.size[0] - 1))
         mirror = c.image[:, np.abs(2 * shore - np.arange(c.size[0])).clip(0, shore)]
@@ -73,25 +98,26 @@ def _cover(c: Canvas, name: str, outline: np.ndarray, z: float) -> None:
 
 
 def lane_lines(c: Canvas, x0: float, x1: float, bend: float = 0.0) -> None:
-    """Mark the middle and both edges of a road that runs to the horizon."""
+    """Paint the dashed middle line and the edge lines of a road that runs to the horizon."""
     c.brush("road", 15)
     dash = np.arange(5, 60, 5.0)[:, None] + (0, 0, 2.4, 2.4)
     middle = (x0 + x1) / 2 + np.array([-0.12, 0.12, 0.12, -0.12])
     marks = list(c.project(middle + drift(bend, dash), dash))
-    there = np.geomspace(4, 200, 24)
-    z = np.append(there, there[::-1])
+    away = np.geomspace(4, 200, 24)
+    z = np.append(away, away[::-1])
     wide = np.repeat([0, 0.15], 24) + drift(bend, z)
     c.fill(marks + [c.project(edge + wide, z) for edge in (x0 + 0.3, x1 - 0.45)], WHITE * 0.9)
 
 
 def cross_line(c: Canvas, z: float) -> None:
-    """Mark the middle of a road that runs across the picture."""
+    """Paint the dashed middle line of a road that runs across the image."""
     c.brush("road", z)
     dash = np.arange(-60, 60, 4.0)[:, None] + (0, 2, 2, 0)
     c.fill(c.project(dash, z + np.array([-0.15, -0.15, 0.2, 0.2])), WHITE * 0.9)
 
 
 def _shadow(c: Canvas, x: float, z: float, rx: float, rz: float = 0.5) -> None:
+    """Darken an ellipse on the ground, on the side of a thing that is away from the sun."""
     ring = disc(x - 0.5 * c.sun * rx, z, 1.3 * rx, rz)
     c.tint([c.project(ring[:, 0], ring[:, 1])], DARK * 0.5, 0.5, 0.06 * c.focal / z)
 
@@ -100,15 +126,15 @@ def _shadow(c: Canvas, x: float, z: float, rx: float, rz: float = 0.5) -> None:
 
 
 def building(c: Canvas, x0: float, x1: float, z0: float, z1: float, height: float) -> None:
-    """Build a box seen from the front and from the side that faces the camera, with a roof.
+    """Paint a building as a box with roof: its front, and the side wall that faces the camera.
 
     Args:
         c: The canvas.
-        x0: One side.
-        x1: The other side.
-        z0: Front.
-        z1: Back.
-        height: Of its walls; low ones may carry a gable.
+        x0: One side wall.
+        x1: The opposite side wall.
+        z0: Distance of the front.
+        z1: Distance of the back.
+        height: Height of the walls; a building below 9 m may have a gable.
     """
     x0, x1 = sorted((x0, x1))
     color, roof = c.color("building"), c.color("roof")
@@ -135,11 +161,28 @@ def building(c: Canvas, x0: float, x1: float, z0: float, z1: float, height: floa
     c.figure(0, z0, parts, wall=color, roof=roof)
 
 
-def _wall(c: Canvas, a: tuple, b: tuple, height: float, color, glass) -> None:
-    """Build a wall between two places, with ledges, rows of windows and a door."""
+def _wall(
+    c: Canvas,
+    a: tuple[float, float],
+    b: tuple[float, float],
+    height: float,
+    color: np.ndarray,
+    glass: np.ndarray,
+) -> None:
+    """Paint a wall between two places, with ledges, rows of windows and a door."""
     (xa, za), (xb, zb) = a, b
 
-    def panels(u, wide, low, high):  # along in 0..1, up in meters -> N polygons of pixels
+    def panels(
+        u: float | np.ndarray, wide: float, low: float | np.ndarray, high: float
+    ) -> np.ndarray:
+        """Return rectangles on the wall as polygons in pixels, (N, 4, 2).
+
+        Args:
+            u: Position of the left edges along the wall, 0..1.
+            wide: Width as a share of the wall.
+            low: Height of the lower edges above the ground in meters.
+            high: Height of the rectangles in meters.
+        """
         u = np.reshape(u, (-1, 1)) + np.array([0, wide, wide, 0])
         up = np.reshape(low, (-1, 1)) + np.array([0, 0, high, high])
         return c.project(xa + u * (xb - xa), za + u * (zb - za), up)
@@ -156,7 +199,7 @@ def _wall(c: Canvas, a: tuple, b: tuple, height: float, color, glass) -> None:
     frames = panels(u - 0.05 / bays, 0.6 / bays, up + 0.25 * storey, 0.6 * storey)
     panes = panels(u, 0.5 / bays, up + 0.3 * storey, 0.5 * storey)
     lit = c.rng.random(len(panes)) < 0.2
-    lit[0] = True  # there is always someone at home
+    lit[0] = True  # at least one window, so that the polygons below are not empty
     c.fill(frames, color * 0.5 + 0.35)
     c.fill(panes, glass)
     c.fill(panes[lit], glass * 0.4 + WHITE * 0.5)
@@ -164,8 +207,8 @@ def _wall(c: Canvas, a: tuple, b: tuple, height: float, color, glass) -> None:
 
 
 def skyline(c: Canvas, z: float) -> None:
-    """Build a town at the horizon."""
-    x, end = -c.reach(z), c.reach(z)
+    """Paint a row of buildings over the whole width of the view at a distance."""
+    x, end = -c.view_width(z), c.view_width(z)
     while x < end:
         width = c.between(12, 26)
         building(c, x, x + 0.95 * width, z, z + 10, c.between(10, 34))
@@ -173,11 +216,11 @@ def skyline(c: Canvas, z: float) -> None:
 
 
 def tree(c: Canvas, x: float, z: float) -> None:
-    """Plant a trunk under a crown of leafy blobs, or a conifer in tiers."""
+    """Paint a tree: a trunk and either a round crown or the tiers of a conifer."""
     color, height = c.color("tree"), c.between(4.5, 9)
     _shadow(c, x, z, 0.22 * height, 1.2)
     c.brush("tree", z)
-    c.figure(x, z, art("bark 1 area -.25,0 .25,0 .13,4 -.13,4"), bark=_BARK)
+    c.figure(x, z, parse_parts("bark 1 area -.25,0 .25,0 .13,4 -.13,4"), bark=_BARK)
     crown = _conifer(height) if c.chance(0.3) else _crown(c, height)
     c.figure(x, z, crown, texture=c.leaves, leaf=color)
 
@@ -189,7 +232,7 @@ def _conifer(height: float) -> Parts:
 
 
 def _crown(c: Canvas, height: float) -> Parts:
-    """Lay lighter and smaller layers of blobs one over the other, towards the sun."""
+    """Return a round crown: three layers of blobs, each lighter, smaller, nearer to the sun."""
     wide, tall, parts = height * c.between(0.2, 0.3), 0.22 * height, []
     for shade, lift, reach in ((0.62, 0.0, 1.0), (0.9, 0.05, 0.8), (1.2, 0.1, 0.6)):
         turn = reach * np.exp(1j * c.rng.uniform(0, 2 * np.pi, 8))
@@ -201,11 +244,12 @@ def _crown(c: Canvas, height: float) -> Parts:
 
 
 def treeline(c: Canvas, z: float) -> None:
-    """Plant a wood at the horizon."""
+    """Paint a row of trees over the whole width of the view at a distance."""
     c.brush("tree", z)
-    color, parts = c.color("tree"), []
+    color = c.color("tree")
+    parts: Parts = []
     for shade, top in ((0.75, 6), (1.0, 4)):
-        xs = np.arange(-c.reach(z), c.reach(z), 5.0)
+        xs: np.ndarray = np.arange(-c.view_width(z), c.view_width(z), 5.0)
         xs = xs[c.rng.random(len(xs)) < 0.85]
         crowns = [disc(x, 1.5, c.between(3, 5), c.between(0.5, 1) * top, 12) for x in xs]
         parts.append(("leaf", shade, crowns))
@@ -216,10 +260,10 @@ def treeline(c: Canvas, z: float) -> None:
 
 
 def person(c: Canvas, x: float, z: float) -> None:
-    """Draw head, hair, torso, arms and legs, in clothes of any color."""
-    size = c.between(1.0, 1.15) if c.chance(0.85) else c.between(0.65, 0.85)
+    """Paint a person with head, hair, torso, arms and legs, an adult or a child."""
+    scale = c.between(1.0, 1.15) if c.chance(0.85) else c.between(0.65, 0.85)
     step, hand, hem = c.between(0.08, 0.32), c.between(0.35, 0.55), c.rng.choice([0.2, 0.2, 0.36])
-    parts = art(f"""
+    parts = parse_parts(f"""
         dark     1.0 bars  {step},.05 {step + 0.1},.05 .14
         trousers 0.8 bar   -.1,.85 -{step},.12 .23
         trousers 1.0 bar   .1,.85 {step},.12 .23
@@ -231,13 +275,13 @@ def person(c: Canvas, x: float, z: float) -> None:
         hair     1.0 disc  0,1.74 .17,.11
         hair     1.0 disc  -.1,1.68 .08,.15""")
     cloth = {part: c.color("cloth") for part in ("shirt", "trousers")}
-    _shadow(c, x, z, 0.4 * size, 0.35)
+    _shadow(c, x, z, 0.4 * scale, 0.35)
     c.brush("person", z, countable=True)
-    size = size * c.side(), size
+    size = scale * c.side(), scale
     c.figure(x, z, parts, size, skin=c.color("skin"), hair=c.color("hair"), **cloth)
 
 
-_CAR_SIDE = art("""
+_CAR_SIDE = parse_parts("""
     dark  1.0 box   -2,.25 2,.6
     body  1.0 area  -2.15,.35 -2.2,.85 -1.95,1 -1.5,1 -1.1,1.5 .5,1.5 1.15,1 1.95,.9 2.2,.7 2.2,.35
     glass 1.0 area  -1.35,1.03 -1,1.4 -.3,1.4 -.3,1.03
@@ -248,7 +292,7 @@ _CAR_SIDE = art("""
     white .75 discs 1.32,.36 .2,.2
     white 1.0 disc  2.1,.72 .12,.1
     red   1.0 disc  -2.12,.78 .1,.12""")
-_CAR_END = art("""
+_CAR_END = parse_parts("""
     dark  1.0 boxs  .62,0 .9,.4
     body  1.0 area  -.92,.3 -.95,.85 -.82,1 -.64,1.5 .64,1.5 .82,1 .95,.85 .92,.3
     glass 1.0 area  -.7,1 -.55,1.4 .55,1.4 .7,1
@@ -258,7 +302,7 @@ _CAR_END = art("""
 
 
 def car(c: Canvas, x: float, z: float) -> None:
-    """Draw a car or a van from the side, driving left or right."""
+    """Paint a car or a van from the side, driving left or right."""
     size = c.side(), c.between(1, 1.12) if c.chance(0.7) else 1.3
     _shadow(c, x, z, 2.0, 0.8)
     c.brush("car", z, countable=True)
@@ -266,15 +310,15 @@ def car(c: Canvas, x: float, z: float) -> None:
 
 
 def car_end(c: Canvas, x: float, z: float) -> None:
-    """Draw a car from the front or the back, its side running on towards the horizon."""
+    """Paint a car from the front or the back, with the side that the camera sees."""
     body, glass = c.color("car"), _glass(c)
     (outline,) = next(shapes for name, _, shapes in _CAR_END if name == "body")
     ends = np.concatenate([c.cutout(outline, x, z), c.cutout(outline, x, z + 3.8)])
-    flank = x - np.sign(x) * np.array([0.8, 0.68, 0.68, 0.8])  # the side that can be seen
+    flank = x - np.sign(x) * np.array([0.8, 0.68, 0.68, 0.8])  # the side that the camera sees
     window = c.project(flank, z + np.array([0.5, 0.9, 2.8, 3.2]), np.array([1, 1.4, 1.4, 1]))
     _shadow(c, x, z + 1.5, 1.1, 2.2)
     c.brush("car", z, countable=True)
-    c.fill([cv2.convexHull(np.float32(ends))[:, 0]], body * 0.75, c.fine)
+    c.fill([cv2.convexHull(ends.astype(np.float32))[:, 0]], body * 0.75, c.fine)
     c.fill([window], glass * 0.8)
     c.figure(x, z, _CAR_END, body=body, glass=glass, lamp=RED if x > 0 else WHITE)
 
@@ -287,8 +331,12 @@ def _glass(c: Canvas) -> np.ndarray:
 
 
 def _other(drawing: str) -> Callable[[Canvas, float, float], None]:
-    """Return the function that paints a drawing, with one bright color of its own."""
-    parts = art(drawing)
+    """Return a function that paints a figure of class "other" in a bright color.
+
+    Args:
+        drawing: Description of the figure, see :func:`parse_parts`.
+    """
+    parts = parse_parts(drawing)
 
     def draw(c: Canvas, x: float, z: float) -> None:
         c.brush("other", z)

@@ -1,9 +1,10 @@
-"""Synthetic scenes on disk, in the layout of ADE20K and of COCO."""
+"""Writing of synthetic scenes in the layout of ADE20K and of COCO."""
 
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,15 +12,17 @@ from PIL import Image
 from .scenes import ADE_INDEX, Scene, draw_scene
 
 DATA_ROOT = Path("data/demo")
-VERSION = 1  # of the drawn scenes: another one is drawn anew beside the old
-NUM_IMAGES = {"training": 96, "validation": 32}  # of ADE20K
-NUM_COCO_IMAGES = {"train2017": 384, "val2017": 48}
+# Version of the scenes, a part of the folder names: scenes of another version are written anew.
+VERSION = 1
+NUM_IMAGES = {"training": 96, "validation": 32}  # number of images of each split, as ADE20K
+NUM_COCO_IMAGES = {"train2017": 384, "val2017": 48}  # number of images of each split, as COCO
 
-COCO_CATEGORIES = [
+COCO_CATEGORIES: list[dict[str, Any]] = [
     dict(supercategory="person", id=1, name="person"),
     dict(supercategory="vehicle", id=3, name="car"),
 ]
-MIN_AREA = 64  # visible pixels below which instances are not told apart: COCO's "crowd"
+# Smallest number of visible pixels of an instance; smaller ones are joined to a crowd region.
+MIN_AREA = 64
 
 
 def ade20k_folder(root: str | Path = DATA_ROOT) -> Path:
@@ -33,13 +36,13 @@ def coco_folder(root: str | Path = DATA_ROOT) -> Path:
 
 
 def write_ade20k(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
-    """Write drawn scenes in the layout of ADEChallengeData2016, unless they are there already.
+    """Write synthetic scenes in the layout of ADEChallengeData2016, unless the folder exists.
 
-    Label maps are 8-bit PNGs with ADE20K's own indices: 0 other, 1..150 classes.
+    Label maps are 8-bit PNGs with the class indices of ADE20K: 0 for "other", 1..150 for classes.
 
     Args:
-        root: Folder under which :func:`ade20k_folder` appears, whole or not at all.
-        seed: The scenes' seed; validation scenes are drawn from seeds that training does not use.
+        root: Folder in which :func:`ade20k_folder` is created, completely or not at all.
+        seed: Seed of the scenes. Scenes of training and of validation never share a seed.
 
     Returns:
         The folder ``ADEChallengeData2016``.
@@ -48,14 +51,14 @@ def write_ade20k(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
 
 
 def write_coco(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
-    """Write drawn scenes in the layout of COCO 2017, unless they are there already.
+    """Write synthetic scenes in the layout of COCO 2017, unless the folder exists.
 
-    Instances have COCO's own categories, boxes (x, y, w, h) in pixels, and their visible pixels as
-    compressed RLE. Those of fewer than :data:`MIN_AREA` pixels are one crowd region for each
-    category and image.
+    An instance has a category id of COCO, a box (x, y, w, h) in pixels, and a mask of its visible
+    pixels as compressed RLE. Instances of fewer than :data:`MIN_AREA` pixels are joined to one
+    crowd region for each category and image.
 
     Args:
-        root: Folder under which :func:`coco_folder` appears, whole or not at all.
+        root: Folder in which :func:`coco_folder` is created, completely or not at all.
         seed: See :func:`write_ade20k`.
 
     Returns:
@@ -70,7 +73,7 @@ def _write(
     seed: int,
     write_split: Callable[[Path, str, Iterator[Scene]], None],
 ) -> Path:
-    """Fill a folder with scenes split by split, under another name until it is whole."""
+    """Write the scenes of all splits into a temporary folder, and rename it to ``folder``."""
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ def _write(
             start += count
         try:
             part.rename(folder)
-        except OSError:  # another process, of a distributed run, was faster
+        except OSError:  # another process of a distributed run may have been faster
             if not folder.is_dir():
                 raise
     return folder
@@ -102,7 +105,8 @@ def _write_ade20k_split(root: Path, split: str, scenes: Iterator[Scene]) -> None
 def _write_coco_split(root: Path, split: str, scenes: Iterator[Scene]) -> None:
     (root / split).mkdir(parents=True)
     (root / "annotations").mkdir(exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for i, scene in enumerate(scenes, start=1):
         name = f"{i:012d}.jpg"
         Image.fromarray(scene.image).save(root / split / name, quality=95)
@@ -115,7 +119,7 @@ def _write_coco_split(root: Path, split: str, scenes: Iterator[Scene]) -> None:
 
 
 def _coco_annotations(scene: Scene) -> Iterator[dict]:
-    """Yield the annotations of a scene, without ids: instances, then a crowd for each category."""
+    """Yield the annotations of a scene without ids, for each category instances, then a crowd."""
     for category in COCO_CATEGORIES:
         small = []
         for instance in scene.instances:

@@ -1,7 +1,12 @@
-"""Trainings that are interrupted at any moment, and go on with nothing lost."""
+"""Checkpoints of a training that may be interrupted at any moment.
+
+Private names of mmengine's CheckpointHook, loops and OptimWrapper are used here, as seen in
+onedl-mmengine 0.10.12.
+"""
 
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
@@ -13,23 +18,30 @@ from gfnet_dense.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's, whose old checkpoints go when the new ones are whole.
+    """mmengine's CheckpointHook for trainings that may be interrupted at any moment.
 
-    It removes the oldest checkpoint, and the best one so far, before it writes another. A training
-    that was interrupted between a checkpoint and the validation behind it goes on with that
-    validation. A checkpoint that is due while losses are not finite, or between two steps of an
-    optimizer that accumulates gradients, is written when they are, and at the step, if it is one
-    of iterations and not the last.
+    It differs from mmengine's hook in three ways:
+
+    - An old checkpoint is removed after the new one is complete, not before it is written.
+    - A resumed training first runs the validation that is due at its checkpoint, if the training
+      was interrupted before that validation had ended.
+    - A checkpoint waits while losses are not finite, and until the gradients that an optimizer
+      accumulates have been applied. Only checkpoints of iterations wait, and not at the last
+      iteration.
     """
 
-    is_due = False
+    is_due = False  # whether a checkpoint waits to be written
+    max_keep_ckpts: int
+    keep_ckpt_ids: deque[int]
+    file_backend: Any
 
     def before_train(self, runner: Runner) -> None:
+        """Run the validation that was due when the training was interrupted."""
         super().before_train(runner)
         loop = runner.train_loop
         done, end = _progress(runner)
         if done == 0 and is_main_process():
-            # Whatever else is in the folder is of another training.
+            # Checkpoints that are in the folder already belong to another training.
             Path(runner.work_dir, LAST_CHECKPOINT).write_text(NONE_YET)
         if isinstance(loop, EpochBasedTrainLoop) and not self.by_epoch:
             runner.logger.warning(
@@ -40,14 +52,17 @@ class CheckpointHook(MMEngineCheckpointHook):
         if runner.val_loop is None or done < loop.val_begin or not due:
             return
         if runner.message_hub.get_info(VALIDATED) != done:
-            self.last_ckpt = runner.message_hub.get_info("last_ckpt")  # to be written again if best
+            # If this validation is the best one, mmengine writes the last checkpoint again.
+            self.last_ckpt = runner.message_hub.get_info("last_ckpt")
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Note in the message hub how far the training was, and save the best checkpoint."""
         runner.message_hub.update_info(VALIDATED, _progress(runner)[0])
         super().after_val_epoch(runner, metrics)
 
-    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint that is due at this iteration, or that has waited."""
         super().after_train_iter(runner, *args, **kwargs)
         if self.is_due:
             self._save_checkpoint(runner)
@@ -68,9 +83,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         steps = [*(each for each in self.keep_ckpt_ids if each != step), step]
         self.keep_ckpt_ids = deque(steps[-keep:], keep)
-        # With those that go: if the training is killed before they have, resuming removes them.
+        # The stored list includes the checkpoints that are removed below. If the training is
+        # killed before they are, mmengine removes them when the training is resumed.
         runner.message_hub.update_info("keep_ckpt_ids", steps)
-        self.max_keep_ckpts = -1  # nothing to remove for it
+        self.max_keep_ckpts = -1  # mmengine then removes nothing itself
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         finally:
@@ -88,29 +104,34 @@ class CheckpointHook(MMEngineCheckpointHook):
         best = getattr(self, "best_ckpt_path_dict", {"": getattr(self, "best_ckpt_path", None)})
         kept = {Path(path).name for path in best.values() if path}
         for name in {Path(path).name for path in removed} - kept:
-            if name.startswith("best_"):  # whatever a checkpoint says
-                # The path may be of a folder that this one is a copy of.
+            # The paths come from a checkpoint, which may name any file.
+            if name.startswith("best_"):
+                # If the work dir is a copy, the paths point to the original.
                 _remove(Path(self.out_dir, name))
 
 
 class _LateRemovals:
-    """A file backend that only notes what is to be removed."""
+    """File backend that collects the paths of files to remove, and removes none."""
 
-    def __init__(self, backend):
-        self.backend, self.removed = backend, []
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.removed: list[str] = []
 
     def remove(self, path: str) -> None:
         self.removed.append(path)
 
     def rmtree(self, path: str) -> None:
-        """Leave folders alone: what this project writes are files."""
+        """Do nothing: DenseRunner writes checkpoints as files, so a folder is not one of them."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
 
 def _progress(runner: Runner) -> tuple[int, int]:
-    """Return how far a training is, and its end: in epochs or iterations, as its loop counts."""
+    """Return the progress of a training and its end, in the unit of its loop.
+
+    The unit is epochs for an EpochBasedTrainLoop, else iterations.
+    """
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         return loop.epoch, loop.max_epochs
@@ -118,7 +139,7 @@ def _progress(runner: Runner) -> tuple[int, int]:
 
 
 def _accumulates(runner: Runner) -> bool:
-    """Tell whether gradients wait for the next step, which no checkpoint holds."""
+    """Return whether accumulated gradients wait for a step; checkpoints do not hold gradients."""
     wrapper = runner.optim_wrapper
     counts = getattr(wrapper, "_accumulative_counts", 1)
     return counts > 1 and wrapper._inner_count % counts != 0

@@ -1,5 +1,6 @@
-"""Pictures of some predictions of every validation."""
+"""Contact sheets: pictures of some predictions of each validation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dist import master_only
@@ -14,22 +15,33 @@ from gfnet_dense.visualization.sheets import draw_detection_sheet, draw_segmenta
 
 @HOOKS.register_module()
 class ContactSheetHook(Hook):
-    """Save a picture of image, truth and prediction for some samples of every validation.
+    """Hook that draws image, ground truth and prediction of some samples of each validation.
+
+    The sheets are ``contact_sheets/iter_<iteration>.png`` in the work dir.
 
     Args:
-        num_samples: Number of samples shown, spread evenly over the validation set.
+        num_samples: Number of samples on a sheet, spread evenly over the validation set.
     """
 
-    def __init__(self, num_samples: int = 6):
+    def __init__(self, num_samples: int = 6) -> None:
         self.num_samples = num_samples
-        self._samples = []
+        self._samples: list[BaseDataElement] = []
 
     def before_val_epoch(self, runner: Runner) -> None:
+        """Forget the samples of the validation before."""
         self._samples = []
 
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | list | None = None,
+        outputs: Sequence[BaseDataElement] | None = None,
+    ) -> None:
+        """Keep the first sample of every so many batches, on the CPU."""
         stride = max(1, len(runner.val_dataloader) // self.num_samples)
         if batch_idx % stride == 0 and len(self._samples) < self.num_samples:
+            assert outputs is not None
             sample = outputs[0]
             kept = BaseDataElement(metainfo=dict(img_path=sample.img_path))
             for name in ("gt_sem_seg", "pred_sem_seg", "gt_instances", "pred_instances"):
@@ -39,6 +51,7 @@ class ContactSheetHook(Hook):
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Draw the sheet."""
         path = Path(runner.work_dir) / "contact_sheets" / f"iter_{runner.iter}.png"
         detected = "pred_instances" in self._samples[0]
         draw_sheet = draw_detection_sheet if detected else draw_segmentation_sheet

@@ -1,4 +1,4 @@
-"""Curves of a training and the paths of its results."""
+"""Curves of a training, and the paths of its results."""
 
 from pathlib import Path
 
@@ -13,17 +13,21 @@ from gfnet_dense.visualization.curves import draw_curves
 
 @HOOKS.register_module()
 class CurvesHook(Hook):
-    """At the end of training, draw its curves and say where its results are."""
+    """Hook that draws the curves of a training at its end, and logs where its results are.
+
+    The curves are ``curves.png`` in the work dir.
+    """
 
     priority = "LOWEST"  # after the last checkpoint was saved
 
     def before_val_epoch(self, runner: Runner) -> None:
-        # Kept in checkpoints, which are written behind the validation, as the metrics are: a
-        # resumed training draws the curves from the beginning.
+        """Note the iteration of this validation in the message hub."""
+        # Checkpoints hold the message hub: a resumed training draws the curves from its beginning.
         runner.message_hub.update_scalar("curves/val_iteration", runner.iter)
 
     @master_only
     def after_train(self, runner: Runner) -> None:
+        """Draw the curves, and log their path and the path of the last checkpoint."""
         scalars = {name: buffer.data[0] for name, buffer in runner.message_hub.log_scalars.items()}
         path = Path(runner.work_dir) / "curves.png"
         draw_curves(scalars, path)

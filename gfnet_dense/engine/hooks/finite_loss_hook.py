@@ -1,7 +1,12 @@
-"""Numbers that are not finite: kept out of the weights, and traced to the module they come from."""
+"""Numbers that are not finite: kept out of the weights, and traced to a module.
+
+Private names of mmengine's models and AmpOptimWrapper, and torch._foreach_copy_, are used here, as
+seen in onedl-mmengine 0.10.12 and PyTorch 2.13.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -16,52 +21,67 @@ from gfnet_dense.engine.state_keys import NOT_FINITE
 from gfnet_dense.registry import HOOKS
 from gfnet_dense.utils.errors import InputError
 
-# What the matching of queries (Mask2Former, DINO) says to costs that are not finite: SciPy's
+# Part of SciPy's error for costs that are not finite. Mask2Former and DINO match their queries
+# with scipy.optimize.linear_sum_assignment.
 MATCHER_ERROR = "invalid numeric entries"
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Keep numbers that are not finite out of the weights, and stop where they stay.
+    """Hook that skips optimizer steps whose loss or gradients are not finite.
 
-    A step of the optimizer whose loss or gradients are not finite is left out, in all processes;
-    what layers counted meanwhile (statistics of batch norms) is put back. After several such steps
-    in a row training stops, and tells which module was the first to give numbers that are not
-    finite. Under mixed precision gradients may overflow until the loss scaler has found its scale:
-    those do not count. Models with several optimizers (mmengine's OptimWrapperDict) are not
-    watched: they step on their own.
+    A step that is bad in one process is skipped in all. After a loss that is not finite, the
+    buffers that the forward changed (batch norm statistics) get their former values back. After
+    ``patience`` skipped steps in a row training stops with an InputError, which names the first
+    module whose output is not finite.
+
+    Under mixed precision gradients may overflow until the loss scaler has found its scale. The
+    scaler skips such steps itself; they are not counted. Models with several optimizers (mmengine's
+    OptimWrapperDict) are not watched: they call the wrapper of each optimizer directly.
 
     Args:
-        patience: After how many steps in a row.
+        patience: Number of skipped steps in a row after which training stops.
     """
 
-    priority = "HIGH"  # before the hook that saves checkpoints
+    priority = "HIGH"  # before CheckpointHook
 
-    def __init__(self, patience: int = 5):
+    is_finite: bool  # whether the losses of this iteration are finite in this process
+    left_out: bool  # whether the optimizer step of this iteration was skipped
+    suspect: Any  # the first batch with a loss that was not finite, since the last step; or None
+    buffers: list[Tensor]
+    good_buffers: list[Tensor]  # copies of the buffers after the last finite loss
+
+    def __init__(self, patience: int = 5) -> None:
         self.patience = patience
         self.in_a_row = 0
 
     def before_train(self, runner: Runner) -> None:
+        """Copy the buffers, and wrap the optimizer's methods and the iteration of the loop."""
         self.buffers = [b for b in runner.model.buffers() if b.is_floating_point()]
         self.good_buffers = [b.clone() for b in self.buffers]
-        self.suspect = None  # the first batch since the last step whose loss was not finite
+        self.suspect = None
         self._guard(runner.optim_wrapper)
         loop = runner.train_loop
         loop.run_iter = self._explaining(runner, loop.run_iter)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None
+    ) -> None:
+        """Forget the iteration before."""
         self.is_finite, self.left_out = True, False
 
     def _guard(self, wrapper: OptimWrapper) -> None:
-        """Let an optimizer look at losses and gradients: before it clips them, which may hide
-        what is not finite."""
+        """Check each loss, and skip the step if it or a gradient is not finite.
+
+        The gradients are checked before the wrapper clips them, since clipping may hide infinity.
+        """
         update_params, step = wrapper.update_params, wrapper.step
 
-        def guarded_update(loss: Tensor, *args, **kwargs) -> None:
+        def guarded_update(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             self.is_finite = self.is_finite and bool(loss.detach().isfinite().all())
             update_params(loss, *args, **kwargs)
 
-        def guarded_step(**kwargs) -> None:
+        def guarded_step(**kwargs: Any) -> None:
             is_bad = not self.is_finite or self.suspect is not None
             is_bad = is_bad or not (_scaler_helps(wrapper) or _has_finite_gradients(wrapper))
             self.left_out = _in_any_process(is_bad)
@@ -71,7 +91,18 @@ class FiniteLossHook(Hook):
 
         wrapper.update_params, wrapper.step = guarded_update, guarded_step
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | list | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Restore or copy the buffers, and stop after too many skipped steps.
+
+        Raises:
+            InputError: If this is the last of ``patience`` skipped steps in a row.
+        """
         if self.is_finite:
             sources, targets = self.buffers, self.good_buffers
         else:
@@ -94,25 +125,29 @@ class FiniteLossHook(Hook):
             reason = f"the loss or its gradients were not finite {self.in_a_row} times in a row"
             raise _stopped(runner, reason, module)
 
-    def _explaining(self, runner: Runner, run_iter: Callable) -> Callable:
-        """Say what is behind the error of a matcher, which comes before there is a loss."""
+    def _explaining(self, runner: Runner, run_iter: Callable[..., None]) -> Callable[..., None]:
+        """Return ``run_iter`` with an InputError in place of a matcher's error.
 
-        def run(*args) -> None:
+        A matcher fails inside the forward, before there is a loss that could be checked.
+        """
+
+        def run(*args: Any) -> None:
             try:
                 run_iter(*args)
             except ValueError as e:
                 if MATCHER_ERROR not in str(e):
                     raise
-                module = "known where one process trains alone"
+                module: str | None = "known where one process trains alone"
                 if not is_distributed():  # the other processes would not take part
                     context = runner.optim_wrapper.optim_context(runner.model)
-                    module = first_not_finite(runner.model, args[-1], context)
+                    module = first_not_finite(runner.model, args[-1], context)  # args[-1]: batch
                 raise _stopped(runner, "what the head matches is not finite", module) from e
 
         return run
 
 
 def _stopped(runner: Runner, reason: str, module: str | None) -> InputError:
+    """Return the error with which training stops."""
     rate = max(lr for lrs in runner.optim_wrapper.get_lr().values() for lr in lrs)
     last = runner.message_hub.get_info("last_ckpt")
     return InputError(
@@ -129,7 +164,7 @@ def _has_finite_gradients(wrapper: OptimWrapper) -> bool:
 
 
 def _scaler_helps(wrapper: OptimWrapper) -> bool:
-    """Tell whether a loss scaler leaves out a step that overflows, and takes a lower scale."""
+    """Return whether a loss scaler skips a step that overflows and can still lower its scale."""
     scaler = getattr(wrapper, "loss_scaler", None)
     is_fixed = getattr(wrapper, "_scale_update_param", None) is not None
     return scaler is not None and scaler.is_enabled() and not is_fixed and scaler.get_scale() > 1
@@ -142,33 +177,38 @@ def _in_any_process(flag: bool) -> bool:
 
 
 def first_not_finite(
-    model: nn.Module, data_batch: dict, context: AbstractContextManager | None = None
+    model: nn.Module, data_batch: Any, context: AbstractContextManager | None = None
 ) -> str | None:
-    """Return the name of the module whose output, in a training step, is not finite first.
+    """Return the first module whose output is not finite in the forward of a training step.
 
     Args:
-        model: The model that is trained.
-        data_batch: As the dataloader gives it.
-        context: In which the forward runs, such as autocast.
-    """
-    model = model.module if is_model_wrapper(model) else model
-    found, handles = [], []
+        model: The model in training, possibly inside DistributedDataParallel.
+        data_batch: A batch as the dataloader yields it.
+        context: Context of the forward, such as autocast.
 
-    def check(name: str):
-        def hook(module, args, output) -> None:
+    Returns:
+        Name and class of the module, ``"backbone.norm0 (LayerNorm)"``; None if all outputs are
+        finite.
+    """
+    inner: Any = model.module if is_model_wrapper(model) else model  # a BaseModel of mmengine
+    found: list[str] = []
+    handles = []
+
+    def check(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
             if not found and not all(t.isfinite().all() for t in _tensors_of(output)):
                 found.append(f"{name} ({type(module).__name__})")
 
         return hook
 
-    for name, module in model.named_modules():
+    for name, module in inner.named_modules():
         if name:
             handles.append(module.register_forward_hook(check(name)))
     try:
         with torch.no_grad(), context or nullcontext():
-            data = model.data_preprocessor(data_batch, True)
-            model._run_forward(data, mode="loss")
-    except ValueError:  # of a matcher, behind the module in question
+            data = inner.data_preprocessor(data_batch, True)
+            inner._run_forward(data, mode="loss")
+    except ValueError:  # raised by a matcher, which runs after the module in question
         if not found:
             raise
     finally:
@@ -177,7 +217,8 @@ def first_not_finite(
     return found[0] if found else None
 
 
-def _tensors_of(output) -> Iterator[Tensor]:
+def _tensors_of(output: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested dicts, lists and tuples."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):

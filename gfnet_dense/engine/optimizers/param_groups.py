@@ -1,4 +1,4 @@
-"""The optimizer that a config describes, and a table of its parameter groups."""
+"""Building the optimizer of a config, and a table of its parameter groups."""
 
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -11,7 +11,11 @@ from gfnet_dense.utils.tables import format_table
 
 
 def param_group_table(optimizer: Optimizer) -> str:
-    """Return a table of the parameter groups, one line for each."""
+    """Return a text table with a line for each parameter group of an optimizer.
+
+    Its columns are group, learning rate, weight decay, number of tensors, number of parameters,
+    and the first and last parameter name, which groups of LayerDecayConstructor have.
+    """
     rows = [("group", "lr", "weight decay", "tensors", "parameters", "names")]
     for i, group in enumerate(optimizer.param_groups):
         names = group.get("param_names", [])
@@ -29,10 +33,10 @@ def param_group_table(optimizer: Optimizer) -> str:
 
 
 def build_optimizer(cfg: Config) -> Optimizer:
-    """Return the optimizer of a config, for its model without pretrained weights.
+    """Return the optimizer of a config, built for its model without pretrained weights.
 
     Raises:
-        InputError: If the config names what does not exist, or has wrong arguments.
+        InputError: If the model or the optimizer cannot be built from the config.
     """
     use_safe_loading()
     init_default_scope(cfg.default_scope)

@@ -18,16 +18,17 @@ from .resuming import newest_checkpoint
 
 
 def prepare_training(cfg: Config, resume: bool, amp: bool) -> None:
-    """Check what training needs and set how it starts, in place.
+    """Check the data of a config before a training, and set its start and precision in place.
 
     Args:
         cfg: A whole config with its ``work_dir``.
-        resume: Go on from the newest checkpoint in the work dir, with its seed.
-        amp: Train in mixed precision.
+        resume: Whether to resume from the newest checkpoint in the work dir, with its seed. Without
+            a checkpoint the training starts anew.
+        amp: Whether to train in mixed precision.
 
     Raises:
-        InputError: If data is missing or the heads are for other classes, or mixed precision is
-            asked for without a GPU.
+        InputError: If data are missing or broken, if the heads are for other classes, if there are
+            checkpoints to resume from but none can be read, or if there is no GPU for ``amp``.
     """
     check_dataset_folders(cfg, ("train", "val"))
     check_classes(cfg, ("train", "val"))
@@ -41,34 +42,37 @@ def prepare_training(cfg: Config, resume: bool, amp: bool) -> None:
 
 
 def _set_start(cfg: Config) -> None:
+    """Set ``resume``, ``load_from`` and the seed of a config after its newest checkpoint."""
     hook = cfg.get("default_hooks", {}).get("checkpoint", {})
     settings = {key: hook.get(key) for key in ("out_dir", "filename_tmpl")}
     newest = newest_checkpoint(Path(cfg.work_dir), **settings)
-    cfg.resume = newest is not None  # without, load_from stays what the training starts from
-    if newest is None:
+    cfg.resume = newest is not None
+    if newest is None:  # load_from stays: a training that starts anew starts from it
         print(f"no checkpoint in {cfg.work_dir}: the training starts anew", file=sys.stderr)
         return
     path, content = newest
     cfg.load_from = str(path)
     seed = content.get("meta", {}).get("seed")
-    if seed is not None:  # the data go on in their order
+    if seed is not None:  # so that the samples go on in the order of the interrupted training
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
 
 
 def prepare_testing(cfg: Config, checkpoint: str) -> None:
-    """Check what testing needs and set the checkpoint, in place; training is left out.
+    """Check the data of a config before testing, and set its checkpoint in place.
+
+    The settings of training are set to None.
 
     Args:
         cfg: A whole config.
-        checkpoint: A file, or an address.
+        checkpoint: A file or a URL.
 
     Raises:
-        InputError: If data or checkpoint are missing.
+        InputError: If data are missing or broken, or if the checkpoint is missing.
     """
     check_dataset_folders(cfg, ("test",))
     check_evaluators(cfg, ("test",))
     cfg.load_from = checkpoint
     if "://" not in checkpoint:
-        fetch(checkpoint)  # if it is missing, say so before building
+        fetch(checkpoint)  # a missing file is reported before the model is built
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[key] = None

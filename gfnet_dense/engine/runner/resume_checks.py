@@ -1,10 +1,11 @@
-"""Checking what a checkpoint holds beside weights, before a training goes on with it.
+"""Checks of the training state in a checkpoint (all but its weights) before it is resumed.
 
-PyTorch and mmengine take most of it as it comes, and fail iterations later.
+PyTorch and mmengine accept most wrong states, and fail some iterations later.
 """
 
 from collections import Counter
 from numbers import Number
+from typing import Any
 
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
@@ -13,32 +14,35 @@ from torch import Tensor
 
 from gfnet_dense.engine.state_keys import NOT_FINITE, VALIDATED
 
-PARTS = {"meta", "message_hub", "optimizer"}  # of the checkpoint of a training
+PARTS = {"meta", "message_hub", "optimizer"}  # keys that a checkpoint needs to be resumed from
 
 
 def check_progress(meta: dict, loop: BaseLoop) -> None:
-    """Raise ValueError unless ``meta`` tells how far a training was, within the loop's end."""
+    """Raise ValueError unless ``meta`` has a valid epoch and iteration, at most the loop's end."""
     for key in ("epoch", "iter"):
         if type(meta.get(key)) is not int or meta[key] < 0:
             raise ValueError(f"its {key} is {meta.get(key)!r}")
     for key, kind in (("seed", int), ("dataset_meta", dict)):
         if not isinstance(meta.get(key), (kind, type(None))):
             raise ValueError(f"its {key} is a {type(meta[key]).__name__}")
-    # With another number of GPUs an epoch has another number of iterations.
+    # A loop of epochs has no fixed number of iterations: it depends on the number of GPUs.
     key = "epoch" if isinstance(loop, EpochBasedTrainLoop) else "iter"
     end = loop.max_epochs if key == "epoch" else loop.max_iters
     if meta[key] > end:
         raise ValueError(f"it is of {key} {meta[key]}, the config trains {end}")
 
 
-def check_like(given, own, where: str, extra: bool = False) -> None:
-    """Raise ValueError unless a state can take the place of one's own.
+def check_like(given: Any, own: Any, where: str, extra: bool = False) -> None:
+    """Raise ValueError unless a state is of the same structure as the state it will replace.
+
+    Dicts have the same keys or fewer, sequences the same length, tensors the same shape; texts are
+    equal, other values are of the same type. A value that replaces None may be anything.
 
     Args:
-        given: The state of a checkpoint.
-        own: The one of the object that is to take it.
-        where: What error messages call it.
-        extra: Whether dicts may have further keys.
+        given: State in the checkpoint: nested dicts, lists, tensors, numbers and texts.
+        own: Current state of the object that will load it.
+        where: Name of the state in the error message.
+        extra: Whether dicts in ``given`` may have keys that ``own`` lacks.
     """
     if isinstance(own, Counter):
         fits = isinstance(given, dict) and all(isinstance(n, Number) for n in given.values())
@@ -53,7 +57,8 @@ def check_like(given, own, where: str, extra: bool = False) -> None:
     elif isinstance(own, Tensor):
         fits = isinstance(given, Tensor) and given.shape == own.shape
     elif isinstance(own, Number):
-        fits = isinstance(given, Number) and abs(given) < 2**53  # not NaN either
+        # NaN is refused too. Number declares no methods, so mypy does not know its abs.
+        fits = isinstance(given, Number) and abs(given) < 2**53  # type: ignore[arg-type]
     elif isinstance(own, str):
         fits = given == own
     else:
@@ -63,7 +68,15 @@ def check_like(given, own, where: str, extra: bool = False) -> None:
 
 
 def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
-    """Raise ValueError unless the state of an optimizer belongs to its parameters."""
+    """Raise ValueError unless the state of an optimizer fits its parameters.
+
+    Options of a parameter group that the state lacks are added to it in place, with their current
+    values: a state that an older PyTorch wrote has fewer.
+
+    Args:
+        given: The state in the checkpoint.
+        wrapper: The wrapper whose optimizer will load it.
+    """
     own = wrapper.state_dict()
     states = given.pop("state", None) if isinstance(given, dict) else None
     own.pop("state")
@@ -71,14 +84,16 @@ def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
     for group, own_group in zip(given.get("param_groups", ()), own["param_groups"], strict=True):
         if not {"lr", "params"} <= set(group):
             raise ValueError("the optimizer's parameters have no learning rate")
-        for key, value in own_group.items():  # an older PyTorch had fewer
+        for key, value in own_group.items():
             group.setdefault(key, value)
     parameters = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
     numbers = [i for group in given["param_groups"] for i in group["params"]]
     by_number = dict(zip(numbers, parameters, strict=True))
     if not isinstance(states, dict) or not set(states) <= set(by_number):
         raise ValueError("the optimizer's state is not of its parameters")
-    kinds = {}  # of the values by their name: all parameters have those of the first one
+    # By name of a value: type, dtype, and whether it has the parameter's shape. The first
+    # parameter decides, all others have to be like it.
+    kinds: dict[str, tuple[type, Any, bool]] = {}
     for number, state in states.items():
         parameter = by_number[number]
         if not isinstance(state, dict) or set(state) != set(next(iter(states.values()))):
@@ -94,7 +109,7 @@ def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
 
 
 def check_hub(hub: dict) -> None:
-    """Raise ValueError unless mmengine's message hub holds what is used of it."""
+    """Raise ValueError unless the state of mmengine's message hub has valid parts and values."""
     kinds = {"log_scalars": HistoryBuffer, "runtime_info": object, "resumed_keys": bool}
     for name, kind in kinds.items():
         part = hub.get(name)

@@ -1,4 +1,4 @@
-"""Finding the checkpoint from which a training resumes, the same one in every process."""
+"""Finding the checkpoint from which a training resumes, the same in every process."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from gfnet_dense.utils.errors import InputError
 def check_same_start(cfg: Config) -> None:
     """Raise InputError unless all processes start from the same checkpoint.
 
-    Those on a machine that does not share the folder with the checkpoints would begin anew, and
-    spoil the training of the others.
+    Processes on a machine that does not share the work dir find no checkpoint there. They would
+    start anew and spoil the training of the others.
     """
     start = Path(cfg.get("load_from") or "none").name if cfg.get("resume") else "the beginning"
     starts = all_gather_object(start)
@@ -29,17 +29,18 @@ def check_same_start(cfg: Config) -> None:
 def newest_checkpoint(
     work_dir: Path, out_dir: str | None = None, filename_tmpl: str | None = None
 ) -> tuple[Path, dict] | None:
-    """Return the newest whole checkpoint of a training, with what it holds.
+    """Return the newest checkpoint of a training that can be read, and its content.
 
-    It is the one that ``last_checkpoint`` names; where that is missing, torn or damaged, the one
-    that was written last and can be read.
+    The checkpoint named in the file ``last_checkpoint`` is tried first, then the others from the
+    newest to the oldest.
 
     Args:
-        work_dir: Of the training.
-        out_dir, filename_tmpl: Those of the hook that writes checkpoints, see mmengine.
+        work_dir: Work dir of the training.
+        out_dir: Argument of mmengine's CheckpointHook.
+        filename_tmpl: Argument of mmengine's CheckpointHook.
 
     Returns:
-        Its path and its content, None if there is no checkpoint.
+        Path and content of the checkpoint; None if there is no checkpoint.
 
     Raises:
         InputError: If there are checkpoints but none can be read.
@@ -50,10 +51,12 @@ def newest_checkpoint(
     files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     pointer = work_dir / LAST_CHECKPOINT
     named = pointer.read_text(errors="replace").strip() if pointer.is_file() else ""
-    if named == NONE_YET:  # killed before the first one was named
+    if named == NONE_YET:
+        # The training may have been killed after its first checkpoint was written and before it
+        # was named. Older files belong to another training.
         files = [p for p in files if p.stat().st_mtime > pointer.stat().st_mtime]
     elif named:
-        # First in the folder itself, which may be a copy of the one in which it was written.
+        # If the folder is a copy, the named path points to the original: its own file comes first.
         places = [folder / Path(named).name, Path(named)]
         found = [path for path in places if path.is_file()][:1]
         files = [*found, *(path for path in files if path not in found)]

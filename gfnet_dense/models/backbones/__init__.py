@@ -1,3 +1,5 @@
+"""The GFNet backbones: hierarchical (GFNet-H) and isotropic."""
+
 from .gfnet import GFNet
 from .isotropic import IsotropicGFNet
 

@@ -1,9 +1,10 @@
-"""What the hierarchical and the isotropic backbone share: weights, freezing, checkpointing."""
+"""Base class of both backbones: initialization, freezing, layer depths, running the blocks."""
 
 from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -12,31 +13,37 @@ from torch.utils.checkpoint import checkpoint
 
 from gfnet_dense.models.layers.block import Block
 from gfnet_dense.models.utils.filter_resize import resize_position_embedding
-from gfnet_dense.models.utils.state_dict import adapt_state_dict
+from gfnet_dense.models.utils.state_dict import Arch, adapt_state_dict
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
 from .fast_inference import infer
 
-STEM = (0, -1)  # stage and block, as _stage_and_block returns them
+STEM = (0, -1)  # in the place of (stage, block), for the parameters before the first block
 
 
 class GFNetBackbone(BaseModule):
-    """Base of the backbones.
+    """Base class of :class:`.GFNet` and :class:`.IsotropicGFNet`.
 
     A subclass sets the attributes below, builds ``patch_embed``, ``pos_embed`` and ``blocks``, and
     calls :meth:`_add_norms` and :meth:`_finish` at the end of its constructor.
 
     Attributes:
-        arch_shape: dims and depths of the whole arch, one number for each stage.
+        arch_shape: Dims and depths of the whole arch, one number for each stage.
         built_depths: Number of blocks of each stage that is built.
-        num_outputs: How many outputs the whole arch has; the last one has the official norm.
-        out_indices: Which of them are returned.
+        num_outputs: Number of outputs of the whole arch. The norm of the last output takes the
+            weights of the official final norm.
+        out_indices: Indices of the outputs that ``forward`` returns.
         grids: Map size (h, w) of each stage for which filters are stored.
+        frozen_stages: Number of frozen stages (isotropic: blocks); 0 freezes the stem alone, -1
+            nothing.
+        with_cp: Whether blocks are recomputed in the backward pass to save memory.
+        filter_resize: Mode of :func:`.resize_filter`.
+        pos_embed: Position embedding, (1, h * w, dim), for the first grid.
     """
 
-    arch_shape: tuple[tuple[int, ...], tuple[int, ...]]
+    arch_shape: Arch
     built_depths: tuple[int, ...]
     num_outputs: int
     out_indices: tuple[int, ...]
@@ -47,13 +54,15 @@ class GFNetBackbone(BaseModule):
     pos_embed: nn.Parameter
 
     def _add_norms(self, dims: Sequence[int]) -> None:
-        """Add a norm for each output; more would be parameters without gradient, at which
-        DistributedDataParallel stops."""
+        """Add a norm for each output that is returned.
+
+        Norms of other outputs would get no gradient, which DistributedDataParallel refuses.
+        """
         for i in self.out_indices:
             self.add_module(f"norm{i}", nn.LayerNorm(dims[i], eps=1e-6))
 
     def _finish(self) -> None:
-        """Initialize as the official release does, freeze, and accept official state dicts."""
+        """Initialize as the official release does, freeze, and adapt weights when loaded."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -68,19 +77,22 @@ class GFNetBackbone(BaseModule):
 
     @abstractmethod
     def _frozen_modules(self) -> list[nn.Module]:
-        """Return the modules that ``frozen_stages`` freezes; ``pos_embed`` comes with the first."""
+        """Return the modules that ``frozen_stages`` freezes, from the stem on.
+
+        If there are any, ``pos_embed`` is frozen as well.
+        """
 
     def train(self, mode: bool = True) -> "GFNetBackbone":
-        """Set training mode; frozen stages stay in evaluation mode."""
+        """Set training or evaluation mode; frozen stages always stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen_modules():
             module.eval()
         return self
 
     def init_weights(self) -> None:
-        """Load the checkpoint of ``init_cfg``; without one the constructor's values stay."""
+        """Load the checkpoint of ``init_cfg``; without one, keep the values of the constructor."""
         if isinstance(self.init_cfg, dict) and self.init_cfg["type"] == "Pretrained":
-            # By its name: a model is built without the modules that read checkpoints.
+            # Looked up by name, so that models do not import the code that reads checkpoints.
             load = dict(type="gfnet_dense.Pretrained", checkpoint=self.init_cfg["checkpoint"])
             WEIGHT_INITIALIZERS.build(load)(self)
             self._is_init = True
@@ -90,12 +102,15 @@ class GFNetBackbone(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Return the layer of a parameter and the number of layers, as mmpretrain's models do.
 
-        Layer 0 is the stem, k + 1 the block k, counted over all stages. The last layer is what
-        lies behind the blocks: the output norms, and whatever is not the backbone's.
+        Layer 0 is the stem, layer k + 1 is block k, counted over all stages. The last layer holds
+        everything behind the blocks: the output norms, and parameters outside the backbone.
 
         Args:
             param_name: Name of a parameter.
-            prefix: What stands before the names of the backbone's, such as ``backbone.``.
+            prefix: Prefix of the names of the backbone's parameters, such as ``backbone.``.
+
+        Returns:
+            The index of the layer, and the number of layers.
         """
         stages = enumerate(self.built_depths)
         layers = [STEM, *((stage, block) for stage, depth in stages for block in range(depth))]
@@ -104,37 +119,39 @@ class GFNetBackbone(BaseModule):
         return (layers.index(place) if place in layers else len(layers)), len(layers) + 1
 
     def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
-        """Return what :meth:`get_layer_depth` does with a whole stage as one layer."""
+        """Return the same as :meth:`get_layer_depth`, with each stage counted as one layer."""
         layer, _ = self.get_layer_depth(param_name, prefix)
-        last_layers = [0, *accumulate(self.built_depths)]  # of the stem and of each stage
+        last_layers = [0, *accumulate(self.built_depths)]  # last layer of the stem and each stage
         return bisect_left(last_layers, layer), len(last_layers) + 1
 
     @abstractmethod
     def _stage_and_block(self, name: str) -> tuple[int, int] | None:
-        """Return to which block of which stage a parameter belongs, None if to no block.
+        """Return the stage and the block of a parameter, None for one that is behind the blocks.
 
-        The stem is :data:`STEM`; a later patch embedding belongs to the block that follows.
+        The stem is :data:`STEM`. A later patch embedding belongs to the block that follows it.
         """
 
-    def _add_position(self, x: Tensor, fast: bool) -> Tensor:  # (B, H, W, dim)
-        size = x.shape[1:3]
-        pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], size)
-        pos_embed = pos_embed.reshape(1, *size, -1)
+    def _add_position(self, x: Tensor, fast: bool) -> Tensor:
+        """Add the position embedding to a map (B, H, W, dim); ``fast`` may overwrite the map."""
+        H, W = x.shape[1:3]
+        pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], (H, W))
+        pos_embed = pos_embed.reshape(1, H, W, -1)
         return x.add_(pos_embed) if fast and pos_embed.dtype == x.dtype else x + pos_embed
 
     def _run(
         self, blocks: Iterable[Block], x: Tensor, i: int, fast: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Run blocks on ``x`` (B, H, W, dim), and the norm of output ``i`` behind them.
+        """Run blocks, and the norm of output ``i`` behind them.
 
         Args:
-            blocks: The blocks.
-            x: Map, which is overwritten if ``fast``.
-            i: Number of the output.
-            fast: Whether :func:`.can_infer` holds, which looks at every module.
+            blocks: Consecutive blocks.
+            x: Map, (B, H, W, dim), which is overwritten if ``fast``.
+            i: Index of the output behind the blocks.
+            fast: Result of :func:`.can_infer`; an argument, so that it is computed once a forward.
 
         Returns:
-            The map behind the blocks, and the normalized output, (B, dim, H, W), if it is wanted.
+            The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W),
+            None if ``out_indices`` does not have it.
         """
         norm = getattr(self, f"norm{i}") if i in self.out_indices else None
         blocks = list(blocks)
@@ -148,14 +165,16 @@ class GFNetBackbone(BaseModule):
         return x, None if norm is None else norm(x).permute(0, 3, 1, 2).contiguous()
 
 
-def _adapt_before_loading(module: GFNetBackbone, state_dict: dict, prefix: str, *_) -> None:
-    """Bring official keys and other grids to the module's, whoever loads the state dict."""
+def _adapt_before_loading(
+    module: GFNetBackbone, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Adapt official keys and other grids to the module: a pre-hook of ``load_state_dict``."""
     last_norm = f"norm{module.num_outputs - 1}"
     adapt_state_dict(state_dict, prefix, module.grids, last_norm, module.filter_resize)
 
 
 def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[str]) -> dict:
-    """Return the settings of ``arch``, the name of a preset or a dict.
+    """Return the settings of ``arch``, which is the name of a preset or a dict of settings.
 
     Raises:
         InputError: For an unknown name, or a dict with missing or unknown keys.
@@ -174,7 +193,11 @@ def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[
 
 
 def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """Return ``out_indices`` as a tuple; they are distinct, ascending and below ``count``."""
+    """Return ``out_indices`` as a tuple.
+
+    Raises:
+        InputError: Unless there are any, and they are distinct, ascending and within 0..count - 1.
+    """
     indices = tuple(out_indices)
     if not indices or list(indices) != sorted(set(indices) & set(range(count))):
         raise InputError(
@@ -184,12 +207,16 @@ def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]
 
 
 def check_frozen_stages(frozen_stages: int, count: int) -> int:
-    """Return ``frozen_stages`` if it is between -1 (none) and ``count``."""
+    """Return ``frozen_stages``.
+
+    Raises:
+        InputError: Unless it is between -1 (none) and ``count``.
+    """
     if not -1 <= frozen_stages <= count:
         raise InputError(f"frozen_stages is between -1 and {count}, got {frozen_stages}")
     return frozen_stages
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Return the stochastic depth of each block, growing linearly from 0 to ``rate``."""
+    """Return the drop path rate of each block, growing linearly from 0 to ``rate``."""
     return [rate * i / max(depth - 1, 1) for i in range(depth)]

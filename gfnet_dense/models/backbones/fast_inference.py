@@ -1,10 +1,10 @@
-"""The blocks of a stage without gradients: the same numbers with less memory traffic.
+"""Running blocks without gradients: the same numbers as their ``forward``, less memory traffic.
 
-What costs is not arithmetic but temporaries: a hidden layer of four times the map, copies between
-the layout of the filter (channels first) and that of everything else (channels last). Here two
-buffers take turns, one for the residual stream and one for the filters, and norms, mlp and
-residual run on chunks that stay in the processor's cache. No weights are folded or kept, resized
-filters excepted, see :class:`.GlobalFilter`.
+Temporaries cost more time here than arithmetic: the hidden layer is four times as large as the
+map, and the filter needs channels first where all other layers need channels last. This code uses
+two buffers, one for the residual stream and one for the input and output of the filters, and runs
+norms, mlp and residual sum on chunks that stay in the processor's cache. No weights are folded or
+cached, except for the resized filters that :class:`.GlobalFilter` caches itself.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from gfnet_dense.models.layers.mlp import Mlp
 from gfnet_dense.models.utils.hooks import is_plain, is_watched
 from gfnet_dense.models.utils.precision import transform_dtype
 
-# What a backbone is made of
+# All types of modules in a backbone: a module of any other type has replaced one of them.
 MODULES = {
     nn.ModuleList, PatchEmbed, nn.Conv2d, nn.LayerNorm, Block, GlobalFilter, Mlp, nn.Linear,
     nn.GELU, DropPath,
@@ -27,10 +27,11 @@ MODULES = {
 
 
 def can_infer(backbone: nn.Module) -> bool:
-    """Tell whether :func:`infer` may stand for calling the blocks of a backbone one by one.
+    """Tell whether :func:`infer` may replace calling the blocks of a backbone one by one.
 
-    Not with gradients, in training, or while a graph is traced; nor where anything inside has been
-    replaced or is watched by hooks, which must see maps that nobody overwrites.
+    It may not with gradients, in training, or while a graph is traced. Nor may it where a module
+    has been replaced or has hooks: a hook must see each map, and may keep it, while
+    :func:`infer` overwrites maps.
     """
     if torch.is_grad_enabled() or is_watched():
         return False
@@ -46,21 +47,22 @@ def infer(
     """Run blocks, and the norm of the output behind them if there is one.
 
     Args:
-        x: Map (B, H, W, dim), which is overwritten.
-        blocks: Blocks of a backbone for which :func:`can_infer` holds.
-        norm: Norm of the output.
+        x: Map, (B, H, W, dim), which is overwritten.
+        blocks: At least one block of a backbone for which :func:`can_infer` holds.
+        norm: Norm of the output, or None.
 
     Returns:
-        The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W).
+        The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W), None
+        without ``norm``.
     """
     B, H, W, dim = x.shape
     gammas = [block.gamma for block in blocks if block.gamma is not None]
-    if gammas:  # autocast can leave the map in another precision, in which the sum is not kept
+    if gammas:  # Block.forward sums in the wider type: under autocast x may be in half precision
         x = x.to(torch.promote_types(x.dtype, gammas[0].dtype))
     x = x.contiguous()
     tokens = x.view(B, H * W, dim)
     parts = list(chunks(tokens, blocks[0].mlp.fc1.out_features))
-    dtype = blocks[0].norm1(tokens[:1, :1]).dtype  # autocast's
+    dtype = blocks[0].norm1(tokens[:1, :1]).dtype  # under autocast it can differ from x.dtype
     y = torch.empty(B, dim, H, W, dtype=transform_dtype(dtype), device=x.device)
     filtered = y.view(B, dim, H * W)
 
@@ -77,6 +79,6 @@ def infer(
                 residual.add_(branch)
             else:
                 residual.addcmul_(branch, block.gamma)
-            if next_norm is not None:  # while the chunk is at hand
+            if next_norm is not None:  # here, while the chunk is in the cache
                 filtered[samples, :, part] = next_norm(residual).transpose(1, 2)
     return x, None if norm is None else y.to(dtype)

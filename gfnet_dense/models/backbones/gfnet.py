@@ -8,6 +8,7 @@ T-PAMI 2023. Modules and parameters carry the names of the official release
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from .base import (
 )
 from .fast_inference import can_infer
 
-# drop_path_rate: the one of the ImageNet training. layer_scale_init_value: of gamma.
+# drop_path_rate as in the ImageNet training; layer_scale_init_value is the start of each gamma.
 ARCHS = {
     "h-tiny": dict(
         dims=(64, 128, 256, 512),
@@ -60,18 +61,28 @@ class GFNet(GFNetBackbone):
             for each stage) and, optionally, ``drop_path_rate`` (0) and ``layer_scale_init_value``
             (1e-3, None for no layer scale).
         img_size: Image size, int or (H, W), for which filters and position embedding are stored.
-            They are resized to the maps of any other image in ``forward``. With the training crop
-            here the ImageNet weights are resized once, when they are loaded.
-        out_indices: The stages whose normalized maps are returned. Later stages are not built.
-        drop_path_rate: Stochastic depth of the last block, growing linearly from 0 at the first.
-            The rate of the arch's ImageNet training if None.
+            For other images ``forward`` resizes them; ImageNet weights are resized when they are
+            loaded. With trigonometric resizing, a filter stored for 224 is a convolution kernel of
+            56 x 56 positions in stage 1 (7 x 7 in stage 4) at every image size: local on large
+            images, where only the blocks together reach far. With the size of the training crop
+            here, a filter covers the whole map of the crop.
+        out_indices: Indices of the stages whose normalized maps are returned. Stages behind the
+            last of them are not built.
+        drop_path_rate: Drop path rate of the last block, growing linearly from 0 at the first
+            block of the arch. The rate of the arch's ImageNet training if None.
         frozen_stages: -1 trains everything, 0 freezes the stem (first patch embedding and
             position embedding), i > 0 also the first i stages.
         with_cp: Recompute the blocks in the backward pass to save memory.
-        filter_resize: See :func:`.resample.resize_filter`.
+        filter_resize: How filters are resized to other maps, see :func:`.resize_filter`.
+            ``trigonometric`` keeps the size of the kernel in positions (see ``img_size``). With
+            the published ``bilinear`` or ``bicubic``, a filter covers the whole map at every image
+            size.
         border: What filters see beyond the map, see :class:`.GlobalFilter`.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=...)`` takes official ImageNet
-            files and our own: see :func:`gfnet_dense.checkpoints.load_pretrained`.
+            files and our own, see :func:`gfnet_dense.checkpoint.load_pretrained`.
+
+    Raises:
+        InputError: For an argument outside its accepted values.
     """
 
     def __init__(
@@ -111,7 +122,7 @@ class GFNet(GFNetBackbone):
         if drop_path_rate is None:
             drop_path_rate = settings.get("drop_path_rate", 0.0)
         rates = iter(drop_path_rates(drop_path_rate, sum(self.depths)))
-        self.blocks = nn.ModuleList(
+        blocks = nn.ModuleList(
             nn.ModuleList(
                 Block(
                     self.dims[i],
@@ -125,24 +136,30 @@ class GFNet(GFNetBackbone):
             )
             for i in range(num_stages)
         )
+        self.blocks = cast(Sequence[Sequence[Block]], blocks)  # ModuleList is not generic
         self._add_norms(self.dims)
         self._finish()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps (B, dims[i], ceil(H / stride), ceil(W / stride)) of ``out_indices``.
+        """Return the normalized maps of the stages in ``out_indices``.
 
         Args:
-            x: Images, (B, 3, H, W), H and W of 32 pixels and more.
+            x: Images, (B, 3, H, W), H and W of 32 pixels or more.
+
+        Returns:
+            Maps (B, dims[i], ceil(H / stride), ceil(W / stride)) with stride 4 * 2**i.
         """
-        outs, fast = [], can_infer(self)
+        outs: list[Tensor] = []
+        fast = can_infer(self)
         for i, (embed, blocks) in enumerate(zip(self.patch_embed, self.blocks, strict=True)):
             x = embed(x)  # (B, H, W, dim)
             if i == 0:
                 x = self._add_position(x, fast)
             x, out = self._run(blocks, x, i, fast)
-            outs.append(out)
+            if out is not None:
+                outs.append(out)
             x = x.permute(0, 3, 1, 2)
-        return tuple(outs[i] for i in self.out_indices)
+        return tuple(outs)
 
     def _stage_and_block(self, name: str) -> tuple[int, int] | None:
         if name == "pos_embed" or name.startswith("patch_embed.0."):

@@ -1,11 +1,12 @@
 """Isotropic GFNet (GFNet-Ti, XS, S, B): one map of stride 16 from the first block to the last.
 
-Paper and release as for :mod:`.gfnet`. Dense heads want a pyramid: a neck makes it from the maps
-of several depths (mmsegmentation's ``Feature2Pyramid``).
+The paper and the official release are those of :mod:`.gfnet`. Dense heads need a pyramid: a neck
+such as mmsegmentation's ``Feature2Pyramid`` makes it from the maps behind several blocks.
 """
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,34 +26,45 @@ from .base import (
 )
 from .fast_inference import can_infer
 
-# drop_path_rate: the one of the ImageNet training.
+# drop_path_rate as in the ImageNet training.
 ARCHS = {
     "tiny": dict(dim=256, depth=12, drop_path_rate=0.0),
     "xsmall": dict(dim=384, depth=12, drop_path_rate=0.0),
     "small": dict(dim=384, depth=19, drop_path_rate=0.15),
     "base": dict(dim=512, depth=19, drop_path_rate=0.25),
 }
-PATCH_SIZE = 16
+PATCH_SIZE = 16  # pixels
 
 
 @MODELS.register_module()
 class IsotropicGFNet(GFNetBackbone):
-    """Isotropic GFNet.
+    """Isotropic GFNet: blocks on one map of stride 16.
 
     Args:
         arch: ``tiny``, ``xsmall``, ``small``, ``base``, or a dict with ``dim``, ``depth`` and,
             optionally, ``drop_path_rate`` (0) and ``layer_scale_init_value`` (no layer scale).
         img_size: Image size, int or (H, W), for which filters and position embedding are stored.
-        out_indices: The blocks behind which the map is returned, normalized; the last block if
-            None. Later blocks are not built.
-        drop_path_rate: Stochastic depth of the last block, growing linearly from 0 at the first.
-            The rate of the arch's ImageNet training if None.
+            For other images ``forward`` resizes them; ImageNet weights are resized when they are
+            loaded. With trigonometric resizing, a filter stored for 224 is a convolution kernel of
+            14 x 14 positions at every image size: local on large images, where only the blocks
+            together reach far. With the size of the training crop here, a filter covers the whole
+            map of the crop.
+        out_indices: Indices of the blocks whose normalized maps are returned; the last block if
+            None. Blocks behind the last of them are not built.
+        drop_path_rate: Drop path rate of the last block, growing linearly from 0 at the first
+            block of the arch. The rate of the arch's ImageNet training if None.
         frozen_stages: -1 trains everything, 0 freezes the stem (patch and position embedding),
             i > 0 also the first i blocks.
         with_cp: Recompute the blocks in the backward pass to save memory.
-        filter_resize: See :func:`.resample.resize_filter`.
+        filter_resize: How filters are resized to other maps, see :func:`.resize_filter`.
+            ``trigonometric`` keeps the size of the kernel in positions (see ``img_size``). With
+            the published ``bilinear`` or ``bicubic``, a filter covers the whole map at every image
+            size.
         border: What filters see beyond the map, see :class:`.GlobalFilter`.
-        init_cfg: As for :class:`.GFNet`.
+        init_cfg: See :class:`.GFNet`.
+
+    Raises:
+        InputError: For an argument outside its accepted values.
     """
 
     def __init__(
@@ -88,7 +100,7 @@ class IsotropicGFNet(GFNetBackbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, h * w, dim))
         if drop_path_rate is None:
             drop_path_rate = settings.get("drop_path_rate", 0.0)
-        self.blocks = nn.ModuleList(
+        blocks = nn.ModuleList(
             Block(
                 dim,
                 self.grids[0],
@@ -99,20 +111,26 @@ class IsotropicGFNet(GFNetBackbone):
             )
             for rate in drop_path_rates(drop_path_rate, depth)[:num_blocks]
         )
+        self.blocks = cast(Sequence[Block], blocks)  # ModuleList is not generic
         self._add_norms([dim] * depth)
         self._finish()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps (B, dim, ceil(H / 16), ceil(W / 16)) of ``out_indices``.
+        """Return the normalized maps behind the blocks in ``out_indices``.
 
         Args:
-            x: Images, (B, 3, H, W), H and W of 32 pixels and more.
+            x: Images, (B, 3, H, W), H and W of 32 pixels or more.
+
+        Returns:
+            Maps (B, dim, ceil(H / 16), ceil(W / 16)).
         """
-        outs, start, fast = [], 0, can_infer(self)
+        outs: list[Tensor] = []
+        start, fast = 0, can_infer(self)
         x = self._add_position(self.patch_embed(x), fast)  # (B, H, W, dim)
         for i in self.out_indices:
             x, out = self._run(self.blocks[start : i + 1], x, i, fast)
-            outs.append(out)
+            if out is not None:
+                outs.append(out)
             start = i + 1
         return tuple(outs)
 

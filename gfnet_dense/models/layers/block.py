@@ -1,4 +1,4 @@
-"""The layers around the global filter, under the names of the official release."""
+"""Block, patch embedding and stochastic depth, with the parameter names of the official release."""
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,18 @@ from .mlp import Mlp
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drop the residual branch of a sample (https://arxiv.org/abs/1603.09382)."""
+    """Stochastic depth: drop the residual branch of a sample (https://arxiv.org/abs/1603.09382).
+
+    Args:
+        drop_prob: Probability with which a sample is dropped in training.
+    """
 
     def __init__(self, drop_prob: float):
         super().__init__()
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
+        """Set random samples of a batch (B, ...) to 0 and scale the others to keep the mean."""
         if not self.training or self.drop_prob == 0:
             return x
         keep = 1 - self.drop_prob
@@ -27,10 +32,20 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """x + drop_path(gamma * mlp(norm2(filter(norm1(x))))): one residual around filter and mlp.
+    """Block of a GFNet: x + drop_path(gamma * mlp(norm2(filter(norm1(x))))).
 
-    The isotropic models have no gamma (``layer_scale_init_value=None``).
+    There is one residual connection around filter and mlp together, as in the official release.
+
+    Args:
+        dim: Number of channels.
+        size: Map size (h, w) for which the filter is stored.
+        drop_path: Drop path rate.
+        layer_scale_init_value: Start of gamma; None for no gamma, as in the isotropic models.
+        filter_resize, border: ``resize`` and ``border`` of :class:`.GlobalFilter`.
+        mlp_ratio: Dim of the hidden layer, in multiples of ``dim``.
     """
+
+    gamma: nn.Parameter | None
 
     def __init__(
         self,
@@ -53,9 +68,10 @@ class Block(nn.Module):
             self.gamma = nn.Parameter(torch.full((dim,), float(layer_scale_init_value)))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block on a map (B, H, W, dim); the result has the same shape."""
         y = self.filter(self.norm1(x))
-        if can_chunk(y, self.norm2, self.mlp, self.gamma):
+        if self.gamma is not None and can_chunk(y, self.norm2, self.mlp, self.gamma):
             y = feed_forward(y, self.norm2, self.mlp, self.gamma)
         else:
             y = self.mlp(self.norm2(y))
@@ -64,17 +80,22 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping convolution; a map that it does not divide is zero-padded right and below."""
+    """Patch embedding: a convolution with kernel and stride of ``patch_size``.
+
+    A map whose sides are no multiples of ``patch_size`` is zero-padded on the right and at the
+    bottom.
+    """
 
     def __init__(self, in_dim: int, dim: int, patch_size: int):
         super().__init__()
         self.proj = nn.Conv2d(in_dim, dim, kernel_size=patch_size, stride=patch_size)
         self.patch_size = patch_size
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, in_dim, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed a map (B, in_dim, H, W) as (B, ceil(H / patch_size), ceil(W / patch_size), dim)."""
         H, W = x.shape[2:]
-        if H % self.patch_size or W % self.patch_size:  # F.pad copies in any case
+        if H % self.patch_size or W % self.patch_size:  # F.pad copies even if there is no padding
             x = F.pad(x, (0, -W % self.patch_size, 0, -H % self.patch_size))
-        # In that layout the convolution gives what the blocks take without another copy.
+        # The convolution keeps channels_last, the layout that the blocks take without a copy.
         x = self.proj(x.contiguous(memory_format=torch.channels_last))
-        return x.permute(0, 2, 3, 1)  # (B, H / patch_size, W / patch_size, dim)
+        return x.permute(0, 2, 3, 1)

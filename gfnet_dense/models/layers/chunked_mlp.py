@@ -1,11 +1,13 @@
-"""The feed-forward network of a block, a chunk of tokens at a time.
+"""The feed-forward network of a block, computed on one chunk of tokens at a time.
 
-The hidden layer of an mlp is four times its map. Of a large map it does not stay in a processor's
-cache, and memory of this size comes fresh from the kernel each time: a chunk at a time is faster
-on a CPU. For the gradients of large maps the hidden layer is even computed again, not kept.
+The hidden layer of an mlp is four times as large as its map. For a large map it does not fit into
+a processor's cache, and the operating system provides memory of this size anew each time. One
+chunk at a time is therefore faster on a CPU. In training, the hidden layer of a large map is not
+even stored for the backward pass, but computed again there.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +21,23 @@ from .mlp import Mlp, linear
 
 aten = torch.ops.aten
 
-# Of a chunk's hidden layer, for each thread: what a core's cache holds; in training more, since
-# every chunk adds to the gradients of the weights. On a GPU: what keeps it busy.
+# Bytes of a chunk's hidden layer. On a CPU for each thread: what the cache of a core holds. In
+# training more, since each chunk costs one update of all weight gradients. On a GPU in total: what
+# keeps the GPU busy.
 CPU_CHUNK_BYTES, CPU_TRAIN_CHUNK_BYTES = 2**20, 2**22
 GPU_CHUNK_BYTES = 2**28
-MIN_CHUNK = 256  # tokens: fewer make slow matrix products
-LARGE_BYTES = 2**25  # of a batch's hidden layer, from which on training computes it twice
+MIN_CHUNK = 256  # tokens of a chunk: matrix products of fewer tokens are slow
+LARGE_BYTES = 2**25  # bytes of a batch's hidden layer from which on backward recomputes it
 
 
 def chunks(tokens: Tensor, hidden_dim: int, train: bool = False) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of samples and of tokens that cut ``tokens`` (B, N, dim) into chunks."""
+    """Yield slices of samples and of tokens that cut ``tokens`` (B, N, dim) into chunks.
+
+    Args:
+        tokens: Tensor to be cut; its dtype and device decide the length of a chunk.
+        hidden_dim: Dim of the hidden layer.
+        train: Whether the chunks are for training, which takes larger ones on a CPU.
+    """
     B, N = tokens.shape[:2]
     limit = CPU_TRAIN_CHUNK_BYTES if train else CPU_CHUNK_BYTES
     limit = GPU_CHUNK_BYTES if tokens.is_cuda else limit * torch.get_num_threads()
@@ -40,17 +49,19 @@ def chunks(tokens: Tensor, hidden_dim: int, train: bool = False) -> Iterator[tup
 
 
 def channels_last(part: Tensor) -> Tensor:
-    """Return ``part`` (b, dim, t) as a contiguous (b, t, dim)."""
+    """Return ``part`` (b, dim, t) as a contiguous tensor (b, t, dim)."""
     if len(part) > 1:
         return part.transpose(1, 2).contiguous()
-    return part[0].contiguous().t().contiguous()[None]  # PyTorch is fast at whole matrices
+    # PyTorch copies the transpose of one whole matrix faster.
+    return part[0].contiguous().t().contiguous()[None]
 
 
-def can_chunk(x: Tensor, norm: nn.Module, mlp: nn.Module, gamma: Tensor | None) -> bool:
-    """Tell whether :func:`feed_forward` may stand for ``gamma * mlp(norm(x))`` in training.
+def can_chunk(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> bool:
+    """Tell whether :func:`feed_forward` may replace ``gamma * mlp(norm(x))`` in training.
 
-    On a CPU alone, where it has been measured. Its sums over chunks would lose digits in half
-    precision, and under autocast.
+    It may on a CPU, where it was measured to be faster, in float32 and float64: in half precision
+    and under autocast its sums over chunks would lose digits. It may not while a graph is traced,
+    nor where a module has been replaced or has hooks.
     """
     if is_watched() or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
@@ -67,33 +78,49 @@ def can_chunk(x: Tensor, norm: nn.Module, mlp: nn.Module, gamma: Tensor | None) 
     )
 
 
-def _parameters(norm: nn.LayerNorm, mlp: Mlp) -> tuple:
+def _parameters(norm: nn.LayerNorm, mlp: Mlp) -> tuple[Tensor, ...]:
     return norm.weight, norm.bias, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias
 
 
 def feed_forward(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> Tensor:
-    """Return ``gamma * mlp(norm(x))``, a chunk at a time, with gradients.
+    """Return ``gamma * mlp(norm(x))``, computed one chunk at a time, with gradients.
 
     Args:
-        x: (B, H, W, dim), as the global filter returns it: channels first in memory.
-        norm, mlp, gamma: Those of a block for which :func:`can_chunk` holds.
+        x: Map, (B, H, W, dim), as the global filter returns it: channels first in memory.
+        norm, mlp, gamma: Modules and parameter of a block for which :func:`can_chunk` holds.
+
+    Returns:
+        Map, (B, H, W, dim).
     """
     maps = x.permute(0, 3, 1, 2).contiguous()
     return _FeedForward.apply(maps, gamma, norm.eps, *_parameters(norm, mlp))
 
 
 class _FeedForward(torch.autograd.Function):
-    """gamma * mlp(norm(y)) of channels-first maps.
+    """The product gamma * mlp(norm(y)) for channels-first maps y.
 
-    Of what is computed the hidden layers are kept alone, before their activation, and those of
-    large maps are not. With z = h W2' + b2 the output of the mlp, h its activated hidden layer and
-    g the incoming gradient, the gradient for gamma, the sum of g * z over the tokens, needs no z:
-    it is that of W2 * (g' h) along the rows, plus b2 times the sum of g; and g' h is needed for W2
-    in any case.
+    The only intermediate that is stored for the backward pass is the hidden layer before its
+    activation, and not even that for large maps.
+
+    The gradient of gamma needs no stored output of the mlp. Let h be the activated hidden layer,
+    z = h W2' + b2 the output of the mlp and g the incoming gradient. The gradient of gamma is the
+    sum of g * z over the tokens. It equals the row sums of W2 * (g' h), plus b2 times the sum of
+    g, and the gradient of W2 needs g' h anyway.
     """
 
     @staticmethod
-    def forward(ctx, y, gamma, eps, norm_weight, norm_bias, w1, b1, w2, b2) -> Tensor:
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        gamma: Tensor,
+        eps: float,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
+        w1: Tensor,
+        b1: Tensor,
+        w2: Tensor,
+        b2: Tensor,
+    ) -> Tensor:
         B, dim, H, W = y.shape
         out = y.new_empty(B, H, W, dim)
         maps, tokens = y.view(B, dim, H * W), out.view(B, H * W, dim)
@@ -114,12 +141,12 @@ class _FeedForward(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple:
-        with full_precision(gradient.device):  # there may be an autocast around the backward
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with full_precision(gradient.device):  # backward() may be called under autocast
             return _FeedForward._backward(ctx, gradient)
 
     @staticmethod
-    def _backward(ctx, gradient: Tensor) -> tuple:
+    def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         y, gamma, norm_weight, norm_bias, w1, b1, w2, b2, *kept = ctx.saved_tensors
         B, dim, H, W = y.shape
         maps, tokens = y.view(B, dim, H * W), gradient.reshape(B, H * W, dim)

@@ -1,9 +1,13 @@
-"""The global filter layer (Rao et al., "Global Filter Networks for Image Classification",
-NeurIPS 2021, https://arxiv.org/abs/2107.00645, equations 4 to 6)."""
+"""The global filter layer, with a cache of its resized filters.
+
+Paper: Rao et al., "Global Filter Networks for Image Classification", NeurIPS 2021
+(https://arxiv.org/abs/2107.00645), equations 4 to 6.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,51 +23,67 @@ from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
 from .spectral import (
-    _complex,
-    _Filter,
-    _groups,
-    _inverse,
-    _keep_freed_memory,
-    _reflect,
-    _transform,
+    SpectralProduct,
+    as_response,
+    channel_groups,
+    inverse_transform,
+    keep_freed_memory,
     next_fast_length,
+    reflect,
+    transform,
 )
 
+# Accepted values of ``border``, described at GlobalFilter.
 BORDERS = ("circular", "zeros", "reflect")
 
 
 class GlobalFilter(nn.Module):
-    """Depth-wise convolution with a learned kernel as large as the map, by FFT.
+    """Depth-wise convolution with a learned kernel as large as the stored map size, by FFT.
 
-    y = irfft2(rfft2(x) * K). On a map of another size than the stored one the filter is resized.
-    The transforms run in float32 (float64 for float64 input) under any autocast: there is no half
-    precision FFT on CPU, none for bfloat16 anywhere, and cuFFT's takes powers of two only.
+    y = irfft2(rfft2(x) * K). On a map of another size the filter is resized. With trigonometric
+    resizing, a filter stored for h x w is a convolution kernel of h x w positions on every larger
+    map: local there. It covers the whole map on maps of the stored size, and with the published
+    ``bilinear`` or ``bicubic`` resizing on maps of every size.
 
-    In evaluation without gradients the filters for the last map sizes are kept, unless they are
-    very large. They are forgotten when ``train()`` or ``eval()`` is called, weights are loaded,
-    replaced or changed in place, the module is moved, and on every forward with gradients. PyTorch
-    does not tell of changes through ``weight.data``: call ``eval()`` after them.
+    The transforms run in float32 (float64 for float64 input) under any autocast: PyTorch has no
+    half-precision FFT on CPU and no bfloat16 FFT at all, and cuFFT in float16 accepts powers of
+    two only.
+
+    In evaluation without gradients the filters for the last map sizes are cached, unless they are
+    very large. The cache is cleared when ``train()`` or ``eval()`` is called, when weights are
+    loaded, replaced or changed in place, when the module is moved, and on every forward with
+    gradients. Changes through ``weight.data`` go unnoticed: call ``eval()`` after them.
 
     Args:
         dim: Number of channels.
         size: Map size (h, w) for which the filter is stored.
-        resize: How the filter is resized to other maps, see :func:`.resample.resize_filter`.
+        resize: How the filter is resized to other maps, see :func:`.resize_filter`.
         border: What the kernel sees beyond the map. ``circular``, as published: the opposite
-            side. ``zeros``: nothing, which makes the layer a true convolution, the same on a crop
-            and on the whole image. ``reflect``: the mirrored map. The last two need the
-            ``trigonometric`` mode, which alone keeps the kernel when it is padded.
+            side. ``zeros``: zeros, which makes the layer a true convolution, the same on a crop
+            and on the whole image. ``reflect``: the mirrored map. ``zeros`` and ``reflect`` need
+            ``trigonometric`` resizing, the only mode that keeps the kernel when it is padded.
 
     Attributes:
         complex_weight: K, real and imaginary part of the half spectrum, (h, w // 2 + 1, dim, 2).
-            Real, since complex parameters break under NCCL and gradient scaling.
-        CACHE_SIZE, CACHE_BYTES: How many resized filters are kept, and how large all together.
-        STORED_BYTES: How large a filter may be that is kept at its own size, channels first.
+            The parameter is real, since complex parameters break under NCCL and gradient scaling.
+        CACHE_SIZE: Maximum number of cached filters.
+        CACHE_BYTES: Maximum size of all cached filters together, in bytes.
+        STORED_BYTES: Maximum size of a filter that is cached at its stored size, in bytes. Such a
+            filter needs no resizing, only the change to channels first.
+
+    Raises:
+        InputError: For an unknown ``resize`` or ``border``, or a ``border`` that needs another
+            ``resize``.
     """
 
-    _DERIVED = ("_cache", "_cache_source", "_lock")
     CACHE_SIZE = 4
     CACHE_BYTES = 64 * 2**20
     STORED_BYTES = 8 * 2**20
+
+    _DERIVED = ("_cache", "_cache_source", "_lock")  # attributes that copies and pickles omit
+    _cache: OrderedDict[tuple[int, int, torch.dtype, torch.device], Tensor]  # last used at the end
+    _cache_source: tuple[nn.Parameter, int | None] | None  # weight and version of the cache
+    _lock: Lock  # guards both
 
     def __init__(
         self, dim: int, size: Size, resize: str = "trigonometric", border: str = "circular"
@@ -83,106 +103,118 @@ class GlobalFilter(nn.Module):
         self._init_cache()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter a map ``x`` of shape (B, H, W, dim); the result has its shape and dtype."""
+        """Filter a map (B, H, W, dim); the result has the same shape and dtype.
+
+        Raises:
+            ValueError: For a map with another number of channels.
+        """
         if torch.compiler.is_compiling():
-            # It would gain nothing (transforms and complex numbers are fallbacks), and it
-            # mistranslates the NumPy code of the resizing.
+            # torch.compile would gain nothing (it has only fallbacks for transforms and complex
+            # numbers), and it mistranslates the NumPy code that resizes filters.
             return torch.compiler.disable(self._forward)(x)
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.dim:
             raise ValueError(f"the filter has {self.dim} channels, got a map {tuple(x.shape)}")
-        # Channels first: torch's FFT would copy a channels-last map to that layout anyway.
+        # Channels first, since torch.fft copies a channels-last map to that layout anyway.
         y = x.permute(0, 3, 1, 2).to(transform_dtype(x.dtype))
         if torch.is_grad_enabled():
             self._clear_cache()
             with full_precision(x.device):
-                fft_size = self.fft_size(y.shape[-2:])
-                gains = self._gains(fft_size, y.dtype)(slice(None))
-                y = self._crop(_Filter.apply(self._extend(y), gains, fft_size), y.shape[-2:])
+                H, W = y.shape[-2:]
+                fft_size = self.fft_size((H, W))
+                response = self._group_response(fft_size, y.dtype)(slice(None))
+                y = self._crop(SpectralProduct.apply(self._extend(y), response, fft_size), (H, W))
         else:
             y = self.filter_(y.clone(memory_format=torch.contiguous_format))
         return y.permute(0, 2, 3, 1).to(x.dtype)
 
     def filter_(self, x: Tensor) -> Tensor:
-        """Filter a map in place, without gradients.
+        """Filter a channels-first map in place, without gradients.
 
         Args:
-            x: (B, dim, H, W), float32 or float64.
+            x: Map, (B, dim, H, W), float32 or float64.
 
         Returns:
             ``x``.
         """
-        size = x.shape[-2:]
-        fft_size = self.fft_size(size)
+        H, W = x.shape[-2:]
+        fft_size = self.fft_size((H, W))
         if x.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         with full_precision(x.device):
-            gains = self._gains_without_gradients(fft_size, x.dtype)
-            for group in _groups(x, fft_size):
+            response_of = self._cached_group_response(fft_size, x.dtype)
+            for group in channel_groups(x, fft_size):
                 part = self._extend(x[group])
-                spectrum = _transform(part, fft_size)
-                spectrum *= gains(group[1])
-                x[group] = self._crop(_inverse(spectrum, fft_size, part.shape[-2:]), size)
+                spectrum = transform(part, fft_size)
+                spectrum *= response_of(group[1])
+                filtered = inverse_transform(spectrum, fft_size, (part.shape[-2], part.shape[-1]))
+                x[group] = self._crop(filtered, (H, W))
         return x
 
     def fft_size(self, size: Size) -> Size:
-        """Return the size of the transforms for a map of ``size`` (H, W).
+        """Return the size (P, Q) of the transforms for a map of ``size`` (H, W).
 
-        They are periodic, and the kernel reaches half its size: with other borders than circular
-        room behind the map keeps its ends apart.
+        The transforms are periodic, and the kernel reaches half its size in each direction. With
+        ``zeros`` and ``reflect`` the padding keeps opposite ends of the map from seeing each other.
         """
+        H, W = size
         if self.border == "circular":
-            return tuple(size)
+            return H, W
         sides = 1 if self.border == "zeros" else 2
-        return tuple(
-            next_fast_length(n + sides * (k // 2)) for n, k in zip(size, self.size, strict=True)
-        )
+        h, w = self.size
+        return next_fast_length(H + sides * (h // 2)), next_fast_length(W + sides * (w // 2))
 
     def _extend(self, x: Tensor) -> Tensor:
-        """Mirror the map beyond its ends where the border is so; zeros come with the transform."""
+        """Mirror the map beyond its ends for ``reflect``; the transform itself pads with zeros."""
         if self.border != "reflect":
             return x
-        return _reflect(_reflect(x, self.size[0] // 2, -2), self.size[1] // 2, -1)
+        return reflect(reflect(x, self.size[0] // 2, -2), self.size[1] // 2, -1)
 
     def _crop(self, y: Tensor, size: Size) -> Tensor:
-        """Undo :meth:`_extend`."""
+        """Undo :meth:`_extend` for a map of ``size`` (H, W)."""
         top, left = (k // 2 if self.border == "reflect" else 0 for k in self.size)
         return y[..., top : top + size[0], left : left + size[1]]
 
     def response(self, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the filter for maps of ``size`` (H, W), complex, (dim, H, W // 2 + 1).
+        """Return the frequency response of the real kernel on maps of ``size`` (H, W).
 
-        It is that of a real kernel.
+        Args:
+            size: Map size (H, W).
+            dtype: float32 or float64, the precision of the real and the imaginary part.
+
+        Returns:
+            Half spectrum, complex, (dim, H, W // 2 + 1).
         """
-        weight = resize_filter(self.complex_weight.to(dtype), self.size, tuple(size), self.resize)
-        return _complex(symmetrize_filter(weight, size))
+        H, W = size
+        weight = resize_filter(self.complex_weight.to(dtype), self.size, (H, W), self.resize)
+        return as_response(symmetrize_filter(weight, (H, W)))
 
-    def _gains(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
-        """Return what gives :meth:`response` for a group of channels.
+    def _group_response(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
+        """Return a function from a slice of the channels to their :meth:`response`.
 
-        Stored filters and those of the published modes are symmetrized only where irfft2 would not
-        do it: cuFFT's complex-to-real transform requires the filter of a real kernel, on a CPU the
-        other part is dropped on the way.
+        On a CPU the response may lack the symmetry of a real kernel, since irfft2 ignores the part
+        that breaks it. cuFFT's complex-to-real transform requires the symmetry, so elsewhere
+        filters are symmetrized, unless resizing has done it already.
         """
         weight = self.complex_weight.to(dtype)
         on_cpu = weight.device.type == "cpu"
-        if size == self.size:  # at once: a group alone would be read in pieces of a few bytes
-            gains = _complex(weight if on_cpu else symmetrize_filter(weight, size))
-            return lambda group: gains[group]
+        if size == self.size:  # all channels at once: one group's memory is scattered over all rows
+            response = as_response(weight if on_cpu else symmetrize_filter(weight, size))
+            return lambda group: response[group]
         resized = filter_resizer(weight, self.size, size, self.resize)
         if on_cpu or self.resize in ("trigonometric", "spectral_pad"):
-            return lambda group: _complex(resized(group))
-        return lambda group: _complex(symmetrize_filter(resized(group), size))
+            return lambda group: as_response(resized(group))
+        return lambda group: as_response(symmetrize_filter(resized(group), size))
 
-    def _gains_without_gradients(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
-        """Return :meth:`_gains`, from the cache if they are not too large for what they cost."""
+    def _cached_group_response(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
+        """Return the same as :meth:`_group_response`, from the cache unless it is too large."""
         weight = self.complex_weight
         num_bytes = self.dim * size[0] * (size[1] // 2 + 1) * dtype.itemsize * 2
         limit = self.STORED_BYTES if size == self.size else self.CACHE_BYTES
         if self.training or num_bytes > min(limit, self.CACHE_BYTES):
-            return self._gains(size, dtype)
+            return self._group_response(size, dtype)
         version = None if weight.is_inference() else weight._version
         key = (*size, dtype, weight.device)
         with self._lock:
@@ -193,20 +225,20 @@ class GlobalFilter(nn.Module):
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key].__getitem__
-        gains = self._gains(size, dtype)(slice(None))
+        response = self._group_response(size, dtype)(slice(None))
         with self._lock:
-            # Not if the weights were loaded or moved meanwhile by another thread.
+            # Another thread may have loaded or moved the weights meanwhile.
             if self._cache_source is source:
-                self._cache[key] = gains
+                self._cache[key] = response
                 while (
                     len(self._cache) > self.CACHE_SIZE
-                    or sum(g.nbytes for g in self._cache.values()) > self.CACHE_BYTES
+                    or sum(cached.nbytes for cached in self._cache.values()) > self.CACHE_BYTES
                 ):
                     self._cache.popitem(last=False)
-        return gains.__getitem__
+        return response.__getitem__
 
     def _init_cache(self) -> None:
-        # No buffer: DistributedDataParallel broadcasts buffers, checkpoints would hold them.
+        # Not buffers: DistributedDataParallel would broadcast them and checkpoints hold them.
         self._cache, self._cache_source, self._lock = OrderedDict(), None, Lock()
 
     def _clear_cache(self) -> None:
@@ -215,26 +247,28 @@ class GlobalFilter(nn.Module):
             self._cache_source = None
 
     def train(self, mode: bool = True) -> "GlobalFilter":
+        """Set training or evaluation mode, and clear the cache."""
         self._clear_cache()
         return super().train(mode)
 
-    def _apply(self, *args, **kwargs) -> "GlobalFilter":  # .to(), .cuda(), .half(), ...
+    def _apply(self, *args: Any, **kwargs: Any) -> "GlobalFilter":  # .to(), .cuda(), .half(), ...
         try:
             return super()._apply(*args, **kwargs)
         finally:
             self._clear_cache()
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._clear_cache()
 
-    def __getstate__(self) -> dict:  # of copies and pickles
+    def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._DERIVED}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._init_cache()
 
     def extra_repr(self) -> str:
+        """Return the arguments that ``print(module)`` shows."""
         text = f"dim={self.dim}, size={self.size}, resize={self.resize!r}"
         return text if self.border == "circular" else f"{text}, border={self.border!r}"

@@ -1,8 +1,8 @@
-"""The global filter without complex numbers and without FFT: the form that is exported.
+"""The global filter without complex numbers and without FFT, for export.
 
 ONNX has no complex types, and few runtimes have its DFT operator
 (https://github.com/onnx/onnx/issues/3573). A discrete Fourier transform is a matrix product along
-each axis; for one map size its matrices are constants.
+each axis, and for one map size its matrices are constants.
 """
 
 import torch
@@ -15,47 +15,60 @@ from .spectral import mirrored_index
 
 
 class MatrixFilter(nn.Module):
-    """A :class:`.GlobalFilter` for maps of one size, by matrix products of real numbers.
+    """A :class:`.GlobalFilter` for maps of one size, computed by products of real matrices.
 
-    It costs H W (H + W) a channel instead of H W log(H W), and gives the same numbers. Padding and
-    cropping of the borders are in the matrices.
+    The results are the same up to rounding. The cost for each channel grows with H W (H + W)
+    instead of H W log(H W). The matrices include the padding and cropping for the border.
 
     Args:
-        layer: The filter; its weights are copied.
+        layer: Filter; its weights are copied.
         size: Map size (H, W).
     """
 
+    to_columns: Tensor
+    to_rows: Tensor
+    from_rows: Tensor
+    from_columns: Tensor
+    real: Tensor
+    imag: Tensor
+
     def __init__(self, layer: GlobalFilter, size: Size):
         super().__init__()
-        self.size = tuple(size)
+        H, W = size
+        self.size = (H, W)
         fft_size = layer.fft_size(self.size)
-        (H, W), (P, Q), half = self.size, fft_size, fft_size[1] // 2 + 1
+        (P, Q), half = fft_size, fft_size[1] // 2 + 1
         reaches = [k // 2 if layer.border == "reflect" else 0 for k in layer.size]
         rows, rows_back = _transforms(H, P, reaches[0])
         columns, columns_back = _transforms(W, Q, reaches[1])
-        twice = torch.full((half,), 2.0, dtype=torch.float64)  # inner columns stand for two
-        twice[0] = 1
+        # How many columns of the full spectrum a stored column represents: itself and its mirror
+        multiplicity = torch.full((half,), 2.0, dtype=torch.float64)
+        multiplicity[0] = 1
         if Q % 2 == 0:
-            twice[-1] = 1
-        columns, columns_back = columns[:half], columns_back[:, :half] * twice
+            multiplicity[-1] = 1
+        columns, columns_back = columns[:half], columns_back[:, :half] * multiplicity
         dtype = layer.complex_weight.dtype
         with torch.no_grad():
-            gains = layer.response(fft_size, torch.promote_types(dtype, torch.float32))
+            response = layer.response(fft_size, torch.promote_types(dtype, torch.float32))
         constants = {
-            # x (..., H, W) @ to_columns: real parts beside imaginary parts, (..., H, 2 half)
+            # Takes (..., H, W) to real parts beside imaginary parts, (..., H, 2 half)
             "to_columns": torch.cat([columns.real.t(), columns.imag.t()], 1),
-            # On real parts above imaginary parts, (..., 2 H, half)
+            # Takes real parts above imaginary parts, (..., 2 H, half), to (..., 2 P, half)
             "to_rows": _real_form(rows),
             "from_rows": _real_form(rows_back),
             "from_columns": torch.cat([columns_back.real.t(), -columns_back.imag.t()], 0),
-            "real": gains.real,
-            "imag": gains.imag,
+            "real": response.real,
+            "imag": response.imag,
         }
         for name, constant in constants.items():
-            self.register_buffer(name, constant.to(gains.real.dtype).contiguous())
+            self.register_buffer(name, constant.to(response.real.dtype).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter a map ``x`` of shape (B, H, W, dim); the result has its shape and dtype."""
+        """Filter a map (B, H, W, dim); the result has the same shape and dtype.
+
+        Raises:
+            ValueError: For a map of another size.
+        """
         if tuple(x.shape[1:3]) != self.size:
             raise ValueError(f"the filter is for maps of {self.size}, got {tuple(x.shape[1:3])}")
         y = x.permute(0, 3, 1, 2).to(self.real.dtype)
@@ -68,26 +81,25 @@ class MatrixFilter(nn.Module):
 
 
 def _transforms(n: int, length: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Return DFT and inverse DFT of one axis, complex128, with what :class:`.GlobalFilter` does
-    around them.
+    """Return the matrices of DFT and inverse DFT along one axis, padding and cropping included.
 
     Args:
-        n: Size of the map.
-        length: Of the transform; the map is padded with zeros.
-        reach: By how much the map is mirrored at both ends before.
+        n: Length of the map.
+        length: Length of the transform, to which the mirrored map is padded with zeros.
+        reach: Number of mirrored positions that are added to the map at each end.
 
     Returns:
-        Matrices (length, n), and (n, length) of the part that is the map.
+        DFT, (length, n), and inverse DFT cropped to the map, (n, length), both complex128.
     """
     index = mirrored_index(n, reach)
     k, t = torch.arange(length)[:, None], torch.arange(len(index))
-    angle = (2 * torch.pi / length) * (k * t % length).double()  # reduced in integers: exact
+    angle = (2 * torch.pi / length) * (k * t % length).double()  # exact: reduced as integers
     extended = torch.polar(torch.ones_like(angle), -angle)
     forward = extended.new_zeros(length, n).index_add_(1, index, extended)
     return forward, extended[:, reach : reach + n].conj().t() / length
 
 
 def _real_form(matrix: Tensor) -> Tensor:
-    """Return a complex matrix as the real one that acts on real parts above imaginary parts."""
+    """Return the real matrix of a complex one, for vectors of real parts above imaginary parts."""
     top = torch.cat([matrix.real, -matrix.imag], dim=1)
     return torch.cat([top, torch.cat([matrix.imag, matrix.real], dim=1)])

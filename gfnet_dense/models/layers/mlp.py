@@ -1,4 +1,7 @@
-"""The feed-forward network of a block."""
+"""The feed-forward network of a block.
+
+The private operator mkldnn._linear_pointwise is used here, as seen in PyTorch 2.13.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Mlp(nn.Module):
-    """The feed-forward network: two linear layers, GELU between."""
+    """Feed-forward network: two linear layers with a GELU between them."""
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
@@ -15,24 +18,29 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform tokens (..., dim); the result has the same shape."""
         return self.fc2(self.act(self.fc1(x)))
 
     def infer(self, x: Tensor) -> Tensor:
-        """Return :meth:`forward` without gradients, faster on a CPU."""
+        """Return the same as :meth:`forward`, without gradients and faster on a CPU."""
         hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=self.act.approximate)
         return linear(hidden, self.fc2.weight, self.fc2.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str = "") -> Tensor:
-    """Return ``F.linear(x, weight, bias)`` without gradients.
+    """Return ``F.linear(x, weight, bias)``, optionally with a GELU behind it, without gradients.
 
-    On a CPU it is oneDNN's, the operator that torch.compile takes, where PyTorch alone has MKL's.
+    On a CPU this calls oneDNN's operator, which torch.compile uses as well and which is faster
+    than the MKL call of ``F.linear``.
 
     Args:
-        x: (..., in_dim).
-        weight: (out_dim, in_dim).
-        bias: (out_dim,).
-        gelu: Of :func:`torch.nn.functional.gelu` behind it the ``approximate``, '' for no GELU.
+        x: Input, (..., in_dim).
+        weight: Weight, (out_dim, in_dim).
+        bias: Bias, (out_dim,).
+        gelu: ``approximate`` of :func:`torch.nn.functional.gelu`; '' for no GELU.
+
+    Returns:
+        Output, (..., out_dim).
     """
     if (
         (x.device.type, x.dtype) == ("cpu", torch.float32)

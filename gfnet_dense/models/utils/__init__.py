@@ -1,1 +1,1 @@
-"""Pure functions of tensors and state dicts, and questions about modules."""
+"""Pure functions of tensors and state dicts, and checks of modules."""

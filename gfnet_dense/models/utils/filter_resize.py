@@ -1,6 +1,6 @@
-"""Resizing what a global filter network stores on a grid: filters and position embedding.
+"""Resizing the parameters that depend on the map size: global filters and position embedding.
 
-Pure functions of tensors, differentiable, used both when weights are loaded and in ``forward``.
+Pure, differentiable functions of tensors, used both when weights are loaded and in ``forward``.
 
 A filter is stored as the real tensor ``weight`` of shape (h, w // 2 + 1, dim, 2): real and
 imaginary part of the half spectrum that ``torch.fft.rfft2`` returns for an (h, w) map. The half
@@ -20,6 +20,7 @@ from gfnet_dense.utils.types import Size
 
 from .precision import full_precision
 
+# Accepted values of ``filter_resize``, described at resize_filter.
 FILTER_RESIZE_MODES = ("trigonometric", "bilinear", "bicubic", "spectral_pad")
 
 
@@ -40,11 +41,12 @@ def check_resize_mode(mode: str) -> None:
 
 
 def symmetrize_filter(weight: Tensor, size: Size) -> Tensor:
-    """Project a filter onto those of real kernels, P K = (K[r, c] + conj K[-r, c]) / 2.
+    """Project a filter onto the filters of real kernels, P K = (K[r, c] + conj K[-r, c]) / 2.
 
     Only column 0 and, for even w, the Nyquist column w / 2 are their own mirror images and can
-    break the symmetry. The layer's output does not change where ``irfft2`` drops the other part
-    (CPU); cuFFT's complex-to-real transform requires the symmetry.
+    break the symmetry, so only these change. On a CPU ``irfft2`` ignores the part that breaks the
+    symmetry, and the output of the layer stays the same. cuFFT's complex-to-real transform
+    requires the symmetry.
 
     Args:
         weight: Filter, (h, w // 2 + 1, dim, 2).
@@ -52,6 +54,9 @@ def symmetrize_filter(weight: Tensor, size: Size) -> Tensor:
 
     Returns:
         Filter of the same shape.
+
+    Raises:
+        ValueError: For a weight that does not fit ``size``.
     """
     check_filter(weight, size)
     h, w = size
@@ -63,18 +68,21 @@ def symmetrize_filter(weight: Tensor, size: Size) -> Tensor:
 def resize_filter(
     weight: Tensor, size: Size, new_size: Size, mode: str = "trigonometric"
 ) -> Tensor:
-    """Resize a global filter from maps of one size to maps of another; gains are never rescaled.
+    """Resize a global filter from one map size to another, without rescaling its values.
 
     - ``trigonometric`` keeps the convolution kernel in pixels: the centered kernel is padded with
-      zeros along an axis that grows and folded (tap n to n mod H) along one that shrinks; the tap
+      zeros along an axis that grows and folded (tap n to n mod H) along one that shrinks. The tap
       at h / 2 of an even axis is split between both ends. In frequency this is interpolation with
-      the Dirichlet kernel.
-    - ``spectral_pad`` keeps the kernel relative to the image: frequencies that the new map adds
-      get the gain 0, those that it lacks are dropped; the Nyquist bin of an even axis is split
-      between both signs, or averaged over them. Right where the image is an upsampling.
+      the Dirichlet kernel. A filter stored for h x w positions stays a kernel of h x w positions
+      on every larger map: local there.
+    - ``spectral_pad`` keeps the kernel relative to the image: frequencies that only the new map
+      has get the response 0, frequencies that only the old map has are dropped. The Nyquist bin
+      of an even axis is split between both signs, or averaged over them. This is right where the
+      image has been upsampled.
     - ``bilinear`` and ``bicubic`` interpolate the raw half spectrum with aligned corners, bit for
-      bit as published (GFNet, HorNet, mmpretrain): to reproduce results and checkpoints that were
-      fine-tuned so. The grids are misaligned and the result is not exactly that of a real kernel.
+      bit as published (GFNet, HorNet, mmpretrain), to reproduce results and to continue from
+      checkpoints that were fine-tuned this way. The frequencies of both grids are misaligned, and
+      the result is not exactly the filter of a real kernel. It covers the whole new map.
 
     Args:
         weight: Filter, (h, w // 2 + 1, dim, 2), float32 or float64.
@@ -84,8 +92,8 @@ def resize_filter(
 
     Returns:
         Filter, (H, W // 2 + 1, dim, 2), same dtype; ``weight`` itself if the size is the same.
-        ``trigonometric`` and ``spectral_pad`` give the filter of a real kernel, whatever ``weight``
-        was, see :func:`symmetrize_filter`.
+        When they change the size, ``trigonometric`` and ``spectral_pad`` return the filter of a
+        real kernel for any ``weight``, see :func:`symmetrize_filter`.
 
     Raises:
         InputError: For an unknown mode.
@@ -99,9 +107,23 @@ def resize_filter(
 def filter_resizer(
     weight: Tensor, size: Size, new_size: Size, mode: str
 ) -> Callable[[slice], Tensor]:
-    """Return a function that gives :func:`resize_filter` for a group of channels, a slice.
+    """Return a function that resizes a group of channels, a slice, as :func:`resize_filter` does.
 
-    For maps so large that all filters at once would not fit memory. To be used without autocast.
+    For maps so large that the filters of all channels together would not fit into memory. Make and
+    call the function without autocast (:func:`.full_precision`).
+
+    Args:
+        weight: Filter, (h, w // 2 + 1, dim, 2), float32 or float64.
+        size: Map size (h, w) of the filter.
+        new_size: Map size (H, W) wanted.
+        mode: See :func:`resize_filter`.
+
+    Returns:
+        Function from a slice of the channels to their filters, (H, W // 2 + 1, group, 2).
+
+    Raises:
+        InputError: For an unknown mode.
+        ValueError: For a weight that does not fit ``size``.
     """
     check_resize_mode(mode)
     check_filter(weight, size)
@@ -114,7 +136,7 @@ def filter_resizer(
 
 
 def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Tensor:
-    """Interpolate the stored grid as an image, as published."""
+    """Interpolate the half spectrum as if it were an image, as published."""
     H, W = new_size
     grid = weight.flatten(2).permute(2, 0, 1)[None]  # (1, dim * 2, h, w // 2 + 1)
     grid = F.interpolate(grid, size=(H, W // 2 + 1), mode=mode, align_corners=True)
@@ -124,11 +146,13 @@ def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Ten
 def _resize_separably(
     weight: Tensor, size: Size, new_size: Size, matrix: Callable[[int, int], np.ndarray]
 ) -> Callable[[slice], Tensor]:
-    """Apply one real matrix to each axis: K' = A_h (K B1 + M B2), M[r, j] = conj K[-r, j].
+    """Return a function that resizes a group: K' = A_h (K B1 + M B2), M[r, j] = conj K[-r, j].
 
-    K B1 + M B2 is A_w applied to the two-sided columns, of which only half is stored: column
-    w - j is the mirror of column j. The self-mirrored columns enter with one half from each side,
-    which symmetrizes them. They are done at once, the rows group by group.
+    A_h and A_w are the real matrices that ``matrix`` returns for the rows and the columns. Only
+    half of the columns is stored; column w - j is the mirror of column j. K B1 + M B2 equals A_w
+    applied to all w columns. Each self-mirrored column contributes one half through K and one half
+    through M, which symmetrizes it. The columns of all channels are resized here, the rows in the
+    function.
     """
     (h, w), (H, W) = size, new_size
     half, new_half, dim = w // 2 + 1, W // 2 + 1, weight.shape[2]
@@ -140,7 +164,7 @@ def _resize_separably(
     mirror = _mirror_rows(weight).reshape(h, half, dim * 2)
     both = torch.cat([flat, mirror], dim=1)
     columns = constant(_column_matrix(w, W, matrix)) @ both  # (h, W', dim * 2)
-    # Channels first in memory, as the layer wants it: cheaper here than on the larger result.
+    # Channels first, the layout that the layer needs: cheaper here than on the larger result.
     columns = columns.reshape(h, new_half, dim, 2).permute(2, 0, 1, 3).flatten(2)
     rows = constant(matrix(h, H))
 
@@ -153,7 +177,7 @@ def _resize_separably(
 
 @lru_cache(maxsize=256)
 def _column_matrix(w: int, W: int, matrix: Callable[[int, int], np.ndarray]) -> np.ndarray:
-    """Return B1 and B2, transposed and side by side: (W // 2 + 1, 2 * (w // 2 + 1))."""
+    """Return [B1', B2'] of :func:`_resize_separably`, (W // 2 + 1, 2 * (w // 2 + 1)), float64."""
     half = w // 2 + 1
     two_sided = matrix(w, W)[: W // 2 + 1]
     direct = two_sided[:, :half].copy()
@@ -173,18 +197,19 @@ def _mirror_rows(weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def trigonometric_matrix(n: int, m: int) -> np.ndarray:
-    """Return the (m, n) matrix that takes n DFT samples of a centered kernel to m samples.
+    """Return the matrix of trigonometric interpolation from n to m DFT samples of a real kernel.
 
     A[k', k] = D_n(2 pi (k / n - k' / m)) / n with the Dirichlet kernel D_n(t) = sin(n t / 2) /
-    sin(t / 2) for odd n and sin(n t / 2) / tan(t / 2) for even n (whose tap n / 2 is split in two
-    halves). Arguments are reduced in integers, so A is exact at its zeros and for m = n.
+    sin(t / 2) for odd n and sin(n t / 2) / tan(t / 2) for even n, where the tap n / 2 of the
+    centered kernel is split into two halves. Arguments are reduced as integers, so A is exact at
+    its zeros and for m = n.
 
     Returns:
-        Read-only float64 array, (m, n). NumPy's, since a tensor first made in inference mode could
-        not be used in training.
+        Read-only float64 array, (m, n). It is a NumPy array because it is cached: a tensor that
+        was made in inference mode could not be used in training later.
     """
-    # t / 2 = pi * j / (n * m). D_n has the period n * m in j, the numerator 2 * m: both are taken
-    # around 0, where a sine is as exact as its argument.
+    # t / 2 = pi * j / (n * m). In j, D_n has the period n * m and its numerator the period 2 * m.
+    # Both are reduced to the period around 0, where a sine is as exact as its argument.
     j = np.arange(n)[None, :] * m - np.arange(m)[:, None] * n
     j = (j + n * m // 2) % (n * m) - n * m // 2
     numerator = np.sin(np.pi * ((j + m) % (2 * m) - m) / m)
@@ -199,7 +224,7 @@ def trigonometric_matrix(n: int, m: int) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def spectral_pad_matrix(n: int, m: int) -> np.ndarray:
-    """Return the (m, n) matrix that keeps the bins both grids have and fills others with 0.
+    """Return the matrix that keeps the frequencies that n and m bins share and sets others to 0.
 
     Returns:
         Read-only float64 array, (m, n).
@@ -209,7 +234,7 @@ def spectral_pad_matrix(n: int, m: int) -> np.ndarray:
     for k in range(-limit, limit + 1):
         matrix[k % m, k % n] = 1.0
     nyquist = min(n, m) // 2
-    if min(n, m) % 2 == 0:  # at +nyquist and -nyquist, which are one bin of the smaller grid
+    if min(n, m) % 2 == 0:  # +nyquist and -nyquist are one bin of the smaller grid
         for k in (nyquist, -nyquist):
             matrix[k % m, k % n] = 1.0 if n == m else 0.5
     matrix.flags.writeable = False
@@ -217,15 +242,15 @@ def spectral_pad_matrix(n: int, m: int) -> np.ndarray:
 
 
 def resize_position_embedding(embedding: Tensor, size: Size, new_size: Size) -> Tensor:
-    """Resize a position embedding by bicubic interpolation, as the authors do.
+    """Resize a position embedding by bicubic interpolation, as the official release does.
 
     Args:
-        embedding: (1, h * w, dim).
+        embedding: Position embedding, (1, h * w, dim).
         size: Grid (h, w) of the embedding.
         new_size: Grid (H, W) wanted.
 
     Returns:
-        (1, H * W, dim); ``embedding`` itself if the grid is the same.
+        Position embedding, (1, H * W, dim); ``embedding`` itself if the grid is the same.
     """
     if tuple(size) == tuple(new_size):
         return embedding

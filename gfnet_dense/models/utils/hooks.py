@@ -1,4 +1,7 @@
-"""Telling whether modules may be run by other code than their own forward."""
+"""Checks whether faster code may replace the ``forward`` of a module without being noticed.
+
+All private names of PyTorch's modules are used here, as seen in PyTorch 2.13.
+"""
 
 import torch
 from torch import nn
@@ -6,7 +9,7 @@ from torch.nn.modules import module as _global
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Tell whether calling a module is its class's ``forward`` and nothing else."""
+    """Tell whether calling a module runs the ``forward`` of its class and no hooks."""
     hooks = (
         module._forward_hooks
         or module._forward_pre_hooks
@@ -17,7 +20,7 @@ def is_plain(module: nn.Module) -> bool:
 
 
 def is_watched() -> bool:
-    """Tell whether a graph is being traced, or hooks of all modules want to see the calls."""
+    """Tell whether a graph is being traced, or a global hook observes the calls of all modules."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()

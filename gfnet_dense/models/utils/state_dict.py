@@ -1,4 +1,4 @@
-"""Bringing a state dict to the names and the grids of the model that loads it."""
+"""State dicts of GFNets: their arch, their grid, and adapting them to the model that loads them."""
 
 import re
 from collections.abc import Sequence
@@ -12,10 +12,17 @@ from gfnet_dense.utils.types import Size
 
 from .filter_resize import resize_filter, resize_position_embedding
 
+Arch = tuple[tuple[int, ...], tuple[int, ...]]  # dims and depths, one number for each stage
 
-def describe_arch(state_dict: dict[str, Tensor]) -> tuple[tuple, tuple] | None:
-    """Return (dims, depths) of a GFNet from its keys, one number per stage, None if it is none."""
-    dims, blocks = {}, {}
+
+def describe_arch(state_dict: dict[str, Tensor]) -> Arch | None:
+    """Return (dims, depths) of a GFNet, one number for each stage, read from its state dict.
+
+    Returns:
+        The two tuples, or None if the state dict is not one of a GFNet.
+    """
+    dims: dict[int, int] = {}
+    blocks: dict[int, set[str]] = {}  # the numbers of the blocks of each stage
     for name, tensor in state_dict.items():
         match = re.fullmatch(r"patch_embed\.(?:(\d+)\.)?proj\.weight", name)
         if match and tensor.ndim == 4:
@@ -31,7 +38,11 @@ def describe_arch(state_dict: dict[str, Tensor]) -> tuple[tuple, tuple] | None:
 
 
 def stage_grids(img_size: int | Size, strides: Sequence[int]) -> list[Size]:
-    """Return the map sizes at ``strides`` for an image of ``img_size``, an int or (H, W)."""
+    """Return the map sizes (h, w) at ``strides`` for an image of ``img_size``, an int or (H, W).
+
+    Raises:
+        InputError: If ``img_size`` is neither form, or a side is shorter than 32 pixels.
+    """
     sides = img_size if isinstance(img_size, Sequence) else (img_size, img_size)
     if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
         raise InputError(f"img_size is an integer or (H, W), got {img_size}")
@@ -48,17 +59,21 @@ def adapt_state_dict(
     last_norm: str,
     filter_resize: str,
 ) -> None:
-    """Adapt official or own weights of a GFNet in place; does nothing to what already fits.
+    """Adapt the weights of a GFNet, official or our own, to a model, in place.
 
-    The classification head goes, the final ``norm`` becomes that of the last output, filters and
-    position embedding are resized to the model's grids.
+    The classification head is removed, the final ``norm`` of the official release is renamed to
+    ``last_norm``, and filters and position embedding are resized to the grids of the model.
+    Weights that fit the model already do not change.
 
     Args:
-        state_dict: Weights whose keys begin with ``prefix``; others are left alone.
-        prefix: Where the model sits, such as ``'backbone.'``.
+        state_dict: Weights; only keys that begin with ``prefix`` are touched.
+        prefix: Prefix of the model's keys, such as ``'backbone.'``.
         grids: Map size (h, w) of each stage of the model.
         last_norm: Name of the norm of the arch's last output, whether the model has it or not.
-        filter_resize: See :func:`.resample.resize_filter`.
+        filter_resize: Mode of :func:`.filter_resize.resize_filter`.
+
+    Raises:
+        InputError: If the filters and the position embedding contradict each other.
     """
     for name in ("weight", "bias"):
         state_dict.pop(f"{prefix}head.{name}", None)
@@ -76,7 +91,7 @@ def adapt_state_dict(
         match = pattern.fullmatch(key)
         stage = int(match[1] or 0) if match else len(grids)
         if stage < len(grids):
-            size = tuple(-(-n // 2**stage) for n in source)
+            size = (-(-source[0] // 2**stage), -(-source[1] // 2**stage))
             if weight.ndim != 4 or weight.shape[:2] != (size[0], size[1] // 2 + 1):
                 raise InputError(
                     f"the filter {key} has the shape {tuple(weight.shape)}, which does not fit "
@@ -86,14 +101,21 @@ def adapt_state_dict(
 
 
 def _widen(tensor: Tensor) -> Tensor:
-    """Return half precision weights in float32, in which they are resized."""
+    """Convert half-precision weights to float32, since resizing needs float32 or float64."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def stored_grid(state_dict: dict[str, Tensor], prefix: str = "") -> Size | None:
-    """Return the grid (h, w) of the first stage's filters.
+    """Return the grid (h, w) for which the filters of the first stage are stored.
 
-    The half spectrum leaves the parity of w open; the position embedding has h * w entries.
+    The half spectrum does not tell an even from an odd w. The position embedding does: it has
+    h * w entries.
+
+    Returns:
+        The grid, or None if the state dict holds no filters of a first block.
+
+    Raises:
+        InputError: If the filter is malformed, or does not fit the position embedding.
     """
     pos_embed = state_dict.get(prefix + "pos_embed")
     for name in ("blocks.0.0.filter.complex_weight", "blocks.0.filter.complex_weight"):
@@ -106,8 +128,7 @@ def stored_grid(state_dict: dict[str, Tensor], prefix: str = "") -> Size | None:
                 "(h, w // 2 + 1, dim, 2)"
             )
         h, half = weight.shape[:2]
-        has_entries = pos_embed is not None and pos_embed.ndim == 3
-        entries = pos_embed.shape[1] if has_entries else 0
+        entries = pos_embed.shape[1] if pos_embed is not None and pos_embed.ndim == 3 else 0
         if entries % h or entries // h // 2 + 1 != half:
             raise InputError(
                 f"the position embedding {prefix}pos_embed has {entries} entries, which does not "

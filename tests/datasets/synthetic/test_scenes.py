@@ -1,4 +1,4 @@
-"""The demo scenes: exact labels, fair class shares, and no short cut through color."""
+"""Synthetic scenes: exact labels, balanced classes, and colors that do not give classes away."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_indices_are_those_of_ade20k():
     }  # fmt: skip
 
 
-def test_a_scene_depends_on_its_seed_and_size_alone():
+def test_a_scene_depends_only_on_its_seed_and_size():
     np.random.seed(1)
     first = draw_scene(3)
     state = np.random.get_state()[1].copy()
@@ -46,7 +46,7 @@ def test_seeds_give_different_scenes(scenes):
     "size", [(64, 64), (192, 256), (97, 131), (320, 96), (64, 400), (512, 512)]
 )
 @pytest.mark.parametrize("seed", range(6))
-def test_any_size(seed, size):
+def test_images_labels_and_masks_have_the_size_asked_for(seed, size):
     scene = draw_scene(seed, *size)
     assert scene.image.shape == (*size, 3) and scene.image.dtype == np.uint8
     assert scene.labels.shape == size and scene.labels.dtype == np.uint8
@@ -56,7 +56,7 @@ def test_any_size(seed, size):
     assert all(i.mask.shape == size and i.mask.dtype == bool for i in scene.instances)
 
 
-def test_a_large_scene_has_larger_things_not_more():
+def test_a_large_scene_has_larger_instances_but_not_more_of_them():
     small, large = draw_scene(5), draw_scene(5, 768, 1024)
     extent = [max(i.mask.any(1).sum() for i in s.instances) for s in (small, large)]
     assert 2 < extent[1] / extent[0] < 8
@@ -80,7 +80,7 @@ def test_instances_are_visible_disjoint_and_agree_with_the_labels(scenes):
             owners += instance.mask
         assert owners.max(initial=0) <= 1
         orphans = np.isin(scene.labels, list(countable)) & (owners == 0)
-        assert orphans.mean() < 0.002  # only slivers are left out
+        assert orphans.mean() < 0.002  # only slivers have no instance
 
 
 def test_instances_are_large_enough_to_learn(scenes):

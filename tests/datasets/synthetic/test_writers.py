@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfnet_dense.datasets.synthetic import writers as dataset
+from gfnet_dense.datasets.synthetic import writers
 from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene
 from gfnet_dense.datasets.synthetic.writers import MIN_AREA, write_ade20k, write_coco
 
 
 @pytest.fixture(params=[write_ade20k, write_coco])
 def write(request, monkeypatch):
-    """A writer of two scenes for training and one for validation."""
+    """Return a function that writes two scenes for training and one for validation."""
     if request.param is write_coco:
         pytest.importorskip("pycocotools")
-    monkeypatch.setattr(dataset, "NUM_IMAGES", {"training": 2, "validation": 1})
-    monkeypatch.setattr(dataset, "NUM_COCO_IMAGES", {"train2017": 2, "val2017": 1})
+    monkeypatch.setattr(writers, "NUM_IMAGES", {"training": 2, "validation": 1})
+    monkeypatch.setattr(writers, "NUM_COCO_IMAGES", {"train2017": 2, "val2017": 1})
     return request.param
 
 
-def test_layout_of_ade20k(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "NUM_IMAGES", {"training": 3, "validation": 2})
+def test_ade20k_files_are_written_in_the_layout_of_the_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "NUM_IMAGES", {"training": 3, "validation": 2})
     root = write_ade20k(tmp_path)
     assert root == tmp_path / "v1" / "ADEChallengeData2016"
     for split, names in {
@@ -36,19 +36,19 @@ def test_layout_of_ade20k(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
-    """The folder of four scenes for training (seeds 0..3) and three for validation (4..6)."""
+    """Write four scenes for training (seeds 0..3) and three for validation (4..6)."""
     pytest.importorskip("pycocotools")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "NUM_COCO_IMAGES", {"train2017": 4, "val2017": 3})
+        patch.setattr(writers, "NUM_COCO_IMAGES", {"train2017": 4, "val2017": 3})
         return write_coco(tmp_path_factory.mktemp("coco"))
 
 
 @pytest.mark.parametrize(("split", "seeds"), [("train2017", range(4)), ("val2017", range(4, 7))])
-def test_coco_annotations_are_the_drawn_instances(coco, split, seeds):
+def test_coco_annotations_equal_the_instances_of_the_scenes(coco, split, seeds):
     from pycocotools.coco import COCO
 
     api = COCO(coco / "annotations" / f"instances_{split}.json")
-    names = {1: "person", 3: "car"}  # COCO's own ids
+    names = {1: "person", 3: "car"}  # category ids of COCO
     assert {c["id"]: c["name"] for c in api.loadCats(api.getCatIds())} == names
     assert api.getImgIds() == [i + 1 for i in range(len(seeds))]
     assert len(set(api.getAnnIds())) == len(api.anns) > 0
@@ -58,12 +58,12 @@ def test_coco_annotations_are_the_drawn_instances(coco, split, seeds):
         (image,) = api.loadImgs(image_id)
         with Image.open(coco / split / image["file_name"]) as picture:
             assert picture.size == (image["width"], image["height"]) == scene.labels.shape[::-1]
-            assert np.abs(np.array(picture, int) - scene.image).mean() < 8  # but for JPEG
-        drawn = {
+            assert np.abs(np.array(picture, int) - scene.image).mean() < 8  # JPEG is lossy
+        masks = {
             name: [i.mask for i in scene.instances if i.label == ADE_INDEX[name]]
             for name in names.values()
         }
-        left = scene.labels * 0
+        annotated = scene.labels * 0
         for annotation in api.loadAnns(api.getAnnIds(image_id)):
             mask = api.annToMask(annotation).astype(bool)
             assert annotation["area"] == mask.sum()
@@ -71,7 +71,7 @@ def test_coco_annotations_are_the_drawn_instances(coco, split, seeds):
             rows, columns = np.nonzero(mask)
             assert (x, y) == (columns.min(), rows.min())
             assert (x + w, y + h) == (columns.max() + 1, rows.max() + 1)
-            of_class = drawn[names[annotation["category_id"]]]
+            of_class = masks[names[annotation["category_id"]]]
             if annotation["iscrowd"]:
                 num_crowds += 1
                 members = [m for m in of_class if m.sum() < MIN_AREA]
@@ -79,13 +79,13 @@ def test_coco_annotations_are_the_drawn_instances(coco, split, seeds):
             else:
                 assert sum(np.array_equal(mask, m) for m in of_class) == 1
                 assert mask.sum() >= MIN_AREA
-            left += mask
+            annotated += mask
         # Every instance is annotated, once: crowd regions are disjoint from instances as well.
-        np.testing.assert_array_equal(left, np.any(sum(drawn.values(), []), axis=0))
+        np.testing.assert_array_equal(annotated, np.any(sum(masks.values(), []), axis=0))
     assert split == "val2017" or num_crowds > 0
 
 
-def test_coco_loads_through_mmdetection(coco):
+def test_mmdetection_loads_the_coco_files(coco):
     pytest.importorskip("mmcv._ext")
     from mmdet.datasets import CocoDataset
 
@@ -110,7 +110,7 @@ def test_coco_loads_through_mmdetection(coco):
     assert list(map(float, corners)) in found
 
 
-def test_written_once_and_the_same_for_a_seed(tmp_path, write):
+def test_data_are_written_once_and_are_the_same_for_the_same_seed(tmp_path, write):
     first, again = write(tmp_path / "a"), write(tmp_path / "b")
     files = sorted(p.relative_to(first) for p in first.rglob("*.*"))
     assert len(files) >= 5
@@ -122,28 +122,28 @@ def test_written_once_and_the_same_for_a_seed(tmp_path, write):
     assert any((first / f).read_bytes() != (other / f).read_bytes() for f in files)
 
 
-def test_interrupted_drawing_leaves_nothing(tmp_path, write, monkeypatch):
+def test_an_interrupted_writer_leaves_no_files(tmp_path, write, monkeypatch):
     def interrupt(seed):
         if seed == 2:
             raise KeyboardInterrupt
         return draw_scene(seed, 64, 64)
 
-    monkeypatch.setattr(dataset, "draw_scene", interrupt)
+    monkeypatch.setattr(writers, "draw_scene", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path)
     assert not list(tmp_path.glob("v1/*")) and not list(tmp_path.glob("v1/.*"))
 
 
-def test_a_faster_process_wins(tmp_path, write, monkeypatch):
-    """As in a distributed run, where all of them draw."""
-    drawn = []
+def test_data_that_another_process_wrote_first_are_kept(tmp_path, write, monkeypatch):
+    """All processes of a distributed run write the scenes at the same time."""
+    calls = []
 
     def slow(seed):
-        if not drawn:
-            drawn.append(seed)
-            write(tmp_path)
+        if not calls:
+            calls.append(seed)
+            write(tmp_path)  # as another process would meanwhile
         return draw_scene(seed, 64, 64)
 
-    monkeypatch.setattr(dataset, "draw_scene", slow)
+    monkeypatch.setattr(writers, "draw_scene", slow)
     assert len(list(write(tmp_path).rglob("*.jpg"))) == 3
     assert len(list((tmp_path / "v1").iterdir())) == 1

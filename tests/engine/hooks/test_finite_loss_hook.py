@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite."""
+"""FiniteLossHook: steps that are not finite are skipped, or stop the training if they persist."""
 
 import copy
 
@@ -17,37 +17,39 @@ def is_finite(model):
 
 
 def steps_of(runner):
-    """How many steps the optimizer has made."""
+    """Return the number of steps that the optimizer has made."""
     states = runner.optim_wrapper.optimizer.state_dict()["state"]
     return int(states[0]["step"]) if states else 0
 
 
-def stopped(runner):
-    """Return why a training stops."""
+def stop_message(runner):
+    """Return the message with which a training stops."""
     with pytest.raises(InputError) as error:
         runner.train()
     return str(error.value)
 
 
-def test_a_step_that_is_not_finite_is_left_out(tmp_path):
+def test_steps_on_infinite_inputs_are_skipped(tmp_path):
     runner = toy_runner(tmp_path, max_iters=16, broken=[3])
     runner.train()
     assert is_finite(runner.model)
-    assert 0 < steps_of(runner) < 16  # some left out
-    read_checkpoint(tmp_path / "iter_16.pth")  # which refuses weights that are not finite
+    assert 0 < steps_of(runner) < 16  # some steps are skipped
+    read_checkpoint(tmp_path / "iter_16.pth")  # raises for weights that are not finite
 
 
 @pytest.mark.parametrize("what", ["infinite_gradient_at", "infinite_loss_at"])
 @pytest.mark.parametrize("clip_grad", [None, dict(type="value", clip_value=1.0)])
-def test_loss_or_gradient_alone(what, clip_grad, tmp_path):
-    """Also where clipping would make a finite gradient of an infinite one."""
+def test_step_is_skipped_if_only_its_loss_or_only_its_gradient_is_infinite(
+    what, clip_grad, tmp_path
+):
+    """Clipping would turn an infinite gradient into a finite one."""
     settings = {} if clip_grad is None else dict(clip_grad=clip_grad)
     runner = toy_runner(tmp_path, model={what: [3]}, optim_wrapper=settings)
     runner.train()
     assert is_finite(runner.model) and steps_of(runner) == 7
 
 
-def test_nothing_changes_in_a_step_that_is_left_out(tmp_path):
+def test_a_skipped_step_changes_neither_weights_nor_running_statistics(tmp_path):
     runner = toy_runner(tmp_path, max_iters=2, model=dict(infinite_loss_at=[1, 2]))
     before = copy.deepcopy(runner.model.state_dict())
     runner.train()
@@ -63,12 +65,12 @@ def test_nothing_changes_in_a_step_that_is_left_out(tmp_path):
         ("gradient", "none of the modules"),
     ],
 )
-def test_training_stops_when_it_stays_so(what, culprit, tmp_path):
+def test_training_stops_after_three_nonfinite_steps_and_names_the_culprit(what, culprit, tmp_path):
     runner = toy_runner(tmp_path, max_iters=16)
     step = runner.model.train_step
 
     def breaking(data, optim_wrapper):
-        if runner.iter == 4 and what == "data":  # the next ones
+        if runner.iter == 4 and what == "data":  # all samples from now on
             runner.train_dataloader.dataset.broken = range(16)
         if runner.iter == 5 and what == "weights":
             runner.model.norm.weight.data[2] = float("nan")
@@ -77,24 +79,24 @@ def test_training_stops_when_it_stays_so(what, culprit, tmp_path):
         return step(data, optim_wrapper)
 
     runner.model.train_step = breaking
-    text = stopped(runner)
+    text = stop_message(runner)
     assert "stopped at iteration 8: " in text and "3 times in a row" in text
     assert "at a learning rate of 0.0" in text and str(tmp_path / "iter_4.pth") in text
     assert culprit in text
     assert [p.name for p in tmp_path.glob("*.pth")] == ["iter_4.pth"]
 
 
-def test_every_window_of_accumulated_gradients_is_spoilt(tmp_path):
-    """By one loss of four, the second: the others are finite."""
+def test_training_stops_if_each_accumulation_window_has_an_infinite_loss(tmp_path):
+    """Only the second of four accumulated losses is not finite."""
     model = dict(infinite_loss_at=range(2, 99, 4))
     runner = toy_runner(
         tmp_path, max_iters=40, model=model, optim_wrapper=dict(accumulative_counts=4)
     )
-    text = stopped(runner)
+    text = stop_message(runner)
     assert "stopped at iteration 12: " in text and steps_of(runner) == 0
 
 
-def test_one_spoilt_window_is_left_out(tmp_path):
+def test_only_the_accumulation_window_with_an_infinite_loss_is_skipped(tmp_path):
     settings = dict(accumulative_counts=4)
     runner = toy_runner(
         tmp_path, max_iters=16, model=dict(infinite_loss_at=[6]), optim_wrapper=settings
@@ -103,8 +105,8 @@ def test_one_spoilt_window_is_left_out(tmp_path):
     assert steps_of(runner) == 3 and is_finite(runner.model)
 
 
-def test_a_loss_scaler_may_overflow_at_first(tmp_path):
-    """More often in a row than steps may be bad."""
+def test_initial_overflows_of_a_loss_scaler_do_not_stop_the_training(tmp_path):
+    """There are more overflows in a row than the hook tolerates of other steps."""
     settings = dict(type="ToyScaler", init_scale=2.0**127)
     model = dict(loss_weight=2.0**12)
     runner = toy_runner(tmp_path, max_iters=40, model=model, optim_wrapper=settings)
@@ -113,18 +115,18 @@ def test_a_loss_scaler_may_overflow_at_first(tmp_path):
 
 
 @pytest.mark.parametrize("fixed_scale", [None, 512.0])
-def test_a_loss_scaler_does_not_hide_what_stays(fixed_scale, tmp_path):
+def test_training_with_a_loss_scaler_stops_if_gradients_stay_infinite(fixed_scale, tmp_path):
     settings = dict(type="ToyScaler", fixed_scale=fixed_scale, init_scale=2.0**4)
     model = dict(infinite_gradient_at=range(5, 99))
     runner = toy_runner(tmp_path, max_iters=40, model=model, optim_wrapper=settings)
-    text = stopped(runner)
+    text = stop_message(runner)
     assert "none of the modules" in text and steps_of(runner) == 4
-    # A scaler that adapts goes from 16 to 1 first.
+    # A dynamic scaler first lowers its scale from 16 to 1.
     assert f"stopped at iteration {7 if fixed_scale else 11}: " in text
 
 
-def test_a_matching_that_refuses_what_is_not_finite(tmp_path):
-    """As that of queries in Mask2Former and DINO: an error comes before there is a loss."""
+def test_training_stops_if_a_matcher_rejects_nonfinite_costs(tmp_path):
+    """The query matching of Mask2Former and DINO raises an error before a loss is computed."""
     runner = toy_runner(tmp_path, max_iters=16, model=dict(matches=True))
     step = runner.model.train_step
 
@@ -134,14 +136,14 @@ def test_a_matching_that_refuses_what_is_not_finite(tmp_path):
         return step(data, optim_wrapper)
 
     runner.model.train_step = breaking
-    text = stopped(runner)
+    text = stop_message(runner)
     assert "stopped at iteration 6: what the head matches is not finite" in text
     assert "that of first (Linear)" in text and str(tmp_path / "iter_4.pth") in text
 
 
 @needs_operators
 @pytest.mark.parametrize("name", ["mask2former_gfnet-h-ti_ade20k", "dino-4scale_gfnet-h-ti_coco"])
-def test_the_matchings_of_real_heads(name):
+def test_matchers_of_mask2former_and_dino_raise_the_error_that_the_hook_expects(name):
     from tests.test_no_labels import build, detection_samples, segmentation_samples
 
     model = build(name)
@@ -155,7 +157,7 @@ def test_the_matchings_of_real_heads(name):
     assert first_not_finite(model, batch) == "backbone.blocks.1.0.mlp.fc2 (Linear)"
 
 
-def test_a_checkpoint_that_was_due_comes_later(tmp_path):
+def test_checkpoint_due_at_a_skipped_step_is_written_after_the_next_step(tmp_path):
     model = dict(infinite_loss_at=[4])
     runner = toy_runner(tmp_path, max_iters=8, max_keep_ckpts=-1, model=model)
     runner.train()
@@ -163,8 +165,8 @@ def test_a_checkpoint_that_was_due_comes_later(tmp_path):
     assert names == {"iter_2.pth", "iter_5.pth", "iter_6.pth", "iter_8.pth"}
 
 
-def test_the_last_checkpoint_comes_in_any_case(tmp_path):
-    """Its weights are those of the last step that was finite."""
+def test_last_checkpoint_is_written_even_if_the_last_step_is_skipped(tmp_path):
+    """The checkpoint holds the weights of the last finite step."""
     toy_runner(tmp_path / "iters", max_iters=8, model=dict(infinite_loss_at=[8])).train()
     assert [p.name for p in (tmp_path / "iters").glob("*.pth")] == ["iter_8.pth"]
     model = dict(infinite_loss_at=[8, 16])  # at the ends of epochs

@@ -1,4 +1,4 @@
-"""Hooks on detection data; those of segmentation are tested by tests/tools/test_train.py."""
+"""Hooks on detection data; tests/tools/test_train.py tests them on segmentation data."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gfnet_dense.datasets.synthetic import writers as dataset
+from gfnet_dense.datasets.synthetic import writers
 from gfnet_dense.demo import write_coco
 from gfnet_dense.engine.hooks.check_data_hook import CheckDataHook
 from gfnet_dense.engine.hooks.contact_sheet_hook import ContactSheetHook
@@ -20,12 +20,12 @@ pytest.importorskip("mmcv._ext")
 
 @pytest.fixture
 def coco(tmp_path, monkeypatch):
-    """The dataset of a full-size config, on three drawn scenes."""
+    """The dataset of a full-size config, on three synthetic scenes."""
     from mmdet.registry import DATASETS
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
-    monkeypatch.setattr(dataset, "NUM_COCO_IMAGES", {"train2017": 0, "val2017": 3})
+    monkeypatch.setattr(writers, "NUM_COCO_IMAGES", {"train2017": 0, "val2017": 3})
     cfg = Config.fromfile(ROOT / "configs" / "mask-rcnn_gfnet-h-ti_coco.py")
     init_default_scope("mmdet")
     settings = cfg.val_dataloader.dataset
@@ -33,7 +33,7 @@ def coco(tmp_path, monkeypatch):
     return DATASETS.build(settings)
 
 
-def test_a_broken_image_of_a_detection_dataset_is_named(coco):
+def test_error_names_a_broken_image_of_a_detection_dataset(coco):
     path = Path(coco.get_data_info(1)["img_path"])
     path.write_bytes(path.read_bytes()[:5000])
     runner = SimpleNamespace(
@@ -43,12 +43,12 @@ def test_a_broken_image_of_a_detection_dataset_is_named(coco):
     )
     CheckDataHook().before_train(runner)
     masks = coco[0]["data_samples"].gt_instances.masks
-    assert len(masks) > 0  # annotations are loaded as before
+    assert len(masks) > 0  # annotations are still loaded
     with pytest.raises(InputError, match="000000000002.jpg cannot be read as image"):
         coco[1]
 
 
-def test_contact_sheet_of_detections(coco, tmp_path):
+def test_contact_sheet_of_detections_is_written_after_validation(coco, tmp_path):
     from mmengine.structures import InstanceData
 
     loader = DataLoader(coco)
@@ -68,4 +68,4 @@ def test_contact_sheet_of_detections(coco, tmp_path):
         hook.after_val_iter(runner, i, outputs=[sample])
     hook.after_val_epoch(runner)
     with Image.open(tmp_path / "contact_sheets" / "iter_7.png") as sheet:
-        assert sheet.width > sheet.height / 2  # two rows of two pictures
+        assert sheet.width > sheet.height / 2  # two rows of two images

@@ -17,7 +17,7 @@ from tests.conftest import TINY
 
 LR, DECAY = 0.01, 0.2
 NORMS = {f"norm{i}": 0 for i in range(4)}
-# How many layers of the tiny models follow what has a name that starts so, counted by hand.
+# Number of layers after a parameter in the tiny models, by prefix of its name, counted by hand.
 LAYER_WISE = {
     "pos_embed": 6, "patch_embed.0": 6,
     "blocks.0.0": 5,
@@ -62,7 +62,7 @@ def build(model, **paramwise_cfg) -> OptimWrapper:
 
 
 def settings(model, wrapper) -> dict[str, tuple[float, float]]:
-    """Return (lr, weight decay) by name; each parameter that is trained is in just one group."""
+    """Return (lr, weight decay) by name, and check that each trained parameter is in one group."""
     groups = wrapper.optimizer.param_groups
     found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
@@ -104,7 +104,7 @@ def segmentor():
         (isotropic, "stage_wise", ISOTROPIC_STAGE_WISE),
     ],
 )
-def test_learning_rate_of_every_parameter(make, decay_type, following):
+def test_learning_rate_of_each_parameter_decays_with_its_depth(make, decay_type, following):
     model = make()
     wrapper = build(model, decay_rate=0.5, decay_type=decay_type)
     for name, (lr, _) in settings(model, wrapper).items():
@@ -114,13 +114,13 @@ def test_learning_rate_of_every_parameter(make, decay_type, following):
     assert rates == sorted(rates) and len(set(rates)) == len(set(following.values()))
 
 
-def test_depths_have_the_meaning_of_mmpretrain():
+def test_layer_and_stage_depths_follow_the_convention_of_mmpretrain():
     model = hierarchical()
     assert model.get_layer_depth("patch_embed.0.proj.weight") == (0, 7)
     assert model.get_layer_depth("blocks.1.1.filter.complex_weight") == (3, 7)
     assert model.get_layer_depth("backbone.patch_embed.2.proj.bias", "backbone.") == (4, 7)
     assert model.get_stage_depth("backbone.patch_embed.2.proj.bias", "backbone.") == (3, 6)
-    # What is not the backbone's comes last, whatever its name.
+    # Parameters outside of the backbone come last, whatever their names.
     for name in (
         "norm.weight",
         "head.weight",
@@ -137,7 +137,7 @@ def test_depths_have_the_meaning_of_mmpretrain():
     assert isotropic().get_stage_depth("blocks.2.mlp.fc1.weight") == (1, 3)
 
 
-def test_only_built_blocks_count():
+def test_depths_count_only_blocks_that_are_built():
     model = hierarchical(out_indices=(0, 1))
     assert model.get_layer_depth("blocks.1.1.gamma") == (3, 5)
     assert model.get_stage_depth("blocks.1.1.gamma") == (2, 4)
@@ -145,7 +145,7 @@ def test_only_built_blocks_count():
     assert shorter.get_layer_depth("norm4.weight") == (6, 7)
 
 
-def test_weight_decay_by_name():
+def test_weight_decay_applies_to_matrices_and_optionally_to_filters():
     model = hierarchical()
     found = settings(model, build(model, decay_rate=0.5))
     blocks = ("0.0", "1.0", "1.1", "2.0", "3.0")
@@ -160,15 +160,15 @@ def test_weight_decay_by_name():
     assert {lr for lr, _ in found.values()} == {LR}
 
 
-def test_longest_custom_key_counts():
+def test_longest_matching_custom_key_determines_the_multipliers():
     model = hierarchical()
     custom_keys = {
         "blocks": dict(lr_mult=0.5),
         "blocks.1": dict(lr_mult=0.1),
-        "blocks.1.1.norm1": dict(decay_mult=2.0),  # a norm that decays
+        "blocks.1.1.norm1": dict(decay_mult=2.0),  # a norm with weight decay
         "pos_embed": dict(decay_mult=1.0),
         "cks.2.0.mlp.fc1.we": dict(lr_mult=4),
-        "blocks.2.0.mlp.fc1": dict(lr_mult=3),  # as long: by the alphabet
+        "blocks.2.0.mlp.fc1": dict(lr_mult=3),  # before the key above in the alphabet
         "patch_embed.0.proj.weight": dict(lr_mult=0, decay_mult=0),
     }
     found = settings(model, build(model, decay_rate=0.5, custom_keys=custom_keys))
@@ -187,7 +187,7 @@ def test_longest_custom_key_counts():
         assert found[name] == pytest.approx((lr, decay)), name
 
 
-def test_groups_are_few_named_and_in_order():
+def test_parameter_groups_are_merged_named_and_ordered_by_layer():
     groups = build(hierarchical(), decay_rate=0.5).optimizer.param_groups
     names = [group["name"] for group in groups]
     expected = {f"layer_{i}{end}" for i in range(7) for end in ("", "_no_decay")}
@@ -199,13 +199,13 @@ def test_groups_are_few_named_and_in_order():
     assert len(build(nn.Linear(2, 2)).optimizer.param_groups) == 2
 
 
-def test_frozen_parameters_are_left_out():
+def test_frozen_parameters_are_in_no_group():
     model = hierarchical(frozen_stages=1)
     wrapper = build(model, decay_rate=0.5)
     found = settings(model, wrapper)
     assert not any(name.startswith(("pos_embed", "blocks.0", "norm0")) for name in found)
     assert found["blocks.1.0.gamma"] == pytest.approx((LR / 16, 0))
-    # Numbers of layers stay.
+    # Layers are numbered as without frozen stages.
     assert {g["name"] for g in wrapper.optimizer.param_groups[:2]} == {
         "layer_2",
         "layer_2_no_decay",
@@ -225,15 +225,15 @@ def check_segmentor(model, found):
     assert found["backbone.pos_embed"][1] == 0
 
 
-def test_segmentor():
+def test_segmentor_decays_only_the_rates_of_its_backbone():
     model = segmentor()
     check_segmentor(model, settings(model, build(model, decay_rate=0.5)))
     outer = nn.Module()
-    outer.module = model  # as a model for test-time augmentation
+    outer.module = model  # as a wrapper for test-time augmentation does
     check_segmentor(model, settings(model, build(outer, decay_rate=0.5)))
 
 
-def test_distributed_segmentor():
+def test_distributed_segmentor_decays_only_the_rates_of_its_backbone():
     model = segmentor()
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
@@ -244,11 +244,11 @@ def test_distributed_segmentor():
         torch.distributed.destroy_process_group()
 
 
-def test_backbones_anywhere():
+def test_backbones_anywhere_in_the_model_are_found():
     model = nn.ModuleDict(
         dict(a=nn.ModuleDict(dict(b=hierarchical())), c=isotropic(), d=nn.Linear(2, 2))
     )
-    model["d"].pos_embed = nn.Parameter(torch.zeros(2, 2))  # not a backbone's
+    model["d"].pos_embed = nn.Parameter(torch.zeros(2, 2))  # outside of a backbone
     found = settings(model, build(model, decay_rate=0.5))
     assert found["a.b.pos_embed"] == pytest.approx((LR / 64, 0))
     assert found["c.pos_embed"] == pytest.approx((LR / 16, 0))
@@ -318,7 +318,7 @@ def train(work_dir, max_iters, **kwargs):
     return runner
 
 
-def test_runner_scales_the_rates_and_resumes(tmp_path):
+def test_auto_scale_lr_and_resuming_keep_the_ratios_of_the_rates(tmp_path):
     first = train(tmp_path, 2)
     second = train(tmp_path, 3, resume=True)
     for runner, steps in ((first, 2), (second, 3)):
@@ -330,8 +330,8 @@ def test_runner_scales_the_rates_and_resumes(tmp_path):
         assert all(state[p]["step"] == steps for p in runner.model.parameters())
 
 
-def test_wrapper_is_mmengines(monkeypatch):
-    monkeypatch.setattr(  # its constructor wants a GPU
+def test_optimizer_and_its_wrapper_are_of_the_types_in_the_config(monkeypatch):
+    monkeypatch.setattr(  # its constructor requires a GPU
         "mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available", lambda: True
     )
     cfg = config(dict(type="SGD", lr=LR, weight_decay=DECAY, momentum=0.9), decay_rate=0.5)
@@ -342,7 +342,7 @@ def test_wrapper_is_mmengines(monkeypatch):
     assert {group["momentum"] for group in wrapper.optimizer.param_groups} == {0.9}
 
 
-def test_without_options():
+def test_config_without_paramwise_cfg_uses_the_defaults():
     model = hierarchical()
     cfg = config()
     del cfg["paramwise_cfg"]
@@ -373,7 +373,7 @@ def test_without_options():
         (dict(custom_keys=dict(norm=dict(decay_mult=float("inf")))), "custom_keys"),
     ],
 )
-def test_wrong_options(paramwise_cfg, message):
+def test_invalid_paramwise_cfg_is_rejected(paramwise_cfg, message):
     cfg = dict(config(), paramwise_cfg=paramwise_cfg)
     with pytest.raises(InputError, match=message):
         build_optim_wrapper(hierarchical(), cfg)
@@ -388,25 +388,25 @@ def test_wrong_options(paramwise_cfg, message):
         dict(type="AdamW", lr=0.1, weight_decay=-0.1),
     ],
 )
-def test_optimizer_needs_rate_and_decay(optimizer):
+def test_optimizer_needs_lr_and_weight_decay(optimizer):
     with pytest.raises(InputError, match="needs lr and weight_decay"):
         build_optim_wrapper(hierarchical(), config(optimizer))
 
 
 @pytest.mark.parametrize("decay_type", ["layer_wise", "stage_wise"])
-def test_decay_needs_a_backbone_that_tells_its_layers(decay_type):
+def test_decay_rate_needs_a_backbone_with_layer_depths(decay_type):
     with pytest.raises(InputError, match="needs a backbone with get_.*and Linear has none"):
         build(nn.Linear(2, 2), decay_rate=0.9, decay_type=decay_type)
 
 
-def test_table():
+def test_table_has_a_row_for_each_parameter_group():
     model = nn.ModuleDict(dict(backbone=isotropic(), head=nn.Linear(40, 50)))
     lines = param_group_table(build(model, decay_rate=0.5).optimizer).splitlines()
     cells = [re.split(r"  +", line) for line in lines]
     assert cells[0] == ["group", "lr", "weight decay", "tensors", "parameters", "names"]
     rows = {row[0]: row[1:] for row in cells[1:]}
     assert len(rows) == len(lines) - 1 == 10
-    # 3 * 16 * 16 * 8 weights; 2 * 2 positions of 8 numbers, and 8 biases; norms; 40 * 50.
+    # Parameters: 3 * 16 * 16 * 8; 2 * 2 * 8 of the position embedding + 8; 40 * 50; 4 * 8 + 50.
     first = "backbone.patch_embed.proj.weight"
     assert rows["layer_0"] == ["0.000625", "0.2", "1", "6,144", first]
     last = "backbone.patch_embed.proj.bias"
@@ -418,5 +418,5 @@ def test_table():
         "0.01", "0", "5", "82", "backbone.norm1.weight ... head.bias"
     ]  # fmt: skip
 
-    plain = torch.optim.SGD(nn.Linear(2, 3).parameters(), lr=0.1)  # of another constructor
+    plain = torch.optim.SGD(nn.Linear(2, 3).parameters(), lr=0.1)  # without LayerDecayConstructor
     assert param_group_table(plain).splitlines()[1].split() == ["0", "0.1", "0", "2", "9"]

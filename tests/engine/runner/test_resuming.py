@@ -1,4 +1,4 @@
-"""Checkpoints of a training that stops at a bad moment."""
+"""Checkpoints of a training that is interrupted at a bad moment."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
-from gfnet_dense.engine.hooks import checkpoint_hook as resume
+from gfnet_dense.engine.hooks import checkpoint_hook
 from gfnet_dense.engine.runner.preparation import prepare_training
 from gfnet_dense.engine.runner.resuming import newest_checkpoint
 from gfnet_dense.engine.state_keys import NOT_FINITE, VALIDATED
@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 
 def stop_at(runner, name):
-    """Let a training stop before a file of this name is written."""
+    """Interrupt a training before a file of this name is written."""
     save = runner.save_checkpoint
 
     def stopping(out_dir, filename, *args, **kwargs):
@@ -41,19 +41,19 @@ def stop_at(runner, name):
 
 
 ACCUMULATING = dict(optim_wrapper=dict(accumulative_counts=4), interval=3)
-RUNS = {  # settings, the last checkpoint, those to resume from
+RUNS = {  # settings, name of the last checkpoint, names of the checkpoints to resume from
     "iterations": (dict(max_iters=12), "iter_12", ["iter_2", "iter_4", "iter_6"]),
     "epochs": (dict(max_epochs=3), "epoch_3", ["epoch_1", "epoch_2"]),
     "workers": (dict(max_epochs=3, num_workers=2), "epoch_3", ["epoch_2"]),
     "not shuffled": (dict(max_iters=12, shuffle=False), "iter_12", ["iter_6"]),
-    # Due at 3, 6, 9; written when the window of four is full.
+    # Checkpoints are due at 3, 6, 9, and written after the next step, at multiples of four.
     "accumulating": (dict(max_iters=16, **ACCUMULATING), "iter_16", ["iter_4", "iter_8"]),
     "averaging": (dict(max_iters=12, hooks=[dict(type="EMAHook")]), "iter_12", ["iter_4"]),
 }
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_resumed_training_ends_as_a_whole_one(kind, tmp_path):
+def test_resumed_training_ends_in_the_same_state_as_an_uninterrupted_one(kind, tmp_path):
     settings, last, starts = RUNS[kind]
     toy_runner(tmp_path / "whole", max_keep_ckpts=-1, val=True, **settings).train()
     expected = state_of(tmp_path / "whole" / f"{last}.pth")
@@ -67,7 +67,7 @@ def test_resumed_training_ends_as_a_whole_one(kind, tmp_path):
 
 
 def stop_after(runner, name):
-    """Let a training stop once a file of this name is written, and named as the last one."""
+    """Interrupt a training once a file of this name is written and named in last_checkpoint."""
     runner.register_hook(_StopHook(name), priority="LOWEST")
     with pytest.raises(Stopped):
         runner.train()
@@ -84,13 +84,13 @@ class _StopHook(Hook):
     after_train_epoch = after_train_iter
 
 
-def test_the_last_checkpoint_stays_until_the_next_is_whole(tmp_path):
+def test_last_checkpoint_is_kept_until_the_next_is_complete(tmp_path):
     stop_at(toy_runner(tmp_path), "iter_4.pth")
     assert names(tmp_path) == ["iter_2.pth"]
 
 
-def test_the_best_checkpoint_stays_until_the_next_is_whole(tmp_path):
-    """Later ones are better for this metric and seed, as the first lines make sure."""
+def test_best_checkpoint_is_kept_until_the_next_is_complete(tmp_path):
+    """With this metric and seed, later checkpoints are better, which the first assertion checks."""
     settings = dict(val=True, save_best="mean", rule="greater")
     toy_runner(tmp_path / "all", **settings).train()
     assert names(tmp_path / "all", "best*") == ["best_mean_iter_8.pth"]
@@ -98,18 +98,18 @@ def test_the_best_checkpoint_stays_until_the_next_is_whole(tmp_path):
     assert names(tmp_path / "stopped") == ["best_mean_iter_4.pth", "iter_8.pth"]
 
 
-def test_each_of_several_best_checkpoints_stays_until_the_next_is_whole(tmp_path):
+def test_each_of_several_best_checkpoints_is_kept_until_the_next_is_complete(tmp_path):
     settings = dict(val=True, save_best=["mean", "negative"], rule="greater")
     stop_at(toy_runner(tmp_path, **settings), "best_mean_iter_8.pth")
     expected = ["best_mean_iter_4.pth", "best_negative_iter_4.pth", "iter_8.pth"]
     assert names(tmp_path) == expected
 
 
-def test_what_a_killed_training_could_not_remove_goes_when_it_is_resumed(tmp_path, monkeypatch):
+def test_resumed_training_removes_old_checkpoints_that_a_killed_one_left(tmp_path, monkeypatch):
     def stopping(path):
         raise Stopped
 
-    monkeypatch.setattr(resume, "_remove", stopping)
+    monkeypatch.setattr(checkpoint_hook, "_remove", stopping)
     with pytest.raises(Stopped):
         toy_runner(tmp_path).train()
     monkeypatch.undo()
@@ -118,7 +118,7 @@ def test_what_a_killed_training_could_not_remove_goes_when_it_is_resumed(tmp_pat
     assert names(tmp_path) == ["iter_8.pth"]
 
 
-def test_a_copied_folder_is_a_training_of_its_own(tmp_path):
+def test_resuming_in_a_copied_work_dir_leaves_the_original_unchanged(tmp_path):
     settings = dict(val=True, save_best="mean", rule="greater")
     toy_runner(tmp_path / "a", max_iters=4, **settings).train()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -129,7 +129,7 @@ def test_a_copied_folder_is_a_training_of_its_own(tmp_path):
     assert names(tmp_path / "b") == ["best_mean_iter_8.pth", "iter_8.pth"]
 
 
-def test_a_training_started_anew_does_not_go_on_with_an_old_one(tmp_path):
+def test_a_new_training_ignores_checkpoints_of_an_earlier_one_in_its_work_dir(tmp_path):
     toy_runner(tmp_path).train()
     stop_at(toy_runner(tmp_path), "iter_2.pth")
     assert names(tmp_path) == ["iter_8.pth"]
@@ -139,7 +139,7 @@ def test_a_training_started_anew_does_not_go_on_with_an_old_one(tmp_path):
     assert path.name == "iter_2.pth"
 
 
-def test_nothing_to_resume_from_is_a_start_from_load_from(tmp_path, capsys):
+def test_resume_without_a_checkpoint_starts_from_load_from(tmp_path, capsys):
     cfg = ConfigDict(model={}, work_dir=str(tmp_path), load_from="weights.pth")
     prepare_training(cfg, resume=True, amp=False)
     assert not cfg.resume and cfg.load_from == "weights.pth"
@@ -150,7 +150,7 @@ def test_nothing_to_resume_from_is_a_start_from_load_from(tmp_path, capsys):
     assert cfg.randomness.seed == 1
 
 
-def test_checkpoints_in_another_folder_under_another_name(tmp_path):
+def test_checkpoints_with_custom_out_dir_and_file_names_are_found(tmp_path):
     hook = dict(out_dir=str(tmp_path / "big"), filename_tmpl="step-{}.pth")
     toy_runner(tmp_path / "run", **hook).train()
     assert names(tmp_path / "big" / "run") == ["step-8.pth"]
@@ -160,7 +160,7 @@ def test_checkpoints_in_another_folder_under_another_name(tmp_path):
         assert path == tmp_path / "big" / "run" / "step-8.pth"
 
 
-def test_a_validation_that_was_missed_is_made_up_for(tmp_path):
+def test_resumed_training_makes_up_for_a_missed_validation(tmp_path):
     settings = dict(val=True, save_best="mean", rule="greater")
     toy_runner(tmp_path / "all", **settings).train()
     stop_at(toy_runner(tmp_path / "stopped", **settings), "best_mean_iter_8.pth")
@@ -175,11 +175,11 @@ def test_a_validation_that_was_missed_is_made_up_for(tmp_path):
 
 
 def test_no_key_in_the_message_hub_is_printed_as_a_metric():
-    """mmengine's LogProcessor prints those that begin with the name of a phase."""
+    """mmengine's LogProcessor prints keys that begin with the name of a phase."""
     assert not any(key.startswith(("train", "val", "test")) for key in (VALIDATED, NOT_FINITE))
 
 
-def test_newest_checkpoint(tmp_path):
+def test_newest_checkpoint_follows_last_checkpoint_and_skips_broken_files(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     for i in (2, 4, 10):
         torch.save({"meta": {"iter": i}}, tmp_path / f"iter_{i}.pth")
@@ -193,8 +193,8 @@ def test_newest_checkpoint(tmp_path):
 
     assert found() == "iter_10.pth"  # written last
     for text, expected in (
-        ("", "iter_10.pth"),  # killed while it was written
-        ("iter_4.pth", "iter_4.pth"),  # a training that started anew over an old one
+        ("", "iter_10.pth"),  # the training was killed while it wrote last_checkpoint
+        ("iter_4.pth", "iter_4.pth"),  # a new training in the folder of an old one
         ("/of/another/machine/iter_2.pth", "iter_2.pth"),
         ("iter_99.pth", "iter_10.pth"),
     ):
@@ -217,11 +217,11 @@ def test_newest_checkpoint(tmp_path):
         ("meta", "iter", 10**12, "it is of iter 1000000000000, the config trains 8"),
         ("meta", "epoch", None, "its epoch is None"),
         ("message_hub", "log_scalars", None, "message_hub.log_scalars is not whole"),
-        ("optimizer", "state", {}, None),  # as of an optimizer that keeps nothing
+        ("optimizer", "state", {}, None),  # an optimizer without state, such as plain SGD
         ("optimizer", "param_groups", [], "optimizer.param_groups is not what the config makes"),
     ],
 )
-def test_states_that_do_not_fit_are_one_sentence(part, key, value, message, tmp_path):
+def test_resume_states_that_do_not_fit_the_config_are_rejected(part, key, value, message, tmp_path):
     toy_runner(tmp_path, max_iters=4).train()
     content = torch.load(tmp_path / "iter_4.pth", weights_only=False)
     content[part][key] = value
@@ -235,7 +235,7 @@ def test_states_that_do_not_fit_are_one_sentence(part, key, value, message, tmp_
     assert message in str(error.value)
 
 
-def test_a_state_of_another_shape(tmp_path):
+def test_optimizer_state_of_another_shape_is_rejected(tmp_path):
     toy_runner(tmp_path, max_iters=4).train()
     content = torch.load(tmp_path / "iter_4.pth", weights_only=False)
     content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
@@ -244,8 +244,8 @@ def test_a_state_of_another_shape(tmp_path):
         toy_runner(tmp_path, resume=tmp_path / "iter_4.pth").train()
 
 
-def test_a_planted_path_removes_nothing(tmp_path):
-    """What a checkpoint says of the best one so far is removed when there is a better one."""
+def test_forged_path_of_the_best_checkpoint_removes_no_file(tmp_path):
+    """The path of the best checkpoint to replace is read from a checkpoint, which may be forged."""
     settings = dict(val=True, save_best="mean", rule="greater")
     toy_runner(tmp_path / "run", max_iters=4, **settings).train()
     precious = [tmp_path / "folder" / "file", tmp_path / "run" / "notes.txt"]
@@ -263,3 +263,43 @@ def test_a_planted_path_removes_nothing(tmp_path):
         assert (tmp_path / "run" / "best_mean_iter_8.pth").exists()
         assert all(path.exists() for path in precious)
         toy_runner(tmp_path / "run", max_iters=4, **settings).train()
+
+
+class _ValidationsHook(Hook):
+    """Hook that records the iterations at which validations begin."""
+
+    def __init__(self):
+        self.places = []
+
+    def before_val(self, runner):
+        self.places.append(runner.iter)
+
+
+def validations_of_a_training_resumed(folder, at, val_begin):
+    """Interrupt a training of 8 iterations before its validation at ``at``, and resume it.
+
+    Returns:
+        The iterations at which validations of the resumed training begin.
+    """
+    first_runner = toy_runner(folder, val=True, max_keep_ckpts=-1)
+    first_runner._train_loop["val_begin"] = val_begin
+    stop_after(first_runner, f"iter_{at}.pth")
+    resumed = toy_runner(folder, resume=folder / f"iter_{at}.pth", val=True)
+    resumed._train_loop["val_begin"] = val_begin
+    hook = _ValidationsHook()
+    resumed.register_hook(hook)
+    resumed.train()
+    return hook.places
+
+
+def test_resuming_before_val_begin_runs_no_validation_at_once(tmp_path):
+    assert validations_of_a_training_resumed(tmp_path, 4, val_begin=5) == [8]
+
+
+@pytest.mark.parametrize("val_begin", [1, 4])
+def test_resuming_at_or_after_val_begin_makes_up_for_a_missed_validation(val_begin, tmp_path):
+    assert validations_of_a_training_resumed(tmp_path, 4, val_begin) == [4, 8]
+
+
+def test_resuming_between_validations_runs_no_validation_at_once(tmp_path):
+    assert validations_of_a_training_resumed(tmp_path, 2, val_begin=1) == [4, 8]

@@ -1,4 +1,4 @@
-"""The fast paths of the backbone against the plain one, block by block."""
+"""Fast inference and training of the backbones, compared with the plain forward of each block."""
 
 import copy
 
@@ -10,7 +10,6 @@ from torch.utils._pytree import tree_leaves
 
 from gfnet_dense.models import GFNet, IsotropicGFNet
 from gfnet_dense.models.backbones import base
-from gfnet_dense.models.layers import block as layers
 from gfnet_dense.models.layers import chunked_mlp, global_filter, spectral
 from gfnet_dense.models.layers.block import Block
 
@@ -20,7 +19,7 @@ SHAPES = [(1, 3, 64, 64), (3, 3, 37, 90), (2, 3, 120, 33)]
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Chunks and groups so small that tiny maps are cut, across samples too."""
+    """Make chunks and groups so small that even tiny maps and batches are divided."""
     monkeypatch.setattr(chunked_mlp, "CPU_CHUNK_BYTES", 2**14)
     monkeypatch.setattr(chunked_mlp, "CPU_TRAIN_CHUNK_BYTES", 2**14)
     monkeypatch.setattr(chunked_mlp, "MIN_CHUNK", 1)
@@ -28,8 +27,8 @@ def small_chunks(monkeypatch):
 
 
 @pytest.fixture
-def inferences(monkeypatch):
-    """Counts the uses of the fast path."""
+def fast_path_calls(monkeypatch):
+    """Record each use of the fast path."""
     calls, infer = [], base.infer
     monkeypatch.setattr(base, "infer", lambda *args: calls.append(1) or infer(*args))
     return calls
@@ -53,7 +52,7 @@ def randomize(model):
     return model.eval()
 
 
-def assert_fast_is_plain(model, x, rtol=1e-5):
+def assert_fast_equals_plain(model, x, rtol=1e-5):
     plain = model(x)
     with torch.no_grad():
         fast = model(x)
@@ -64,62 +63,62 @@ def assert_fast_is_plain(model, x, rtol=1e-5):
 
 @pytest.mark.parametrize("border", global_filter.BORDERS)
 @pytest.mark.parametrize("build", [hierarchical, isotropic])
-def test_same_maps_as_block_by_block(build, border, inferences):
+def test_fast_path_gives_the_maps_of_the_plain_forward(build, border, fast_path_calls):
     model = build(border=border)
     for shape in SHAPES:
         x = torch.randn(shape)
         kept = x.clone()
-        assert_fast_is_plain(model, x)
+        assert_fast_equals_plain(model, x)
         assert torch.equal(x, kept)
-    assert len(inferences) == 2 * len(SHAPES)
+    assert len(fast_path_calls) == 2 * len(SHAPES)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "spectral_pad"])
-def test_same_maps_with_other_resizing(mode):
-    assert_fast_is_plain(hierarchical(filter_resize=mode), torch.randn(SHAPES[1]))
+def test_fast_path_gives_the_same_maps_with_other_filter_resize_modes(mode):
+    assert_fast_equals_plain(hierarchical(filter_resize=mode), torch.randn(SHAPES[1]))
 
 
-def test_same_maps_in_float64():
-    assert_fast_is_plain(hierarchical().double(), torch.randn(SHAPES[1]).double(), rtol=1e-13)
+def test_fast_path_gives_the_same_maps_in_float64():
+    assert_fast_equals_plain(hierarchical().double(), torch.randn(SHAPES[1]).double(), rtol=1e-13)
 
 
 @pytest.mark.parametrize("build", [hierarchical, isotropic])
-def test_same_maps_under_autocast(build):
+def test_fast_path_gives_the_same_maps_under_autocast(build):
     with torch.autocast("cpu", torch.bfloat16):
-        assert_fast_is_plain(build(), torch.randn(SHAPES[1]), rtol=2e-2)
+        assert_fast_equals_plain(build(), torch.randn(SHAPES[1]), rtol=2e-2)
 
 
-def test_filters_too_large_to_keep_are_resized_in_groups(monkeypatch):
+def test_filters_too_large_for_the_cache_are_resized_in_groups(monkeypatch):
     monkeypatch.setattr(global_filter.GlobalFilter, "CACHE_BYTES", 0)
     for border in global_filter.BORDERS:
         model = hierarchical(border=border)
-        assert_fast_is_plain(model, torch.randn(SHAPES[1]))
+        assert_fast_equals_plain(model, torch.randn(SHAPES[1]))
         assert not model.blocks[0][0].filter._cache
 
 
-def test_weights_that_change_are_used():
+def test_fast_path_uses_weights_that_changed_after_the_last_forward():
     model, x = hierarchical(), torch.randn(1, 3, 50, 70)
     average = ExponentialMovingAverage(model)
-    assert_fast_is_plain(model, x)
+    assert_fast_equals_plain(model, x)
     randomize(average.module)
-    # As mmengine's EMAHook swaps them
+    # mmengine's EMAHook swaps weights like this
     for mine, other in zip(model.parameters(), average.module.parameters(), strict=True):
         mine.data.copy_(other.data)
-    assert_fast_is_plain(model.eval(), x)
+    assert_fast_equals_plain(model.eval(), x)
     model.load_state_dict({k: 2 * v for k, v in model.state_dict().items()})
-    assert_fast_is_plain(model, x)
-    assert_fast_is_plain(copy.deepcopy(model), x)
-    assert_fast_is_plain(model.train().eval(), x)
-    assert_fast_is_plain(model.double(), x.double(), rtol=1e-13)
+    assert_fast_equals_plain(model, x)
+    assert_fast_equals_plain(copy.deepcopy(model), x)
+    assert_fast_equals_plain(model.train().eval(), x)
+    assert_fast_equals_plain(model.double(), x.double(), rtol=1e-13)
     with torch.no_grad():
         for block in model.blocks[0]:
             block.gamma += 1
             block.mlp.fc2.weight *= 2
-    assert_fast_is_plain(model, x.double(), rtol=1e-13)
+    assert_fast_equals_plain(model, x.double(), rtol=1e-13)
 
 
-def test_nothing_is_left_behind():
-    """But for resized filters, in the cache of the layer, which is not saved."""
+def test_inference_adds_no_attributes_buffers_or_state_dict_keys():
+    """Resized filters stay in the cache of their layer, which is not saved."""
     model = hierarchical()
     keys = list(model.state_dict())
     before = {name: set(vars(module)) for name, module in model.named_modules()}
@@ -130,70 +129,71 @@ def test_nothing_is_left_behind():
     assert list(model.state_dict()) == keys and not list(model.buffers())
 
 
-def test_hooks_see_what_they_see_block_by_block(inferences):
+def test_forward_hooks_get_the_same_outputs_without_gradients(fast_path_calls):
     model, x, seen = hierarchical(), torch.randn(1, 3, 64, 64), []
     for module in (model.blocks[0][0], model.blocks[0][1].mlp, model.norm0):
         module.register_forward_hook(lambda module, args, output: seen.append(output))
     model(x)
     with torch.no_grad():
         model(x)
-    assert len(seen) == 6 and not inferences
+    assert len(seen) == 6 and not fast_path_calls
     for plain, again in zip(seen[:3], seen[3:], strict=True):
         torch.testing.assert_close(again, plain)
 
 
-def test_stochastic_depth_stays_in_training(inferences):
+def test_stochastic_depth_is_active_in_training_mode_without_gradients(fast_path_calls):
     model, x = hierarchical(drop_path_rate=0.9).train(), torch.randn(8, 3, 64, 64)
     with torch.no_grad():
         assert not torch.equal(model(x)[1], model(x)[1])
-    assert not inferences
+    assert not fast_path_calls
 
 
-def test_blocks_that_are_not_ours_are_called(inferences):
+def test_subclasses_of_block_are_called_instead_of_the_fast_path(fast_path_calls):
     class Doubled(Block):
         def forward(self, x):
             return 2 * super().forward(x)
 
     model = hierarchical()
     model.blocks[0][1].__class__ = Doubled
-    assert_fast_is_plain(model, torch.randn(1, 3, 64, 64))
-    assert not inferences
+    assert_fast_equals_plain(model, torch.randn(1, 3, 64, 64))
+    assert not fast_path_calls
 
 
 class LargestTensor(TorchDispatchMode):
-    """Keeps the number of elements of the largest tensor that an operator makes."""
+    """Records the number of elements of the largest tensor that an operator returns."""
 
     largest = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        # bytes: never touched, see keep_freed_memory
+        # keep_freed_memory makes uint8 tensors that are never written to
         sizes = [t.numel() for t in tensors if t.dtype != torch.uint8]
         self.largest = max(self.largest, *sizes, 0)
         return result
 
 
 @pytest.mark.parametrize("border", ["circular", "zeros"])
-def test_no_temporary_is_as_large_as_a_hidden_layer(border):
+def test_no_temporary_is_as_large_as_the_hidden_layer_of_an_mlp(border):
     model = GFNet(dict(dims=(64,), depths=(2,)), img_size=256, out_indices=(0,), border=border)
     with torch.inference_mode(), LargestTensor() as mode:
         model.eval()(torch.randn(1, 3, 256, 256))
-    assert mode.largest < 4 * 64 * 64 * 64  # as large as the hidden layer of an mlp
+    assert mode.largest < 4 * 64 * 64 * 64  # elements of the hidden layer of an mlp
 
 
-def test_large_images_keep_no_resized_filters_in_whole(monkeypatch):
+def test_large_images_need_no_whole_resized_filter(monkeypatch):
     monkeypatch.setattr(global_filter.GlobalFilter, "CACHE_BYTES", 0)
     model = GFNet(dict(dims=(64,), depths=(1,)), img_size=32, out_indices=(0,)).eval()
     layer = model.blocks[0][0].filter
     with torch.inference_mode(), LargestTensor() as mode:
         layer.filter_(torch.randn(1, 64, 128, 128))
-    # Columns of all channels, of which the stored filter has 8 rows; rows of few channels
+    # The map; or 8 stored rows, each resized to 65 columns, of all channels
     assert mode.largest <= max(64 * 128 * 128, 64 * 8 * 65 * 2)
 
 
 @pytest.fixture
 def always_recompute(monkeypatch):
+    """Recompute hidden layers of any size in the backward."""
     monkeypatch.setattr(chunked_mlp, "LARGE_BYTES", 0)
 
 
@@ -217,7 +217,7 @@ def test_recomputed_hidden_layer_gives_the_same_gradients(shape, monkeypatch):
         torch.testing.assert_close(recomputed, plain, rtol=0, atol=1e-12)
 
 
-def test_gradients_of_the_recomputed_hidden_layer_by_finite_differences(always_recompute):
+def test_recomputed_hidden_layer_passes_gradcheck(always_recompute):
     block = randomize(Block(2, (3, 4), 0.0, 0.3, "trigonometric", "zeros").double())
     x = torch.randn(2, 3, 4, 2, dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in block.named_parameters()]
@@ -229,7 +229,7 @@ def test_gradients_of_the_recomputed_hidden_layer_by_finite_differences(always_r
     assert torch.autograd.gradcheck(run, (x, *block.parameters()))
 
 
-def test_frozen_weights_and_checkpointing_with_the_recomputed_hidden_layer(always_recompute):
+def test_recomputed_hidden_layer_works_with_frozen_stages_and_checkpointing(always_recompute):
     x = torch.randn(2, 3, 64, 64)
     gradients = []
     for with_cp in (False, True):
@@ -241,21 +241,28 @@ def test_frozen_weights_and_checkpointing_with_the_recomputed_hidden_layer(alway
     torch.testing.assert_close(*gradients)
 
 
-def test_autocast_and_other_modules_take_the_plain_mlp(always_recompute):
+def test_training_runs_under_autocast_and_with_replaced_mlp_modules(always_recompute):
     model, x = hierarchical(), torch.randn(1, 3, 64, 64)
     with torch.autocast("cpu", torch.bfloat16):
         model(x)[1].float().sum().backward()
-    model.blocks[0][0].mlp = torch.nn.Identity()
-    model.blocks[0][1].mlp.fc1 = torch.nn.Sequential(model.blocks[0][1].mlp.fc1)
-    model(x)[1].sum().backward()
+    first, second = model.blocks[0][:2]
+    for block in (first, second):
+        assert block.mlp.fc1.weight.grad.isfinite().all() and block.mlp.fc1.weight.grad.any()
+    expected = model(x)[1]
+    second.mlp.fc1 = torch.nn.Sequential(second.mlp.fc1)  # the plain mlp, with the same numbers
+    torch.testing.assert_close(model(x)[1], expected, rtol=1e-4, atol=1e-5)
+    first.mlp = torch.nn.Identity()
+    out = model(x)[1]
+    assert not torch.allclose(out, expected, rtol=1e-3)
+    out.sum().backward()
 
 
-def test_memory_layout_of_filters_is_the_usual():
+def test_all_parameters_are_contiguous():
     """Optimizers, safetensors and FSDP want contiguous parameters."""
     assert all(p.is_contiguous() for p in hierarchical().parameters())
 
 
-def test_compiled_training_of_stages_of_different_size():
+def test_compiled_model_gives_the_same_gradients_for_stages_of_different_size():
     model, x = hierarchical().train(), torch.randn(2, 3, 64, 96)
     gradients = []
     for run in (model, torch.compile(model, backend="aot_eager")):
@@ -265,7 +272,7 @@ def test_compiled_training_of_stages_of_different_size():
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
-def test_traced_graph_takes_other_batches():
+def test_traced_model_takes_other_batch_sizes():
     model = hierarchical()
     with torch.no_grad():
         traced = torch.jit.trace(model, torch.randn(2, 3, 64, 64), check_trace=False)
@@ -273,7 +280,7 @@ def test_traced_graph_takes_other_batches():
         torch.testing.assert_close(traced(x), model(x))
 
 
-def test_hooks_in_training_work_as_with_the_plain_mlp(always_recompute):
+def test_hooks_inside_a_block_are_called_in_training(always_recompute):
     block, fired = randomize(Block(4, (6, 6), 0.0, 0.3, "trigonometric", "circular")).train(), []
     x = torch.randn(1, 6, 6, 4)
     fc1 = block.mlp.fc1
@@ -288,7 +295,7 @@ def test_hooks_in_training_work_as_with_the_plain_mlp(always_recompute):
     assert fired
 
 
-def test_autocast_around_the_backward(always_recompute):
+def test_autocast_around_the_backward_does_not_change_the_gradients(always_recompute):
     block = randomize(Block(4, (6, 6), 0.0, 0.3, "trigonometric", "circular")).train()
     x = torch.randn(1, 6, 6, 4)
     expected = torch.autograd.grad(block(x).sum(), block.parameters())
@@ -298,14 +305,15 @@ def test_autocast_around_the_backward(always_recompute):
     torch.testing.assert_close(gradients, expected)
 
 
-def test_hidden_layers_that_are_kept_give_the_same_gradients(monkeypatch):
-    """Also if the number of threads, on which chunks depend, changes before the backward."""
+def test_chunked_mlp_that_keeps_the_hidden_layer_gives_the_same_gradients(monkeypatch):
+    """Between forward and backward the chunk size may change with the number of threads."""
     block = randomize(Block(4, (9, 9), 0.0, 0.3, "trigonometric", "circular").double()).train()
     x = torch.randn(2, 9, 9, 4, dtype=torch.float64)
     gradients = []
     for chunked in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(layers, "can_chunk", lambda *args, value=chunked: value)
+            can_chunk = "gfnet_dense.models.layers.block.can_chunk"
+            patch.setattr(can_chunk, lambda *args, value=chunked: value)
             patch.setattr(chunked_mlp, "CPU_TRAIN_CHUNK_BYTES", 2**11)
             y = block(x).square().sum()
             patch.setattr(chunked_mlp, "CPU_TRAIN_CHUNK_BYTES", 2**13)
@@ -322,11 +330,11 @@ def test_hidden_layers_that_are_kept_give_the_same_gradients(monkeypatch):
         lambda m: torch.nn.utils.spectral_norm(m.blocks[1][0].mlp.fc1),
     ],
 )
-def test_replaced_modules_are_called_as_block_by_block(replace, inferences):
+def test_replaced_modules_are_called_instead_of_the_fast_path(replace, fast_path_calls):
     model = hierarchical()
     replace(model)
-    assert_fast_is_plain(model.eval(), torch.randn(1, 3, 64, 64))
-    assert not inferences
+    assert_fast_equals_plain(model.eval(), torch.randn(1, 3, 64, 64))
+    assert not fast_path_calls
 
 
 @pytest.mark.parametrize("build", [hierarchical, isotropic])
@@ -342,7 +350,7 @@ def test_maps_that_hooks_keep_are_not_overwritten(build):
     assert seen and all(torch.equal(kept, copy) for kept, copy in seen)
 
 
-def test_hooks_of_all_modules_are_called():
+def test_global_forward_hooks_are_called_for_each_block():
     model, seen = hierarchical(), []
     hook = torch.nn.modules.module.register_module_forward_hook(
         lambda module, args, output: seen.append(type(module))

@@ -19,8 +19,8 @@ def tiny(**kwargs):
 
 
 @pytest.mark.parametrize("arch, millions", [("h-tiny", 15.1), ("h-small", 32.2), ("h-base", 53.7)])
-def test_number_of_parameters_is_the_published(arch, millions):
-    """With the classifier, at 224 (paper, table 2)."""
+def test_number_of_parameters_equals_the_published_number(arch, millions):
+    """Counted with the classifier, for images of 224 x 224 (paper, table 2)."""
     model = GFNet(arch, out_indices=(3,))
     classifier = (model.dims[3] + 1) * 1000
     total = sum(p.numel() for p in model.parameters()) + classifier
@@ -28,7 +28,7 @@ def test_number_of_parameters_is_the_published(arch, millions):
 
 
 @pytest.mark.parametrize("img_size", [64, 96])
-def test_forward_is_the_published_one(img_size):
+def test_forward_equals_the_published_model(img_size):
     state = official_state_dict(TINY["dims"], TINY["depths"], img_size)
     model = tiny(img_size=img_size).eval()
     result = model.load_state_dict(state, strict=False)
@@ -37,7 +37,7 @@ def test_forward_is_the_published_one(img_size):
 
     x = torch.randn(2, 3, img_size, img_size)
     expected = stage_maps(state, x)
-    for i in range(3):  # new norms are the identity behind the normalisation
+    for i in range(3):  # new norms have weight 1 and bias 0
         expected[i] = F.layer_norm(expected[i].movedim(1, -1), (TINY["dims"][i],), eps=1e-6)
         expected[i] = expected[i].movedim(-1, 1)
     for out, want in zip(model(x), expected, strict=True):
@@ -45,7 +45,7 @@ def test_forward_is_the_published_one(img_size):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (97, 64), (32, 161), (128, 128)])
-def test_any_size(size):
+def test_maps_have_the_expected_shape_for_any_image_size(size):
     outs = tiny().eval()(torch.randn(2, 3, *size))
     for i, out in enumerate(outs):
         stride = 4 * 2**i
@@ -53,7 +53,7 @@ def test_any_size(size):
         assert out.isfinite().all() and out.is_contiguous()
 
 
-def test_padding_is_zeros_right_and_below():
+def test_images_are_padded_with_zeros_at_the_right_and_bottom():
     model = tiny().eval()
     x = torch.randn(1, 3, 50, 70)
     padded = F.pad(x, (0, 2, 0, 2))  # to the multiple of 4 that the first stage needs
@@ -66,19 +66,19 @@ def test_backward_reaches_every_parameter(out_indices):
     model = tiny(out_indices=out_indices, drop_path_rate=0.0)
     outs = model(torch.randn(1, 3, 80, 64))
     assert len(outs) == len(out_indices)
-    # Squares: the mean of a normalized map has no gradient.
+    # Squares, because the mean of a normalized map has no gradient.
     sum(out.square().mul(torch.rand_like(out)).sum() for out in outs).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_checkpointing_gives_the_same_output_and_gradient():
+def test_activation_checkpointing_gives_the_same_output_and_gradient():
     x, gradients, outputs = torch.randn(2, 3, 64, 64), [], []
     model = tiny(drop_path_rate=0.5)
     for with_cp in (False, True):
         model.with_cp = with_cp
         model.zero_grad()
-        torch.manual_seed(1)  # of drop path
+        torch.manual_seed(1)  # random numbers of drop path
         out = model(x)[-1]
         out.square().sum().backward()
         outputs.append(out.detach())
@@ -88,7 +88,7 @@ def test_checkpointing_gives_the_same_output_and_gradient():
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
-def test_frozen_stages():
+def test_frozen_stages_are_not_trainable_and_stay_in_eval_mode():
     model = tiny(frozen_stages=2).train()
     trained = {name.rsplit(".", 1)[0] for name, p in model.named_parameters() if p.requires_grad}
     assert not any(n.startswith(("patch_embed.0", "patch_embed.1", "pos_embed")) for n in trained)
@@ -101,7 +101,7 @@ def test_frozen_stages():
     assert stem.blocks[0][0].gamma.requires_grad
 
 
-def test_drop_path_grows_to_the_rate_and_keeps_the_mean():
+def test_drop_path_rate_grows_with_depth_and_drop_path_keeps_the_mean():
     model = tiny(drop_path_rate=0.4)
     rates = [block.drop_path.drop_prob for stage in model.blocks for block in stage]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
@@ -111,8 +111,8 @@ def test_drop_path_grows_to_the_rate_and_keeps_the_mean():
     assert y.unique().tolist() == pytest.approx([0, 1 / 0.6])
 
 
-def test_native_grid_gives_the_features_of_the_pretraining_grid():
-    """Resizing at load and resizing in forward are the same resizing."""
+def test_resizing_at_load_and_in_forward_give_the_same_features():
+    """One model has the grid of the images, the other one the grid of the weights."""
     state = official_state_dict(TINY["dims"], TINY["depths"], 64)
     native, pretraining = tiny(img_size=(96, 160)).eval(), tiny(img_size=64).eval()
     for model in (native, pretraining):
@@ -122,21 +122,21 @@ def test_native_grid_gives_the_features_of_the_pretraining_grid():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_h_tiny_of_224_and_its_native_512_load_give_the_same_features():
-    """The trigonometric semigroup on the real arch, on a 512 image."""
+def test_h_tiny_built_for_224_or_512_gives_the_same_features_on_a_512_image():
+    """Trigonometric resizing at load equals trigonometric resizing in forward."""
     state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
     maps, x = {}, torch.randn(1, 3, 512, 512)
     for img_size in (224, 512):
         model = GFNet("h-tiny", img_size=img_size).eval()
         model.load_state_dict(dict(state), strict=False)
-        # Position embeddings are resized (bicubic) once in each case.
+        # Both models resize the position embedding once, by bicubic interpolation.
         with torch.no_grad():
             maps[img_size] = model(x)
     for a, b in zip(maps[224], maps[512], strict=True):
         assert (a - b).norm() / b.norm() < 1e-4
 
 
-def test_bfloat16_autocast():
+def test_features_under_bfloat16_autocast_are_close_to_float32():
     state = official_state_dict((64, 128, 256, 512), (3, 3, 10, 3))
     model = GFNet("h-tiny").eval()
     model.load_state_dict(state, strict=False)
@@ -150,7 +150,7 @@ def test_bfloat16_autocast():
 
 
 @pytest.mark.parametrize("border", ["zeros", "reflect"])
-def test_borders_reach_the_filters_and_train(border):
+def test_border_setting_reaches_all_filters_and_parameters_get_gradients(border):
     model = tiny(border=border)
     assert {f.border for f in model.modules() if isinstance(f, GlobalFilter)} == {border}
     outs = model(torch.randn(1, 3, 50, 70))
@@ -174,7 +174,7 @@ def distributed_gradients(rank, folder):
     time.sleep(300)  # until killed: gloo's processes sometimes hang when they end by themselves
 
 
-def test_two_processes_give_the_gradients_of_one(tmp_path):
+def test_two_processes_give_the_gradients_of_a_single_process(tmp_path):
     x = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     torch.save(x, tmp_path / "x.pth")
     processes = torch.multiprocessing.spawn(
@@ -182,7 +182,7 @@ def test_two_processes_give_the_gradients_of_one(tmp_path):
     )
     try:
         for _ in range(200):
-            processes.join(timeout=1)  # raises what a process has raised
+            processes.join(timeout=1)  # raises the error of a process
             if (tmp_path / "gradients.pth").exists():
                 break
     finally:
@@ -191,13 +191,13 @@ def test_two_processes_give_the_gradients_of_one(tmp_path):
     torch.manual_seed(0)
     model = tiny(drop_path_rate=0.0).double()
     sum(out.pow(3).sum() / 2 for out in model(x)).backward()
-    theirs = torch.load(tmp_path / "gradients.pth")
-    for ours, their in zip((p.grad for p in model.parameters()), theirs, strict=True):
-        torch.testing.assert_close(ours, their, rtol=1e-9, atol=1e-9)
+    distributed = torch.load(tmp_path / "gradients.pth")
+    for a, b in zip((p.grad for p in model.parameters()), distributed, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_weights_inside_another_model_are_resized():
-    """The load hook works under any prefix, in the mode of the model, and leaves others alone."""
+    """The load hook works under any prefix, uses filter_resize and keeps other weights."""
     state = official_state_dict(TINY["dims"], TINY["depths"], 64)
     given = {f"backbone.{k}": v for k, v in state.items()} | {"head.weight": torch.ones(2, 2)}
     whole = nn.ModuleDict(
@@ -205,7 +205,7 @@ def test_weights_inside_another_model_are_resized():
     )
     whole.load_state_dict(given, strict=False)
     assert whole["head"].weight.eq(1).all()
-    assert given["backbone.pos_embed"].shape == (1, 256, 8)  # the caller's dict stays
+    assert given["backbone.pos_embed"].shape == (1, 256, 8)  # the caller's dict is unchanged
     name = "blocks.1.1.filter.complex_weight"
     expected = resize_filter(state[name], (8, 8), (12, 9), "bicubic")
     assert torch.equal(whole["backbone"].state_dict()[name], expected)
@@ -221,21 +221,21 @@ def test_half_precision_weights_are_resized_in_float32():
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_weights_that_contradict_themselves_are_refused():
+def test_position_embedding_that_does_not_fit_the_filters_is_refused():
     state = official_state_dict(TINY["dims"], TINY["depths"], 64)
     state["pos_embed"] = state["pos_embed"][:, :240]
     with pytest.raises(InputError, match="pos_embed has 240 entries, which does not fit"):
         tiny().load_state_dict(state, strict=False)
 
 
-def test_settings_reach_the_filters():
+def test_filter_resize_and_grid_sizes_reach_all_filters():
     model = tiny(filter_resize="bilinear")
     filters = [m for m in model.modules() if isinstance(m, GlobalFilter)]
     assert len(filters) == 5 and {f.resize for f in filters} == {"bilinear"}
     assert [f.size for f in filters] == [(16, 16), (8, 8), (8, 8), (4, 4), (2, 2)]
 
 
-def test_checkpointing_recomputes_the_blocks(monkeypatch):
+def test_activation_checkpointing_runs_each_block_twice(monkeypatch):
     calls = []
     forward = Block.forward
     monkeypatch.setattr(Block, "forward", lambda *args: calls.append(1) or forward(*args))
@@ -245,14 +245,14 @@ def test_checkpointing_recomputes_the_blocks(monkeypatch):
         assert len(calls) == expected
 
 
-def test_meta_device():
+def test_forward_on_the_meta_device_gives_maps_of_the_right_size():
     with torch.device("meta"):
         outs = tiny()(torch.empty(1, 3, 70, 64))
     assert [out.shape[-2:] for out in outs] == [(18, 16), (9, 8), (5, 4), (3, 2)]
 
 
 @pytest.mark.parametrize("img_size", [(65, 97), (64, 100), 130])
-def test_odd_and_non_square_grids_survive_saving(img_size):
+def test_odd_and_non_square_grids_are_kept_by_saving_and_loading(img_size):
     saved, other = tiny(img_size=img_size), tiny(img_size=64)
     again = tiny(img_size=img_size)
     again.load_state_dict(saved.state_dict())
@@ -268,7 +268,7 @@ def test_odd_and_non_square_grids_survive_saving(img_size):
 
 
 @pytest.mark.parametrize("scope", ["mmseg", "mmdet", "mmengine"])
-def test_builds_by_name_from_other_scopes(scope):
+def test_mmengine_builds_the_model_by_name_in_other_scopes(scope):
     if scope == "mmdet":
         pytest.importorskip("mmcv._ext", reason="mmdet needs mmcv's compiled operators")
     cfg = dict(type="gfnet_dense.GFNet", arch=TINY, img_size=64, _scope_=scope)
@@ -292,6 +292,6 @@ def test_builds_by_name_from_other_scopes(scope):
         (dict(filter_resize="nearest"), "filter_resize is one of"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_wrong_arguments_are_named_in_the_error(arguments, message):
     with pytest.raises(InputError, match=message):
         GFNet(**arguments)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from gfnet_dense.models import GlobalFilter
 from gfnet_dense.models.layers import global_filter
@@ -16,9 +17,9 @@ SIZES = [(4, 4), (5, 7), (6, 5), (1, 4), (4, 1), (1, 1), (2, 3)]
 
 
 def direct_sum(x, weight):
-    """The layer by sums over taps: y[p] = sum_q k[q] x[p - q], k the inverse DFT of K.
+    """Compute the layer as y[p] = sum_q k[q] x[p - q], where k is the inverse DFT of K.
 
-    K is what irfft2 takes it for: columns 0 and w / 2 count by their Hermitian part.
+    As in irfft2, only the Hermitian part of the columns 0 and w / 2 of K counts.
     """
     B, h, w, C = x.shape
     K = torch.view_as_complex(weight)
@@ -48,8 +49,8 @@ def test_layer_equals_the_direct_sum(size):
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-14)
 
 
-def test_other_map_size_is_the_padded_kernel():
-    """An odd kernel moved to a larger map sees the same window around each pixel."""
+def test_each_pixel_of_a_larger_map_sees_the_window_of_the_stored_size():
+    """For a stored size that is odd, the window is centered on the pixel."""
     layer = GlobalFilter(2, (5, 5)).double()
     x = torch.randn(1, 9, 12, 2, dtype=torch.float64)
     y = layer(x)
@@ -59,7 +60,7 @@ def test_other_map_size_is_the_padded_kernel():
 
 
 def kernel_taps(layer):
-    """The kernel as {(dy, dx): (dim,)}, its tap at half an even size split between both ends."""
+    """Return {(dy, dx): tap (dim,)}; the last tap of an even size is split between both ends."""
     h, w = layer.size
     kernel = torch.fft.irfft2(layer.response(layer.size, torch.float64), s=layer.size).detach()
 
@@ -79,7 +80,7 @@ def kernel_taps(layer):
 
 
 def convolve(x, taps, border):
-    """y[p] = sum_n k[n] x[p - n] with NumPy's padding."""
+    """Compute y[p] = sum_n k[n] x[p - n] on a map that NumPy has padded."""
     B, H, W, C = x.shape
     mode = {"zeros": "constant", "reflect": "reflect", "circular": "wrap"}[border]
     r = max(max(abs(dy), abs(dx)) for dy, dx in taps)
@@ -93,15 +94,15 @@ def convolve(x, taps, border):
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("size", [(5, 5), (6, 4), (3, 8)])
 @pytest.mark.parametrize("map_size", [(5, 5), (9, 12), (11, 3), (2, 7), (1, 6), (16, 16)])
-def test_borders_are_the_padded_convolution(border, size, map_size):
+def test_borders_equal_the_convolution_of_a_padded_map(border, size, map_size):
     layer = GlobalFilter(2, size, border=border).double()
     x = torch.randn(1, *map_size, 2, dtype=torch.float64)
     expected = convolve(x, kernel_taps(layer), border)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-14)
 
 
-def test_zeros_is_the_same_on_a_crop_and_on_the_whole():
-    """What the published border breaks: away from its border a crop gives what the whole gives."""
+def test_zeros_border_gives_a_crop_the_values_of_the_whole_map():
+    """The published circular border gives other values if the kernel is as large as the crop."""
     whole = torch.randn(1, 30, 40, 2, dtype=torch.float64)
     crop = whole[:, 8:24, 10:30]
     errors = {}
@@ -109,7 +110,7 @@ def test_zeros_is_the_same_on_a_crop_and_on_the_whole():
         layer = GlobalFilter(2, (7, 7), border=border).double()
         errors[border] = (layer(crop) - layer(whole)[:, 8:24, 10:30])[:, 3:-3, 3:-3].abs().max()
     assert errors["zeros"] < 1e-14 and errors["circular"] < 1e-14
-    # With a kernel as large as the crop every pixel of the circular layer sees the other side.
+    # With a kernel as large as the crop, each pixel of the circular layer sees the opposite side.
     black = torch.zeros_like(whole)
     black[:, 8:24, 10:30] = crop
     for border, same in (("zeros", True), ("circular", False)):
@@ -122,7 +123,7 @@ def test_zeros_is_the_same_on_a_crop_and_on_the_whole():
     "border, size", [("circular", (17, 23)), ("zeros", (20, 27)), ("reflect", (24, 32))]
 )
 def test_maps_are_padded_as_far_as_the_kernel_reaches(border, size, resizes):
-    """By 3 and 4 (zeros), by that at both ends (reflect), then to products of 2, 3 and 5."""
+    """Pad by (3, 4) (zeros) or by (6, 8) (reflect), then to products of 2, 3 and 5 (24, 32)."""
     GlobalFilter(2, (6, 8), border=border)(torch.randn(1, 17, 23, 2))
     assert resizes == [size]
 
@@ -136,7 +137,7 @@ def as_function(layer):
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("map_size", [(4, 5), (6, 3)])
-def test_gradients(border, map_size):
+def test_gradients_pass_gradcheck(border, map_size):
     layer = GlobalFilter(2, (4, 5), border=border).double()
     x = torch.randn(2, *map_size, 2, dtype=torch.float64, requires_grad=True)
     weight = layer.complex_weight.detach().requires_grad_()
@@ -144,8 +145,8 @@ def test_gradients(border, map_size):
 
 
 @pytest.mark.parametrize("map_size", [(8, 8), (7, 9), (8, 6)])
-def test_gradients_are_those_of_autograd(map_size):
-    """Against PyTorch's own backward of the transforms, the filter not Hermitian."""
+def test_gradients_equal_autograd_through_the_plain_transforms(map_size):
+    """The filter is not Hermitian."""
     layer = GlobalFilter(3, map_size).double()
     x = torch.randn(2, *map_size, 3, dtype=torch.float64, requires_grad=True)
     weight = layer.complex_weight
@@ -166,7 +167,7 @@ def test_second_derivatives_are_refused():
         gradient.sum().backward()
 
 
-def test_compiled_layer_is_the_layer():
+def test_compiled_layer_gives_the_same_gradients():
     layer = GlobalFilter(2, (6, 6))
     compiled = torch.compile(layer, backend="aot_eager")
     x = torch.randn(1, 6, 7, 2, requires_grad=True)
@@ -180,7 +181,7 @@ def test_compiled_layer_is_the_layer():
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("map_size", [(14, 14), (15, 22)])
 def test_cuda_equals_cpu(border, map_size):
-    """The filter is not Hermitian to begin with: cuFFT leaves undefined what it does with that."""
+    """The stored filter is not Hermitian; for such input cuFFT's inverse is undefined."""
     layer = GlobalFilter(8, (14, 14), border=border)
     x = torch.randn(2, *map_size, 8)
     y = layer(x)
@@ -194,7 +195,7 @@ def test_cuda_equals_cpu(border, map_size):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_cuda_autocast(dtype):
+def test_cuda_autocast_computes_in_float32(dtype):
     layer = GlobalFilter(8, (14, 14)).cuda()
     x = torch.randn(2, 15, 22, 8, device="cuda", dtype=dtype)
     with torch.autocast("cuda", dtype=dtype):
@@ -205,7 +206,7 @@ def test_cuda_autocast(dtype):
 
 @pytest.fixture
 def resizes(monkeypatch):
-    """Counts the resizes of filters."""
+    """Record the new size of each filter that is resized."""
     calls = []
 
     def counting(weight, size, new_size, mode):
@@ -218,7 +219,7 @@ def resizes(monkeypatch):
 
 @pytest.fixture
 def cached(resizes):
-    """A layer in evaluation that has seen one map, and that map."""
+    """Return a layer in eval mode that has cached the filter for one map, and the map."""
     layer, x = GlobalFilter(2, (4, 4)).eval(), torch.randn(1, 6, 7, 2)
     with torch.no_grad():
         layer(x)
@@ -226,7 +227,7 @@ def cached(resizes):
     return layer, x
 
 
-def test_second_evaluation_of_a_size_resizes_nothing(cached, resizes):
+def test_a_second_map_of_the_same_size_uses_the_cached_filter(cached, resizes):
     layer, x = cached
     with torch.inference_mode():
         layer(x)
@@ -239,12 +240,12 @@ def test_second_evaluation_of_a_size_resizes_nothing(cached, resizes):
     assert not list(layer.buffers())
 
 
-def test_cache_forgets_the_least_recently_used(cached, resizes):
+def test_cache_drops_the_least_recently_used_filter(cached, resizes):
     layer, x = cached
     with torch.no_grad():
         for width in (1, 2, 3):
             layer(x[:, :, :width])
-        layer(x)  # used again: the oldest is now width 1
+        layer(x)  # used again: width 1 is now the least recently used
         layer(x[:, :, :4])
         assert len(resizes) == 5 and len(layer._cache) == layer.CACHE_SIZE
         layer(x)
@@ -266,7 +267,7 @@ def test_cache_forgets_the_least_recently_used(cached, resizes):
         lambda layer: nn.Sequential(layer).load_state_dict(
             {"0.complex_weight": torch.randn(4, 3, 2, 2)}
         ),
-        # what mmengine's EMA does around a validation
+        # as mmengine's EMA around a validation
         lambda layer: (layer.complex_weight.data.copy_(torch.randn(4, 3, 2, 2)), layer.eval()),
         # a training step in evaluation mode, as with frozen stages
         lambda layer: (
@@ -308,7 +309,7 @@ def test_weights_given_for_one_call_are_used_and_not_kept(cached):
         torch.testing.assert_close(layer(x), before, rtol=0, atol=0)
 
 
-def test_weights_loaded_while_another_thread_resizes_the_old_ones(cached, monkeypatch):
+def test_weights_loaded_during_a_resize_are_used_by_the_next_call(cached, monkeypatch):
     layer, x = cached
     new = {"complex_weight": torch.randn(4, 3, 2, 2)}
 
@@ -333,7 +334,7 @@ def test_cache_is_bounded_in_bytes(cached, monkeypatch):
         layer(x[:, :5])
         layer(x[:, :4])
         assert sum(r.nbytes for r in layer._cache.values()) <= 2 * size and len(layer._cache) == 2
-        layer(torch.randn(1, 20, 20, 2))  # too large to keep: the others stay
+        layer(torch.randn(1, 20, 20, 2))  # too large for the cache: the other filters stay
     assert len(layer._cache) == 2
 
 
@@ -347,7 +348,7 @@ def test_copies_and_pickles_have_an_empty_cache_of_their_own(cached, resizes):
         assert len(resizes) == before + 1
 
 
-def test_ema_of_a_model_that_has_cached(cached):
+def test_ema_works_with_a_layer_that_has_cached_filters(cached):
     """mmengine's EMA copies the model and swaps parameters around a validation."""
     layer, x = cached
     ema = ExponentialMovingAverage(layer, momentum=0.5)
@@ -376,15 +377,15 @@ def test_training_does_not_cache(cached, resizes):
 
 @pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
 @pytest.mark.parametrize("size", [(8, 8), (11, 6), (5, 9)])
-def test_the_filter_in_use_is_that_of_a_real_kernel(mode, size):
+def test_the_resized_filter_is_the_spectrum_of_a_real_kernel(mode, size):
     layer = GlobalFilter(2, (8, 8), resize=mode).double()
     response = layer.response(list(size), torch.float64)
     spectrum = torch.fft.rfft2(torch.fft.irfft2(response, s=size))
     torch.testing.assert_close(spectrum, response, rtol=0, atol=1e-14)
 
 
-def test_a_frozen_filter_keeps_no_spectrum():
-    """Nor does an input without gradient keep the filter."""
+def test_a_frozen_filter_saves_no_spectrum_for_the_backward():
+    """An input that needs no gradient does not save the filter either."""
     for weight_needs, x_needs in ((True, True), (False, True), (True, False)):
         layer = GlobalFilter(2, (6, 6))
         layer.complex_weight.requires_grad_(weight_needs)
@@ -397,16 +398,95 @@ def test_a_frozen_filter_keeps_no_spectrum():
         y.sum().backward()
 
 
-def test_wrong_number_of_channels():
+def test_a_wrong_number_of_channels_is_refused():
     with pytest.raises(ValueError, match="has 4 channels, got a map .1, 6, 6, 1."):
         GlobalFilter(4, (6, 6))(torch.randn(1, 6, 6, 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_computes_in_float32(dtype):
+def test_half_precision_maps_are_computed_in_float32(dtype):
     layer = GlobalFilter(4, (8, 8))
     x = (300 * torch.randn(1, 9, 10, 4)).to(dtype)  # squares overflow float16
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)
     assert y.dtype == dtype
     torch.testing.assert_close(y, layer(x.float()).to(dtype), rtol=0, atol=0)
+
+
+class GpuStandIn(TorchFunctionMode):
+    """Makes code on a CPU take the branches for a GPU, where inverse transforms are stricter.
+
+    The result of cuFFT's complex-to-real transform is undefined for a spectrum that no real map
+    has. This class refuses such spectra and counts the inverse transforms.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.transforms = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function == torch.Tensor.device.__get__:
+            return torch.device("cuda")
+        if torch.device("cuda") == kwargs.get("device"):
+            kwargs["device"] = "cpu"
+        y = function(*args, **kwargs)
+        if function in (torch.fft.irfft, torch.fft.irfft2):
+            forward = torch.fft.rfft if function is torch.fft.irfft else torch.fft.rfft2
+            torch.testing.assert_close(forward(y), args[0], rtol=0, atol=1e-11)
+            self.transforms += 1
+        return y
+
+
+@pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
+@pytest.mark.parametrize("map_size", [(8, 6), (5, 7), (12, 10)], ids=["stored", "odd", "larger"])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_gpu_inverts_only_spectra_of_real_maps(mode, map_size, gradients):
+    """The stored filter is not Hermitian; a CPU ignores the rest of it and gives the same maps."""
+    layer = GlobalFilter(3, (8, 6), resize=mode).double().eval()
+    x = torch.randn(2, *map_size, 3, dtype=torch.float64)
+    expected = layer(x)
+    with torch.set_grad_enabled(gradients), GpuStandIn() as gpu:
+        y = layer(x)
+    assert gpu.transforms
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("border", ["zeros", "reflect"])
+def test_a_gpu_inverts_only_spectra_of_real_maps_with_other_borders(border):
+    layer = GlobalFilter(3, (8, 6), border=border).double()
+    x = torch.randn(2, 9, 7, 3, dtype=torch.float64)
+    with GpuStandIn() as gpu:
+        y = layer(x)
+    assert gpu.transforms
+    torch.testing.assert_close(y, layer(x), rtol=0, atol=1e-13)
+
+
+def test_the_stand_in_for_a_gpu_refuses_spectra_of_complex_maps():
+    spectrum = torch.randn(3, 8, 4, dtype=torch.complex128)
+    with GpuStandIn(), pytest.raises(AssertionError, match="not close"):
+        torch.fft.irfft2(spectrum, s=(8, 6))
+    with GpuStandIn() as gpu:
+        torch.fft.irfft2(torch.fft.rfft2(torch.randn(8, 6, dtype=torch.float64)), s=(8, 6))
+    assert gpu.transforms == 1
+
+
+def caches_filter(layer, size):
+    """Tell whether the layer in eval mode caches its filter for a map of the given size."""
+    layer.eval()
+    with torch.no_grad():
+        layer(torch.randn(1, *size, layer.dim))
+    return bool(layer._cache)
+
+
+def test_a_filter_of_the_stored_size_is_cached_up_to_its_own_limit(monkeypatch):
+    layer, num_bytes = GlobalFilter(2, (8, 6)), 2 * 8 * 4 * 8
+    for limit, is_cached in ((num_bytes - 1, False), (num_bytes, True), (num_bytes + 1, True)):
+        monkeypatch.setattr(layer, "STORED_BYTES", limit)
+        assert caches_filter(layer, (8, 6)) == is_cached
+        assert caches_filter(layer, (9, 6))  # a resized filter costs more to compute
+
+
+def test_filters_of_the_stored_size_are_cached_up_to_8_mib():
+    assert caches_filter(GlobalFilter(512, (32, 126)), (32, 126))
+    assert not caches_filter(GlobalFilter(512, (33, 126)), (33, 126))

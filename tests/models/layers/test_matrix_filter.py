@@ -18,7 +18,7 @@ def random_filter(size, dtype=torch.float64, **kwargs):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stored", [None, (6, 7)])
 @pytest.mark.parametrize("border", ["circular", "zeros", "reflect"])
-def test_it_is_the_filter_by_fft(size, stored, border):
+def test_matrix_filter_equals_the_fft_filter(size, stored, border):
     layer = random_filter(stored or size, border=border)
     x = torch.randn(2, *size, 3, dtype=torch.float64)
     y = MatrixFilter(layer, size)(x)
@@ -26,14 +26,14 @@ def test_it_is_the_filter_by_fft(size, stored, border):
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "spectral_pad"])
-def test_other_ways_of_resizing(mode):
+def test_matrix_filter_equals_the_fft_filter_with_other_resize_modes(mode):
     layer = random_filter((6, 7), resize=mode)
     x = torch.randn(2, 9, 8, 3, dtype=torch.float64)
     torch.testing.assert_close(MatrixFilter(layer, (9, 8))(x), layer(x), rtol=0, atol=1e-11)
 
 
-def test_it_is_a_circular_convolution():
-    """Against the direct sum, with the kernel that is the filter's inverse transform."""
+def test_matrix_filter_is_a_circular_convolution():
+    """Compare with the sum over the taps of the kernel, the filter's inverse transform."""
     layer = random_filter((4, 5))
     kernel = torch.fft.irfft2(layer.response((4, 5), torch.float64), s=(4, 5))
     x = torch.randn(1, 4, 5, 3, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_it_is_a_circular_convolution():
     torch.testing.assert_close(MatrixFilter(layer, (4, 5))(x), expected, rtol=0, atol=1e-12)
 
 
-def test_precision_of_large_maps():
+def test_large_maps_in_float32_are_close_to_float64():
     layer = random_filter((128, 96), torch.float32)
     x = torch.randn(1, 128, 96, 3)
     expected = layer.double()(x.double())
@@ -62,6 +62,6 @@ def test_half_precision_is_computed_in_float32():
     torch.testing.assert_close(y, layer(x), rtol=2e-2, atol=2e-2)
 
 
-def test_another_size_is_refused():
+def test_a_map_of_another_size_is_refused():
     with pytest.raises(ValueError, match="for maps of \\(8, 8\\)"):
         MatrixFilter(random_filter((8, 8)), (8, 8))(torch.zeros(1, 8, 9, 3))

@@ -9,7 +9,7 @@ from gfnet_dense.models.layers.mlp import Mlp, linear
 @pytest.mark.parametrize("gelu", ["", "none", "tanh"])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_linear_is_the_product_in_float64(shape, gelu, with_bias, transposed):
+def test_linear_equals_the_product_in_float64(shape, gelu, with_bias, transposed):
     torch.manual_seed(0)
     x, bias = torch.randn(shape), torch.randn(12) if with_bias else None
     weight = torch.randn(shape[-1], 12).t() if transposed else torch.randn(12, shape[-1])
@@ -24,7 +24,7 @@ def test_linear_is_the_product_in_float64(shape, gelu, with_bias, transposed):
     assert (y - expected).norm() <= 2e-6 * expected.norm()
 
 
-def test_without_onednn_and_in_other_precisions():
+def test_infer_equals_forward_without_onednn_under_autocast_and_in_float64():
     torch.manual_seed(0)
     mlp, x = Mlp(16, 64), torch.randn(3, 50, 16)
     expected = mlp(x)

@@ -23,13 +23,13 @@ def random_filter(size, dim=2):
 
 
 def kernel_of(weight, size):
-    """The real kernel (dim, h, w) of a filter."""
+    """Return the real kernel (dim, h, w) of a filter."""
     spectrum = torch.view_as_complex(weight.permute(2, 0, 1, 3).contiguous())
     return torch.fft.irfft2(spectrum, s=size)
 
 
 def taps(n):
-    """(offset from the center, index, weight) of each tap of a centered kernel of length n."""
+    """Return (offset from the center, index, weight) of each tap of a kernel of length n."""
     half = n // 2
     if n % 2:
         return [(i if i <= half else i - n, i, 1.0) for i in range(n)]
@@ -50,7 +50,7 @@ def pad_or_fold(weight, size, new_size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("new_size", [(7, 7), (14, 9), (25, 42), (3, 2), (40, 8), (1, 1)])
-def test_trigonometric_is_the_same_kernel_padded_or_folded(size, new_size):
+def test_trigonometric_resizing_pads_or_folds_the_kernel(size, new_size):
     weight = random_filter(size)
     torch.testing.assert_close(
         resize_filter(weight, size, new_size),
@@ -61,7 +61,7 @@ def test_trigonometric_is_the_same_kernel_padded_or_folded(size, new_size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_trigonometric_ignores_what_the_layer_ignores(size):
+def test_trigonometric_resizing_uses_only_the_hermitian_part(size):
     """A filter that is not Hermitian resizes like its Hermitian part."""
     h, w = size
     weight = torch.randn(h, w // 2 + 1, 2, 2, dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_trigonometric_ignores_what_the_layer_ignores(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_symmetrize_leaves_the_real_kernel(size):
+def test_a_symmetrized_filter_is_the_spectrum_of_a_real_kernel(size):
     h, w = size
     weight = torch.randn(h, w // 2 + 1, 2, 2, dtype=torch.float64)
     symmetric = symmetrize_filter(weight, size)
@@ -82,6 +82,10 @@ def test_symmetrize_leaves_the_real_kernel(size):
     spectrum = torch.fft.rfft2(kernel_of(symmetric, size)).permute(1, 2, 0)
     torch.testing.assert_close(torch.view_as_real(spectrum), symmetric, rtol=0, atol=1e-13)
     torch.testing.assert_close(symmetrize_filter(symmetric, size), symmetric, rtol=0, atol=0)
+    # PyTorch's irfft2 on a CPU drops the same part of the filter.
+    torch.testing.assert_close(
+        kernel_of(symmetric, size), kernel_of(weight, size), rtol=0, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6])
@@ -97,13 +101,13 @@ def test_trigonometric_matrix_is_the_dtft_of_centered_taps(n, m):
     np.testing.assert_allclose(trigonometric_matrix(n, m), expected.real, atol=1e-13)
 
 
-def test_same_size_is_exact():
+def test_resizing_to_the_same_size_returns_the_filter_itself():
     weight = random_filter((7, 8))
     assert resize_filter(weight, (7, 8), (7, 8)) is weight
     np.testing.assert_array_equal(trigonometric_matrix(14, 14), np.eye(14))
 
 
-# ---- what must hold for the trigonometric mode, for any size -----------------------------------
+# ---- properties of the trigonometric mode, for any size ---------------------------------------
 
 STORED = st.sampled_from([7, 14, 28, 56]) | st.integers(1, 20)
 SIZE = st.tuples(STORED, STORED)
@@ -111,7 +115,7 @@ NEW_SIZE = st.tuples(st.integers(8, 84), st.integers(8, 84))
 
 
 def structured_filter(size):
-    """A radial low-pass with noise and a DC spike, as learned filters look."""
+    """Return a radial low-pass filter with noise and a DC peak, similar to learned filters."""
     h, w = size
     radius = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None])
     weight = torch.zeros(h, w // 2 + 1, 2, 2, dtype=torch.float64)
@@ -124,7 +128,7 @@ FILTER = st.sampled_from([random_filter, structured_filter])
 
 
 def apply(weight, size, x):
-    """The layer on maps (..., dim, H, W), by the definition."""
+    """Apply the layer to maps (..., dim, H, W) by its definition."""
     spectrum = torch.view_as_complex(weight.permute(2, 0, 1, 3).contiguous())
     return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=size)
 
@@ -135,7 +139,7 @@ def assert_equal(a, b, atol=1e-12):
 
 @settings(max_examples=40, deadline=None)
 @given(FILTER, SIZE, NEW_SIZE)
-def test_dc_gain_is_kept_and_symmetry_too(make, size, new_size):
+def test_dc_gain_and_hermitian_symmetry_are_kept(make, size, new_size):
     weight = make(size)
     resized = resize_filter(weight, size, new_size)
     assert_equal(resized[0, 0], weight[0, 0])
@@ -144,7 +148,7 @@ def test_dc_gain_is_kept_and_symmetry_too(make, size, new_size):
 
 @settings(max_examples=40, deadline=None)
 @given(FILTER, SIZE, st.tuples(st.integers(0, 60), st.integers(0, 60)))
-def test_up_and_down_is_the_identity(make, size, more):
+def test_resizing_up_and_back_is_the_identity(make, size, more):
     up = (size[0] + more[0], size[1] + more[1])
     weight = make(size)
     assert_equal(resize_filter(resize_filter(weight, size, up), up, size), weight)
@@ -152,8 +156,8 @@ def test_up_and_down_is_the_identity(make, size, more):
 
 @settings(max_examples=40, deadline=None)
 @given(FILTER, SIZE, st.tuples(st.integers(0, 30), st.integers(0, 30)), NEW_SIZE)
-def test_twice_is_once(make, size, more, new_size):
-    """The kernel grows to any size on the way; what it grew by is zeros, which fold to nothing."""
+def test_resizing_over_a_larger_size_equals_resizing_once(make, size, more, new_size):
+    """The larger size adds only zeros to the kernel, and zeros fold to nothing."""
     middle = (size[0] + more[0], size[1] + more[1])
     weight = make(size)
     assert_equal(
@@ -164,7 +168,7 @@ def test_twice_is_once(make, size, more, new_size):
 
 @settings(max_examples=30, deadline=None)
 @given(FILTER, SIZE, st.integers(1, 3), st.integers(1, 3))
-def test_tiling_of_the_image_is_tiling_of_the_output(make, size, rows, columns):
+def test_tiling_the_input_tiles_the_output(make, size, rows, columns):
     weight = make(size)
     x = torch.randn(2, *size, dtype=torch.float64)
     tiled = (rows * size[0], columns * size[1])
@@ -178,15 +182,15 @@ def test_tiling_of_the_image_is_tiling_of_the_output(make, size, rows, columns):
 @given(FILTER, SIZE, NEW_SIZE)
 def test_vertical_symmetry_is_kept(make, size, new_size):
     weight = make(size)
-    weight = (weight + weight.flip(0).roll(1, 0)) / 2  # the same for a map upside down
+    weight = (weight + weight.flip(0).roll(1, 0)) / 2  # equal to its vertical mirror image
     resized = resize_filter(weight, size, new_size)
     assert_equal(resized, resized.flip(0).roll(1, 0))
 
 
 @settings(max_examples=20, deadline=None)
 @given(FILTER, st.sampled_from([(7, 7), (7, 13), (27, 9)]), NEW_SIZE)
-def test_large_map_sees_the_window_of_training(make, size, new_size):
-    """Odd grids: the output at p is the layer's on the window around p."""
+def test_each_pixel_of_a_large_map_sees_the_window_of_the_stored_size(make, size, new_size):
+    """For odd stored sizes the output at p is that of the layer on the window around p."""
     (h, w), (H, W) = size, (new_size[0] + 20, new_size[1] + 20)
     weight = make(size)
     x = torch.randn(2, H, W, dtype=torch.float64)
@@ -199,7 +203,7 @@ def test_large_map_sees_the_window_of_training(make, size, new_size):
 
 @settings(max_examples=30, deadline=None)
 @given(st.tuples(st.integers(4, 56), st.integers(4, 56)), NEW_SIZE)
-def test_small_convolution_stays_that_convolution(size, new_size):
+def test_a_3x3_convolution_stays_the_same_convolution(size, new_size):
     taps = torch.randn(2, 3, 3, dtype=torch.float64)
 
     def filter_of(size):
@@ -218,8 +222,8 @@ def test_small_convolution_stays_that_convolution(size, new_size):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size, new_size", [((14, 14), (25, 42)), ((56, 56), (128, 128)),
                                             ((7, 9), (4, 3)), ((8, 5), (8, 6))])  # fmt: skip
-def test_published_modes_bit_for_bit(mode, dtype, size, new_size):
-    """The release's own finetuning code, restated: the raw half spectrum as an image."""
+def test_bilinear_and_bicubic_equal_the_published_code_bit_for_bit(mode, dtype, size, new_size):
+    """The finetuning code of the release resizes the raw half spectrum as an image."""
     h, w = size[0], size[1] // 2 + 1
     new_h, new_w = new_size[0], new_size[1] // 2 + 1
     weight = torch.randn(h, w, 6, 2, dtype=dtype)
@@ -231,13 +235,13 @@ def test_published_modes_bit_for_bit(mode, dtype, size, new_size):
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 8), (6, 9), (14, 5), (1, 2)])
 @pytest.mark.parametrize("new_size", [(7, 7), (16, 21), (5, 4), (4, 9), (9, 6)])
-def test_spectral_pad_against_the_two_sided_spectrum(size, new_size):
-    """Frequency by frequency; +N/2 and -N/2 of an even axis are one bin, halved or averaged."""
+def test_spectral_pad_equals_padding_of_the_two_sided_spectrum(size, new_size):
+    """The frequencies +N/2 and -N/2 of an even axis share one bin: halved or averaged."""
     weight = random_filter(size)
     full = torch.fft.fft2(kernel_of(weight, size))
 
     def bins(n, m):
-        """(frequency's bin of n, bin of m, factor): m bins read n bins."""
+        """Return (bin of n, bin of m, factor) of each frequency that both lengths have."""
         small, pairs = min(n, m), []
         for k in range(-(small // 2), small // 2 + 1):
             edge = small % 2 == 0 and abs(k) == small // 2
@@ -267,14 +271,14 @@ def test_every_mode_is_differentiable_and_keeps_the_dtype(mode, new_size):
 
 
 @pytest.mark.parametrize("mode", ["trigonometric", "spectral_pad"])
-def test_autocast_does_not_reach_the_resizing(mode):
+def test_autocast_does_not_change_the_resizing(mode):
     weight = random_filter((7, 6)).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         resized = resize_filter(weight, (7, 6), (9, 8), mode)
     assert torch.equal(resized, resize_filter(weight, (7, 6), (9, 8), mode))
 
 
-def test_wrong_arguments_are_named():
+def test_wrong_arguments_are_named_in_the_error():
     weight = random_filter((8, 8))
     with pytest.raises(InputError, match="one of .*trigonometric.*got 'nearest'"):
         resize_filter(weight, (8, 8), (4, 4), mode="nearest")
@@ -282,8 +286,8 @@ def test_wrong_arguments_are_named():
         resize_filter(weight, (8, 10), (4, 4))
 
 
-def test_position_embedding_is_bicubic():
-    """Against the cubic convolution kernel of Keys (1981) with a = -0.75, torch's, by hand."""
+def test_position_embedding_is_resized_by_bicubic_interpolation():
+    """Compare with the cubic convolution kernel of Keys (1981), with PyTorch's a = -0.75."""
     embedding = torch.randn(1, 6 * 9, 2, dtype=torch.float64)
     grid = embedding.reshape(6, 9, 2)
     resized = resize_position_embedding(embedding, (6, 9), (12, 9)).reshape(12, 9, 2)

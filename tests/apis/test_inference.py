@@ -1,0 +1,101 @@
+"""Predictions of a segmentor whose logits are known: a pixel's class is its red value."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+
+from gfnet_dense.apis.inference import predict
+
+pytest.importorskip("mmseg")
+NUM_CLASSES = 200
+
+
+class KnownSegmentor:
+    """Pads images, and classifies each of their pixels by its red value.
+
+    Args:
+        padding: (left, right, top, bottom) that is put around the images.
+        name: Under which the samples' meta information says so.
+    """
+
+    align_corners = False
+    decode_head = SimpleNamespace()
+    cfg = ConfigDict(
+        default_scope="mmseg",
+        test_dataloader=dict(
+            dataset=dict(pipeline=[dict(type="LoadImageFromFile"), dict(type="PackSegInputs")])
+        ),
+    )
+
+    def __init__(self, padding=(0, 0, 0, 0), name="img_padding_size"):
+        self.padding, self.name, self.seen = padding, name, []
+
+    def data_preprocessor(self, data, training):
+        assert not training
+        for sample in data["data_samples"]:
+            sample.set_metainfo({self.name: self.padding})
+        inputs = [F.pad(each, self.padding, value=NUM_CLASSES - 1) for each in data["inputs"]]
+        return {"inputs": torch.stack(inputs), "data_samples": data["data_samples"]}
+
+    def encode_decode(self, inputs, metas):
+        self.seen.append(inputs)
+        red = inputs[:, 2].long()  # BGR
+        return F.one_hot(red, NUM_CLASSES).permute(0, 3, 1, 2).float()
+
+    inference = encode_decode
+
+
+def image_of(red):
+    return np.stack([red, red * 0, red * 0], axis=-1).astype(np.uint8)
+
+
+def labels(height, width):
+    """Return classes of which no row and no column is like another."""
+    return np.random.default_rng(0).integers(0, NUM_CLASSES - 1, (height, width))
+
+
+@pytest.mark.parametrize("name", ["img_padding_size", "padding_size"])
+@pytest.mark.parametrize("padding", [(3, 5, 1, 7), (0, 9, 0, 4), (6, 0, 2, 0), (0, 0, 0, 0)])
+def test_each_side_of_a_padding_is_taken_off_where_it_was_put(padding, name):
+    expected = labels(20, 31)
+    model = KnownSegmentor(padding, name)
+    (sample,) = predict(model, [image_of(expected)])
+    left, right, top, bottom = padding
+    assert model.seen[0].shape == (1, 3, 20 + top + bottom, 31 + left + right)
+    assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), expected)
+
+
+def test_the_padding_of_windows_below_and_to_the_right_is_taken_off():
+    expected = labels(40, 50)
+    model = KnownSegmentor((0, 5, 0, 3))
+    (sample,) = predict(model, [image_of(expected)], window=(16, 24), stride=(16, 24))
+    assert {tuple(x.shape) for x in model.seen} == {(1, 3, 19, 29)}
+    assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "window, rows, columns",
+    [
+        ((30, 48), [0, 20, 40, 60, 70], [0, 32, 64, 82]),
+        ((100, 130), [0], [0]),
+        ((50, 100), [0, 33, 50], [0, 30]),  # by 33 and 66
+        ((200, 31), [0], [0, 20, 40, 60, 80, 99]),
+    ],
+)
+def test_windows_are_two_thirds_of_a_window_apart_by_default(window, rows, columns):
+    """The corner of each window tells where it is."""
+    y, x = np.mgrid[:100, :130].astype(np.uint8)
+    model = KnownSegmentor()
+    list(predict(model, [np.stack([y, x, 0 * x], axis=-1)], window=window))
+    corners = [(int(x[0, 2, 0, 0]), int(x[0, 1, 0, 0])) for x in model.seen]
+    assert corners == [(row, column) for row in rows for column in columns]
+
+
+def test_the_smallest_windows_are_a_pixel_apart_by_default():
+    model = KnownSegmentor()
+    list(predict(model, [image_of(labels(2, 3))], window=(1, 1)))
+    assert len(model.seen) == 6

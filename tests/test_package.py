@@ -1,0 +1,167 @@
+"""The package as its users see it: public names, effects of importing it, and the wheel."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from importlib import import_module
+
+import pytest
+from mmengine.registry import Registry
+
+import gfnet_dense
+from gfnet_dense import registry
+from tests.conftest import ROOT
+
+
+def python(code, **environment):
+    """Return the words that a fresh interpreter prints."""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, **environment}
+    output = subprocess.check_output(command, env=environment, text=True, cwd="/")
+    return output.split()
+
+
+@pytest.mark.parametrize("name", gfnet_dense.__all__)
+def test_docstrings_of_public_names_describe_arguments_results_and_errors(name):
+    documented = getattr(gfnet_dense, name)
+    text = inspect.getdoc(documented)
+    first_line = text.partition("\n")[0]
+    assert first_line.endswith((".", ":")) and len(first_line) > 20
+    if documented is gfnet_dense.InputError:
+        return
+    for parameter in inspect.signature(documented).parameters:
+        assert re.search(rf"^    (\w+, )*{parameter}(, \w+)*( \(.*\))?:", text, re.MULTILINE)
+    if inspect.isfunction(documented):
+        assert ("Returns:" in text or "Yields:" in text) and "Raises:" in text
+
+
+def test_public_names_are_imported_on_first_use():
+    code = "import sys, gfnet_dense; print('torch' in sys.modules); "
+    code += "gfnet_dense.GFNet; print('torch' in sys.modules)"
+    assert python(code) == ["False", "True"]
+
+
+def test_importing_the_models_loads_neither_the_runner_nor_opencv_nor_mmcv():
+    code = "import sys, gfnet_dense.models; print(*sys.modules)"
+    loaded = set(python(code))
+    assert "mmengine.model" in loaded
+    heavy = {"mmengine.runner", "mmengine.hooks", "mmengine.visualization", "cv2", "matplotlib"}
+    assert not loaded & {*heavy, "mmcv", "mmseg", "mmdet", "PIL", "pycocotools", "scipy"}
+
+
+def test_the_library_changes_no_environment_variable():
+    """Variables that OpenCV, mmcv and mmsegmentation set themselves do not count."""
+    code = "import os; before = dict(os.environ); {}; import cv2, mmcv, mmseg.apis; "
+    code += "print('changed', *(set(os.environ.items()) ^ set(before.items())))"
+    use = "import gfnet_dense; gfnet_dense.load_model('fpn_gfnet-h-ti_ade20k', None); "
+    use += "import gfnet_dense.engine.runner, gfnet_dense.export, gfnet_dense.benchmark.transfer"
+    theirs, with_ours = (python(code.format(each)) for each in ("pass", use))
+    assert sorted(with_ours) == sorted(theirs)
+
+
+def test_segmentation_works_where_mmdetection_is_not_installed():
+    code = "import sys; sys.modules['mmdet'] = None; import gfnet_dense; "
+    code += "print(type(gfnet_dense.load_model('upernet_gfnet_ade20k', None)).__name__)"
+    assert python(code)[-1] == "EncoderDecoder"
+
+
+REGISTRIES = {
+    name: value
+    for name, value in vars(registry).items()
+    if isinstance(value, Registry) and value.scope == "gfnet_dense"
+}
+
+
+@pytest.mark.parametrize("name", REGISTRIES)
+def test_each_registry_imports_its_locations_and_is_not_empty(name):
+    child = REGISTRIES[name]
+    for location in child._locations:
+        import_module(location)
+    assert len(child.module_dict) > 0
+
+
+def test_names_that_configs_use_are_registered():
+    found = set()
+    for child in vars(registry).values():
+        if isinstance(child, Registry) and child.scope == "gfnet_dense":
+            child.import_from_location()
+            found |= set(child.module_dict)
+    assert found >= {
+        *("GFNet", "IsotropicGFNet", "CheckDataHook", "CheckpointHook", "ContactSheetHook"),
+        *("CufftPlanCacheHook", "CurvesHook", "FiniteLossHook", "LayerDecayConstructor"),
+        *("SeededDataset", "SeededSampler", "NumberedSampler"),
+    }
+
+
+def test_former_import_paths_lead_to_the_same_objects():
+    from gfnet_dense.api import load_backbone, load_model, predict
+    from gfnet_dense.models import GFNet, GlobalFilter, IsotropicGFNet
+
+    names = (load_backbone, load_model, predict, GFNet, GlobalFilter, IsotropicGFNet)
+    assert all(getattr(gfnet_dense, each.__name__) is each for each in names)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    # Build a copy, because a build writes into its source folder.
+    source = folder / "source"
+    files = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    for name in files:
+        if not name.startswith(("docs/", "tests/")) and (ROOT / name).exists():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_symlink():
+                (source / name).symlink_to(os.readlink(ROOT / name))
+            else:
+                (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.check_call([*command, "-w", str(folder), str(source)])
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_the_package_and_the_configs_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        required = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist")
+    configs = {name for name in names if name.startswith("gfnet_dense/.mim/configs/")}
+    expected = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.py")}
+    assert {name.removeprefix("gfnet_dense/.mim/") for name in configs} == expected
+    assert {"gfnet_dense/py.typed", "gfnet_dense/__init__.pyi"} <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert all(top == "gfnet_dense" or top.endswith(".dist-info") for top in tops)
+    without_extra = {line.partition(">")[0] for line in required if "extra ==" not in line}
+    assert without_extra == {
+        *("torch", "onedl-mmengine", "numpy", "rich", "safetensors", "lazy-loader")
+    }
+
+
+def test_configs_of_the_wheel_are_found_by_name_from_any_folder(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = "import gfnet_dense; from gfnet_dense.utils.config import read_config; "
+    code += "cfg = read_config('upernet_gfnet_ade20k'); "
+    code += "print(gfnet_dense.__file__, cfg.filename, cfg.model.decode_head.type)"
+    module, config, head = python(code, PYTHONPATH=str(tmp_path))[-3:]
+    assert module == str(tmp_path / "gfnet_dense" / "__init__.py") and head == "UPerHead"
+    assert config == str(tmp_path / "gfnet_dense/.mim/configs/upernet_gfnet_ade20k.py")
+
+
+@pytest.mark.slow
+def test_wheel_works_with_nothing_but_its_requirements_installed(wheel, tmp_path):
+    """Downloads torch: only what pip installs with the wheel is available."""
+    subprocess.check_call([sys.executable, "-m", "venv", str(tmp_path / "venv")])
+    pip = [str(tmp_path / "venv/bin/python"), "-m", "pip", "install", "-q"]
+    constraints = str(ROOT / "requirements" / "constraints.txt")
+    subprocess.check_call([*pip, "-c", constraints, str(wheel)])
+    code = "import torch; from gfnet_dense import GFNet, load_backbone; from pathlib import Path; "
+    code += "from gfnet_dense.utils.config import find_config; find_config('upernet_gfnet_ade20k');"
+    code += "print(*(tuple(y.shape) for y in GFNet('h-tiny')(torch.randn(1, 3, 64, 96))))"
+    command = [str(tmp_path / "venv/bin/python"), "-c", code]
+    output = subprocess.check_output(command, text=True, cwd=tmp_path)
+    assert output.startswith("(1, 64, 16, 24) (1, 128, 8, 12)")
