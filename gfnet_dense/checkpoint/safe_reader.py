@@ -1,8 +1,7 @@
 """Reading checkpoint files as data: nothing in a file can run code or exhaust the memory.
 
-PyTorch's ``weights_only`` reader builds objects of a short list of classes. This module adds
-stand-ins for the classes of NumPy and mmengine that checkpoints contain. The real classes would let
-a file make arrays of pointers or modify a class. Everything that was built is checked afterwards.
+PyTorch's ``weights_only`` reader builds objects of a short list of classes, to which
+:mod:`.stand_ins` adds some. Everything that was built is checked afterwards.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import pickle
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gfnet_dense.utils.errors import InputError
+
+from .stand_ins import Array, History, safe_globals
 
 # Environment variable, so that child processes inherit it: with "1", checkpoints may run code.
 TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"
@@ -108,7 +108,7 @@ def _is_safetensors(path: str | Path) -> bool:
 def _read_pickle(path: str | Path, map_location: str | None) -> Any:
     """Read what torch.save wrote; the result may still contain stand-ins."""
     _check_zip(path)
-    allowed = torch.serialization.safe_globals(_safe_globals())
+    allowed = torch.serialization.safe_globals(safe_globals())
     try:
         with _READING, allowed:
             return torch.load(path, map_location=map_location, weights_only=not is_trusting())
@@ -223,15 +223,15 @@ class _Cleaner:
         if type(node) in (list, tuple, set, torch.Size):
             items = [self.clean(item, _join(name, i)) for i, item in enumerate(node)]
             return items if type(node) is list else (set if type(node) is set else tuple)(items)
-        if isinstance(node, (_Array, np.generic)):
-            return node.value if isinstance(node, _Array) else node.item()
+        if isinstance(node, (Array, np.generic)):
+            return node.value if isinstance(node, Array) else node.item()
         if type(node) is argparse.Namespace:
             return argparse.Namespace(**self.clean(dict(vars(node)), name))
-        if type(node) is _History:
+        if type(node) is History:
             return self._clean_history(node, name)
         raise self.refuse(f"a {type(node).__name__}, which is no data: {name}")
 
-    def _clean_history(self, node: "_History", name: str) -> HistoryBuffer:
+    def _clean_history(self, node: History, name: str) -> HistoryBuffer:
         """Return a new HistoryBuffer with the numbers of the one in the file."""
         state = node.state
         logs, counts = (
@@ -281,79 +281,3 @@ def _check_all_finite(node: Any, name: str, path: str | Path) -> None:
 
 def _join(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
-
-
-class _History:
-    """Stand-in for mmengine's HistoryBuffer, which modifies its own class when it is unpickled."""
-
-    state: dict[str, Any] = {}  # until __setstate__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-
-class _Dtype:
-    """Stand-in for numpy.dtype: accepts only types of numbers, and from a state the byte order."""
-
-    def __init__(self, code: str, align: bool = False, copy: bool = False):
-        if not re.fullmatch(r"b1|[iu][1248]|f[248]", str(code)):
-            raise pickle.UnpicklingError("GLOBAL numpy.dtype of no numbers")
-        self.value = np.dtype(code)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] == ">":
-            self.value = self.value.newbyteorder(">")
-
-
-class _Array:
-    """Stand-in for numpy.ndarray, which copies its numbers from the bytes in the file."""
-
-    value: np.ndarray | None = None  # until __setstate__
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, is_fortran, data = state
-        numbers = np.frombuffer(_bytes(data), dtype.value)
-        self.value = numbers.reshape(shape, order="F" if is_fortran else "C").copy()
-
-
-def _reconstruct(kind: type, shape: tuple, code: bytes) -> _Array:
-    """Replace NumPy's ``_reconstruct``, which returns an array for ``__setstate__`` to fill."""
-    return _Array()
-
-
-def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
-    """Replace NumPy's ``scalar``, which returns one number."""
-    (value,) = np.frombuffer(_bytes(data), dtype.value)
-    return value
-
-
-def _bytes(data: str | bytes) -> bytes:
-    """Return bytes, which old pickle protocols store as a latin-1 string."""
-    return data.encode("latin1") if isinstance(data, str) else data
-
-
-def _no_bytes() -> bytes:
-    """Replace ``bytes``, which the pickle of an empty array calls for its content."""
-    return b""
-
-
-def _statistic_of_history(owner: type, name: str) -> str:
-    """Replace ``getattr``, which the pickle of a HistoryBuffer calls for its methods."""
-    if owner is _History and name in ("min", "max", "mean", "current"):
-        return name
-    raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
-
-
-def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Return the classes and functions that a file may name, with the names they replace."""
-    multiarray = ("numpy.core.multiarray", "numpy._core.multiarray")  # renamed by NumPy 2
-    return [
-        argparse.Namespace,
-        (_History, "mmengine.logging.history_buffer.HistoryBuffer"),
-        (_Array, "numpy.ndarray"),
-        (_Dtype, "numpy.dtype"),
-        *((_reconstruct, f"{module}._reconstruct") for module in multiarray),
-        *((_scalar, f"{module}.scalar") for module in multiarray),
-        (_statistic_of_history, "builtins.getattr"),
-        *((_no_bytes, f"{module}.bytes") for module in ("builtins", "__builtin__")),
-    ]

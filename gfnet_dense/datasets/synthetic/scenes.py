@@ -11,20 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import WHITE, Canvas, box, disc, mix, noise, planes
+from .canvas import Canvas
+from .shapes import WHITE, box, disc, mix, noise, planes
+from .terrain import cross_line, drift, ground, lane_lines, pond
 from .things import (
     balloon,
     boat,
     building,
     car,
     car_end,
-    cross_line,
-    drift,
-    ground,
     lamp,
-    lane_lines,
     person,
-    pond,
     sign,
     skyline,
     tree,
