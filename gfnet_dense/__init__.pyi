@@ -1,4 +1,5 @@
-from .apis import load_backbone, load_model, predict
+from .apis.inference import predict
+from .apis.loading import load_backbone, load_model
 from .models import GFNet, GlobalFilter, IsotropicGFNet, resize_filter
 from .utils.errors import InputError
 

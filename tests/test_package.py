@@ -17,11 +17,11 @@ from gfnet_dense import registry
 from tests.conftest import ROOT
 
 
-def python(code, **environment):
+def python(code, folder="/", **environment):
     """Return the words that a fresh interpreter prints."""
     command = [sys.executable, "-c", code]
     environment = {**os.environ, **environment}
-    output = subprocess.check_output(command, env=environment, text=True, cwd="/")
+    output = subprocess.check_output(command, env=environment, text=True, cwd=folder)
     return output.split()
 
 
@@ -67,6 +67,38 @@ def test_segmentation_works_where_mmdetection_is_not_installed():
     code = "import sys; sys.modules['mmdet'] = None; import gfnet_dense; "
     code += "print(type(gfnet_dense.load_model('upernet_gfnet_ade20k', None)).__name__)"
     assert python(code)[-1] == "EncoderDecoder"
+
+
+@pytest.mark.parametrize(
+    "library, config, extra",
+    [("mmseg", "fpn_gfnet-h-ti_ade20k", "seg"), ("mmdet", "mask-rcnn_gfnet-h-ti_coco", "det")],
+)
+def test_a_library_that_is_missing_is_named_with_the_extra_that_brings_it(library, config, extra):
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name == {library!r}:
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Missing())
+import gfnet_dense
+try:
+    gfnet_dense.load_model({config!r}, None)
+except gfnet_dense.InputError as e:
+    print(e)
+"""
+    sentence = " ".join(python(code))
+    assert f"{config}.py needs {library}, which is not installed: pip install" in sentence
+    assert f"'gfnet-dense[{extra}]'" in sentence
+
+
+def test_a_backbone_is_loaded_without_mmcv_and_opencv(tmp_path):
+    code = "import sys, torch; sys.modules.update(dict.fromkeys(['cv2', 'mmcv', 'mmseg'])); "
+    code += "from gfnet_dense import GFNet, load_backbone; "
+    code += "arch = dict(dims=(8, 8, 8, 8), depths=(1, 1, 1, 1)); "
+    code += "torch.save(GFNet(arch, img_size=64).state_dict(), 'a.pth'); "
+    code += "print(load_backbone('a.pth').dims)"
+    assert " ".join(python(code, folder=tmp_path)).endswith("(8, 8, 8, 8)")
 
 
 REGISTRIES = {

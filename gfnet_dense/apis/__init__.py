@@ -1,6 +1,5 @@
-"""Using trained models from Python: loading them, predicting images, writing predictions."""
+"""Trained models for Python programs: loading, predicting, writing predictions.
 
-from .inference import predict
-from .loading import load_backbone, load_model
-
-__all__ = ["load_backbone", "load_model", "predict"]
+Programs import ``load_model``, ``load_backbone`` and ``predict`` from :mod:`gfnet_dense`. This file
+imports nothing, since ``load_backbone`` works without mmcv and OpenCV.
+"""

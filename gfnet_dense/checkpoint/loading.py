@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from gfnet_dense.models.utils.state_dict import Arch, describe_arch
@@ -164,6 +163,8 @@ def use_safe_loading() -> None:
     Where PyTorch's weights-only reader refuses a file, mmengine's own loaders unpickle it anyway,
     which can run code.
     """
+    # It imports OpenCV, which backbones alone do not need.
+    from mmengine.runner import CheckpointLoader
 
     def load_from_file(filename: str, map_location: str | None = None) -> dict[str, Any]:
         return read_checkpoint(fetch(filename), map_location)

@@ -12,6 +12,9 @@ from .errors import InputError
 # In a clone this is a link to configs/, in an installed package it holds the files.
 PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 
+# Extra of this package that brings a library
+EXTRAS = {"mmseg": "seg", "mmdet": "det", "mmcv": "seg"}
+
 
 def find_config(name: str | Path) -> Path:
     """Return the path of a config file.
@@ -65,6 +68,11 @@ def read_config(path: str | Path) -> Config:
     except InputError:
         raise
     except Exception as e:  # a config is a Python file, which can raise anything
+        if isinstance(e, ModuleNotFoundError) and e.name in EXTRAS:
+            raise InputError(
+                f"{path} needs {e.name}, which is not installed: "
+                f"pip install 'gfnet-dense[{EXTRAS[e.name]}]'"
+            ) from None
         if isinstance(e, ImportError) and (import_error := _why_no_operators()):
             raise InputError(
                 f"{path} needs mmcv with compiled operators, which cannot be imported "
