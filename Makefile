@@ -1,12 +1,12 @@
-# make demo       train, evaluate and draw the main job on data that the project draws itself
-# make test       compile mmcv's operators (once a machine), lint, run the whole test suite
-# make test-fast  lint, and the tests of models, filters and checkpoints: for daily work
+# make demo       train and evaluate UPerNet + GFNet-H-Ti on synthetic scenes, with pictures
+# make test       compile mmcv's operators (once per machine), lint, run the whole test suite
+# make test-fast  lint, and the tests of models, checkpoints, utils and the package: for daily work
 # make lint       ruff, the contracts of who imports whom (import-linter), types (mypy)
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
 # make torture    the tests of docs/reliability.md in full (half an hour), and their figures
 PYTHON ?= python3
 PY := .venv/bin/python
-# Of the tests. Each has one thread: their models are small, and threads would wait for each other.
+# Processes that run the tests, each with one thread: models are small, threads would wait.
 WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FAST := tests/models tests/checkpoint tests/utils tests/test_package.py

@@ -16,6 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 def main() -> None:
     cli.ArgumentParser(__doc__).parse_args()
     cli.quiet_third_party()
+    cli.limit_onednn_cache()
     with cli.plain_errors():
         import borders
         from gfnet_dense.visualization.figures import save_figure

@@ -1,4 +1,4 @@
-"""The models of the configs learn: two steps of their own optimizers, on drawn scenes."""
+"""The models of the configs learn: two steps of their own optimizers, on synthetic scenes."""
 
 from itertools import count
 

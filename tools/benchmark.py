@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     _add_sizes(backbones, SIZES, "images")
 
     model = commands.add_parser("model", help="a whole segmentor or detector")
-    model.add_argument("config", help="config file")
+    model.add_argument("config", help="config file, or the name of a config of this project")
     model.add_argument("--demo", action="store_true", help="the shrunken copy of the config")
     _add_sizes(model, SIZES[1:4], "images")
 
@@ -171,6 +171,8 @@ def main() -> None:
     cli.quiet_third_party()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up as on Ctrl-C
     with cli.plain_errors():
+        if args.command in ("model", "transfer"):
+            cli.read_config(args.config)  # to say what is wrong with it before others import
         from gfnet_dense.benchmark.sweep import run_sweep
 
         cases = transfer_cases(args) if args.command == "transfer" else measured_cases(args)

@@ -28,10 +28,10 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        cfg = cli.load_config(args)
         from gfnet_dense.datasets.config_checks import check_dataset_folders
         from gfnet_dense.visualization.browse import browse_dataset
 
-        cfg = cli.load_config(args)
         check_dataset_folders(cfg, (args.split,))
         path = args.out or Path(cfg.work_dir) / f"browse_{args.split}.png"
         browse_dataset(cfg, args.split, args.num, args.seed, path)

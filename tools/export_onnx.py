@@ -36,20 +36,20 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         size = cli.parse_size(args.size)
-        from gfnet_dense import api
-        from gfnet_dense.export import writers as export
-
-        export.check_format(args.out)
         cfg = cli.read_config(args.config)
+        from gfnet_dense import load_model
+        from gfnet_dense.export import check_format, export
+
+        check_format(args.out)
         cli.adapt_config(cfg, args)
-        model = api.load_model(cfg, args.checkpoint)
-        check = export.export(model, size, args.out, args.tolerance)
+        model = load_model(cfg, args.checkpoint)
+        check = export(model, size, args.out, args.tolerance)
         runtime = "onnxruntime" if args.out.suffix == ".onnx" else "torch.export"
-        ours, torchs = (1e3 * seconds for seconds in check.latency)
+        exported, original = (1e3 * seconds for seconds in check.latency)
         print(
             f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB; difference to PyTorch "
             f"{check.max_error:.1e} at most, {check.relative_error:.1e} relative; an image takes "
-            f"{ours:.0f} ms in {runtime}, {torchs:.0f} ms in PyTorch"
+            f"{exported:.0f} ms in {runtime}, {original:.0f} ms in PyTorch"
         )
 
 

@@ -64,21 +64,21 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         check(args)
+        cfg = cli.read_config(args.config)
+        cli.adapt_config(cfg, args)
         import torch
 
-        from gfnet_dense import api
+        from gfnet_dense import load_model
         from gfnet_dense.apis.inputs import find_inputs
         from gfnet_dense.apis.predict_files import PredictOptions, predict_files
 
         inputs = find_inputs(args.inputs)
-        cfg = cli.read_config(args.config)
-        cli.adapt_config(cfg, args)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             torch.zeros(1, device=device)
         except (AssertionError, RuntimeError):
             raise InputError(f"--device {device} cannot be used here: leave it out") from None
-        model = api.load_model(cfg, args.checkpoint, device)
+        model = load_model(cfg, args.checkpoint, device)
         options = PredictOptions(
             args.out_dir, args.opacity, args.classes, args.batch_size, args.slide, args.stride
         )

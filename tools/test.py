@@ -25,11 +25,11 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        cfg = cli.load_config(args)
+        cli.set_launcher(cfg, args)
         from gfnet_dense.engine.runner import build_runner
         from gfnet_dense.engine.runner.preparation import prepare_testing
 
-        cfg = cli.load_config(args)
-        cli.set_launcher(cfg, args)
         prepare_testing(cfg, args.checkpoint)
         cli.set_outputs(cfg, out=args.out, show_dir=args.show_dir, tta=args.tta)
         cli.test(build_runner(cfg))

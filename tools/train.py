@@ -28,11 +28,11 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        cfg = cli.load_config(args)
+        cli.set_launcher(cfg, args)
         from gfnet_dense.engine.runner import build_runner
         from gfnet_dense.engine.runner.preparation import prepare_training
 
-        cfg = cli.load_config(args)
-        cli.set_launcher(cfg, args)
         prepare_training(cfg, resume=args.resume, amp=args.amp)
         cli.train(build_runner(cfg))
 

@@ -38,7 +38,7 @@ def predict(
     predictions as there. With ``window`` they are segmented at their own resolution instead.
 
     Args:
-        model: A model returned by :func:`.apis.load_model`.
+        model: A model returned by :func:`gfnet_dense.load_model`.
         images: Files, or arrays (H, W, 3), uint8, RGB.
         batch_size: Maximum number of images in one forward pass. Only neighbors that have the same
             size after the pipeline share a batch. Ignored with ``window``.

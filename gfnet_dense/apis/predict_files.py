@@ -73,7 +73,7 @@ def predict_files(
     skipped.
 
     Args:
-        model: A model returned by :func:`.apis.load_model`.
+        model: A model returned by :func:`gfnet_dense.load_model`.
         inputs: Images and videos, as returned by :func:`.inputs.find_inputs`.
         options: See :class:`PredictOptions`.
 

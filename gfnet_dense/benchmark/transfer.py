@@ -163,10 +163,10 @@ def _test_config(
     cfg = read_config(config)
     if demo:
         shrink(cfg)
-        write_data(cfg)
-    cfg.setdefault("work_dir", None)
     merge_options(cfg, cfg_options)
-    cfg.work_dir = work_dir or cfg.work_dir
+    if demo:
+        write_data(cfg)
+    cfg.work_dir = work_dir
     if cfg.default_scope != "mmseg":
         raise InputError(f"transfer is for segmentors, {config} is of {cfg.default_scope}")
     missing = {"crop_size", "stride"} - set(cfg.model.get("test_cfg") or {})

@@ -1,5 +1,5 @@
 """Checkpoint files: downloading, safe reading, loading with a report, converting, publishing."""
 
-from .loading import PretrainedBackbone, load_pretrained
+from .loading import PretrainedInit, load_pretrained
 
-__all__ = ["PretrainedBackbone", "load_pretrained"]
+__all__ = ["PretrainedInit", "load_pretrained"]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.models.utils.filter_resize import check_resize_mode
 from gfnet_dense.models.utils.state_dict import (
     adapt_state_dict,
@@ -18,6 +17,7 @@ from gfnet_dense.utils.types import Size
 
 from .loading import unwrap
 from .publish import check_suffix, save
+from .safe_reader import read_checkpoint
 
 
 def convert(

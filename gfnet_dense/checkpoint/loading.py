@@ -16,7 +16,7 @@ from .safe_reader import read_checkpoint
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")
-class PretrainedBackbone:
+class PretrainedInit:
     """Weight initializer ``gfnet_dense.Pretrained``, which calls :func:`load_pretrained`.
 
     Backbones build it by that name, so that models do not import the code that reads checkpoints.

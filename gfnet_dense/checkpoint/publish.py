@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.utils.atomic_write import atomic_replace
 from gfnet_dense.utils.errors import InputError
+
+from .safe_reader import read_checkpoint
 
 SUFFIXES = (".pth", ".safetensors")  # accepted for files to write
 # Keys of mmengine's ``meta`` that are published.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from gfnet_dense.utils.errors import InputError
 
-from .stand_ins import Array, History, safe_globals
+from .stand_ins import Array, History, allowed_globals
 
 # Environment variable, so that child processes inherit it: with "1", checkpoints may run code.
 TRUST = "GFNET_DENSE_TRUST_CHECKPOINT"
@@ -108,7 +108,7 @@ def _is_safetensors(path: str | Path) -> bool:
 def _read_pickle(path: str | Path, map_location: str | None) -> Any:
     """Read what torch.save wrote; the result may still contain stand-ins."""
     _check_zip(path)
-    allowed = torch.serialization.safe_globals(safe_globals())
+    allowed = torch.serialization.safe_globals(allowed_globals())
     try:
         with _READING, allowed:
             return torch.load(path, map_location=map_location, weights_only=not is_trusting())

@@ -73,7 +73,7 @@ def _statistic_of_history(owner: type, name: str) -> str:
     raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
 
 
-def safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+def allowed_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Return the classes and functions that a file may name, with the names they replace."""
     multiarray = ("numpy.core.multiarray", "numpy._core.multiarray")  # renamed by NumPy 2
     return [

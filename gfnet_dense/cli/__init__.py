@@ -1,4 +1,4 @@
-"""Functions shared by the commands in ``tools/``; no other module imports this package."""
+"""Functions shared by the commands in ``tools/`` and ``.dev/``; the library imports none."""
 
 from gfnet_dense.utils.third_party import quiet_third_party
 

@@ -1,4 +1,7 @@
-"""Environment variables that the commands set for themselves; the library does not set any."""
+"""Environment variables that limit caches and image sizes.
+
+The commands set them for their own process; the library does not.
+"""
 
 import os
 

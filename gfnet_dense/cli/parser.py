@@ -59,7 +59,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
                     f"them ([1,2]), got {' '.join(values)}"
                 )
 
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file, or the name of a config of this project")
     parser.add_argument(
         "--demo", action="store_true", help="run a shrunken copy of the config on synthetic scenes"
     )

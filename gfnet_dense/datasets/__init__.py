@@ -1,5 +1,5 @@
-"""Checks of data sets, before and during loading, and samples that can be resumed exactly."""
+"""Data sets: checks before and during loading, seeded samples, synthetic scenes, COCO masks."""
 
 from .seeded import SeededDataset, SeededSampler
 
-__all__ = ["SeededSampler", "SeededDataset"]
+__all__ = ["SeededDataset", "SeededSampler"]

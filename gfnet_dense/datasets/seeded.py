@@ -58,11 +58,11 @@ class SampleIndex(int):
 # NumberedSampler is its former name, which older configs have.
 @DATA_SAMPLERS.register_module(name=["SeededSampler", "NumberedSampler"])
 class SeededSampler(Sampler):
-    """Sampler that yields the indices of another sampler as :class:`SampleIndex`.
+    """Wrapper of a sampler that yields its indices as :class:`SampleIndex`.
 
     Args:
-        sampler: Config of the other sampler.
-        dataset: The dataset, which the other sampler gets as well.
+        sampler: Config of the wrapped sampler.
+        dataset: The dataset, which the wrapped sampler gets as well.
         seed: Seed of the training. If None, all processes agree on a random one.
     """
 
@@ -98,13 +98,13 @@ class SeededSampler(Sampler):
 
 @DATASETS.register_module()
 class SeededDataset:
-    """Dataset that seeds the random generators before another dataset loads a sample.
+    """Wrapper of a dataset that seeds the random generators before a sample is loaded.
 
-    The seed is the place of the :class:`SampleIndex`. All attributes are read from, and set on,
-    the other dataset.
+    The seed is the place of the :class:`SampleIndex`; a plain int seeds nothing. All attributes are
+    read from, and set on, the wrapped dataset.
 
     Args:
-        dataset: Config of the other dataset.
+        dataset: Config of the wrapped dataset.
     """
 
     def __init__(self, dataset: dict) -> None:

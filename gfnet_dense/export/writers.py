@@ -68,7 +68,7 @@ def export(model: BaseModel, size: Size, path: Path, tolerance: float = 1e-4) ->
     """Export a model for one image size and any batch size, and compare the file with PyTorch.
 
     Args:
-        model: A model returned by :func:`.apis.load_model`, on the CPU.
+        model: A model returned by :func:`gfnet_dense.load_model`, on the CPU.
         size: Image size, (H, W).
         path: The file to write, ``*.onnx``, or ``*.pt2`` for torch.export. It is only written if
             the comparison succeeds.
@@ -165,7 +165,7 @@ def describe(model: BaseModel, size: Size) -> dict[str, str]:
     """Return the metadata of an exported file: how to prepare images, and what class indices mean.
 
     Args:
-        model: A model returned by :func:`.apis.load_model`.
+        model: A model returned by :func:`gfnet_dense.load_model`.
         size: Image size, (H, W).
 
     Returns:

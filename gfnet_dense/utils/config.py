@@ -12,7 +12,7 @@ from .errors import InputError
 # In a clone this is a link to configs/, in an installed package it holds the files.
 PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 
-# Extra of this package that brings a library
+# Extras of this package that bring a library.
 EXTRAS = {"mmseg": "seg", "mmdet": "det", "mmcv": "seg"}
 
 
@@ -29,10 +29,13 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    packaged = PACKAGED_CONFIGS / path.with_suffix(".py").name
+    packaged = PACKAGED_CONFIGS / f"{path.name.removesuffix('.py')}.py"
     if str(path.parent) in (".", "configs") and packaged.is_file():
         return packaged
-    raise InputError(f"the config {name} does not exist; the project's own are in configs/")
+    raise InputError(
+        f"the config {name} does not exist: give a file, or the name of a config of this project, "
+        "such as upernet_gfnet_ade20k"
+    )
 
 
 def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:

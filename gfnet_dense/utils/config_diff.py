@@ -1,6 +1,6 @@
 """Differences between two configs, by dotted key.
 
-mmengine's ``Config.diff`` does not do: it compares the texts of two configs line by line, so its
+mmengine's ``Config.diff`` is not enough: it compares the texts of two configs line by line, so its
 lines lack the dotted keys that ``--cfg-options`` takes.
 """
 

@@ -33,7 +33,8 @@ def format_table(
     for row in body:
         table.add_row(*map(Text, row))
     output = StringIO()
-    Console(file=output, width=100_000, color_system=None).print(table)
+    # Detected, a notebook would get the table instead of the file.
+    Console(file=output, width=100_000, color_system=None, force_jupyter=False).print(table)
     lines = [line.rstrip() for line in output.getvalue().splitlines() if line.strip()]
     if markdown:  # rich does not write the colons that align columns to the right
         rules = lines[1].strip("|").split("|")
@@ -43,9 +44,9 @@ def format_table(
 
 
 def format_number(value: float | None) -> str:
-    """Return a number as text of two or three significant digits, '' for None.
+    """Return a number as text, '' for None: ``12346``, ``1.23``, ``1.2e-07``.
 
-    Examples are ``1.23``, ``1.2e-07`` and ``12345``: the integer digits are never rounded.
+    From 100 on it is rounded to an integer, else to three significant digits, below 0.001 to two.
     """
     if value is None:
         return ""

@@ -1,13 +1,24 @@
 """Help and usage errors of the commands."""
 
+import os
 import re
 import sys
 
 import pytest
 
-from tests.commands import error_of, run, tool
+from tests.commands import CONFIG, error_of, run, tool
 from tests.conftest import ROOT
 
+WITHOUT_LIBRARIES = """
+import sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name in ("mmcv", "mmseg", "mmdet"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
 PAGE_WRITERS = ("benchmark_report", "borders_report", "draw_imports", "resizing_report", "zoo_page")
 
@@ -35,3 +46,23 @@ def test_missing_and_wrong_arguments_give_a_one_line_error(name, tmp_path):
         assert any(part in error for part in message.split("|")), error
         assert error.endswith(f"all arguments: {name}.py --help")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("train", []),
+        ("test", ["checkpoint.pth"]),
+        ("infer", ["checkpoint.pth", "photo.jpg"]),
+        ("export_onnx", ["checkpoint.pth", "--size", "512", "--out", "model.onnx"]),
+        ("browse_dataset", []),
+        ("check_dataset", []),
+        ("print_config", []),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named_in_one_sentence(name, arguments, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_LIBRARIES)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = tool(name, CONFIG, *arguments)
+    error = error_of(run(command, tmp_path, env=environment))
+    assert re.search(r"needs (mmseg|mmcv), which is not installed: pip install", error)

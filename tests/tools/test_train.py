@@ -31,7 +31,8 @@ def folder(tmp_path_factory, demo_data):
 @pytest.fixture(scope="module")
 def trained(folder):
     """The demo trained for a few iterations."""
-    result = run(tool("train", CONFIG, "--demo", "--cfg-options", *SHORT.split()), folder)
+    command = tool("train", CONFIG, "--demo", "--cfg-options", *SHORT.split())
+    result = run(command, folder, fresh=True)  # with the warnings of imports
     assert result.returncode == 0, result.stderr[-3000:]
     return folder / "work_dirs" / "demo" / "upernet_gfnet_ade20k", result
 
@@ -136,7 +137,8 @@ def test_missing_data_of_a_full_size_config_give_a_one_line_error(tmp_path):
 def test_missing_and_broken_configs_and_options_give_a_one_line_error(tmp_path):
     error = error_of(run(tool("train", "configs/none.py"), tmp_path))
     assert error == (
-        "error: the config configs/none.py does not exist; the project's own are in configs/"
+        "error: the config configs/none.py does not exist: give a file, or the name of a config of "
+        "this project, such as upernet_gfnet_ade20k"
     )
     (tmp_path / "broken.py").write_text("model = dict(\n")
     error = error_of(run(tool("train", "broken.py"), tmp_path))

@@ -25,6 +25,13 @@ def test_cells_are_taken_as_they_are():
     assert read_table(format_table(rows)) == rows
 
 
+def test_a_notebook_gets_the_same_text(monkeypatch):
+    rows = [["a", "b"], ["1", "2"]]
+    expected = format_table(rows)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert format_table(rows) == expected
+
+
 def test_wide_characters_keep_the_columns_aligned():
     lines = format_table([["class", "n"], ["道路", "1"], ["ab", "2"]]).splitlines()
     assert lines[2:] == ["| 道路  |   1 |", "| ab    |   2 |"]  # each ideogram is two columns wide

@@ -6,16 +6,12 @@ import cv2
 import numpy as np
 
 Polygons = Sequence[np.ndarray] | np.ndarray  # polygons, (N, 2) each: (x, y) of their corners
-
 Share = float | np.floating | np.ndarray  # share of a color or image in a mixture, 0..1
-
 # Parts of a figure: name of the color, factor of the brightness, polygons in meters.
 Parts = list[tuple[str, float, list[np.ndarray]]]
 
 DARK = np.array([0.13, 0.14, 0.16], np.float32)
-
 WHITE = np.array([0.93, 0.92, 0.88], np.float32)
-
 RED = np.array([0.8, 0.12, 0.1], np.float32)
 
 

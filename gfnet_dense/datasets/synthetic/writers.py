@@ -77,7 +77,9 @@ def _write(
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    print(f"drawing {sum(num_images.values())} scenes into {folder}, some seconds", flush=True)
+    print(
+        f"writing {sum(num_images.values())} synthetic scenes to {folder}, some seconds", flush=True
+    )
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as temporary:
         part = Path(temporary) / folder.name
         start = seed * sum(num_images.values())

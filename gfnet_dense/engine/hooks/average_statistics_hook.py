@@ -13,7 +13,7 @@ class AverageStatisticsHook(Hook):
     PyTorch has SyncBatchNorm for GPUs only. Without it each process has statistics of its own:
     each would validate another model, and checkpoints would hold the statistics of the first one.
 
-    mmengine's SyncBuffersHook does not do: it averages at the end of an epoch and before a
+    mmengine's SyncBuffersHook is not enough: it averages at the end of an epoch and before a
     validation. A training that counts iterations saves its checkpoints before that.
     """
 

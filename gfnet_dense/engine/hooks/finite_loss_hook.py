@@ -121,9 +121,9 @@ class FiniteLossHook(Hook):
         if self.in_a_row >= self.patience:
             context = runner.optim_wrapper.optim_context(runner.model)
             found = all_gather_object(first_not_finite(runner.model, suspect, context))
-            module = next(filter(None, found), "none of the modules: the loss or its gradient")
+            culprit = _describe(next(filter(None, found), None))
             reason = f"the loss or its gradients were not finite {self.in_a_row} times in a row"
-            raise _stopped(runner, reason, module)
+            raise _stopped(runner, reason, culprit)
 
     def _explaining(self, runner: Runner, run_iter: Callable[..., None]) -> Callable[..., None]:
         """Return ``run_iter`` with an InputError in place of a matcher's error.
@@ -137,22 +137,32 @@ class FiniteLossHook(Hook):
             except ValueError as e:
                 if MATCHER_ERROR not in str(e):
                     raise
-                module: str | None = "known where one process trains alone"
+                culprit = "the module is only searched for where one process trains alone"
                 if not is_distributed():  # the other processes would not take part
                     context = runner.optim_wrapper.optim_context(runner.model)
-                    module = first_not_finite(runner.model, args[-1], context)  # args[-1]: batch
-                raise _stopped(runner, "what the head matches is not finite", module) from e
+                    batch = args[-1]
+                    culprit = _describe(first_not_finite(runner.model, batch, context))
+                raise _stopped(runner, "what the head matches is not finite", culprit) from e
 
         return run
 
 
-def _stopped(runner: Runner, reason: str, module: str | None) -> InputError:
+def _describe(module: str | None) -> str:
+    """Return the part of the error about the first module whose output is not finite, if any."""
+    if module is None:
+        return (
+            "none of the modules has an output that is not finite: the loss or its gradient is so"
+        )
+    return f"the first output that is not finite is that of {module}"
+
+
+def _stopped(runner: Runner, reason: str, culprit: str) -> InputError:
     """Return the error with which training stops."""
     rate = max(lr for lrs in runner.optim_wrapper.get_lr().values() for lr in lrs)
     last = runner.message_hub.get_info("last_ckpt")
     return InputError(
         f"training stopped at iteration {runner.iter + 1}: {reason}, at a learning rate of "
-        f"{rate:.3g}; the first output that is not finite is that of {module}; the last checkpoint "
+        f"{rate:.3g}; {culprit}; the last checkpoint "
         f"before is {last or 'none'}: check the data, or take a lower learning rate"
     )
 

@@ -43,7 +43,7 @@ NOISE = re.compile(
 class DenseRunner(Runner):
     """mmengine's Runner for the commands of this project.
 
-    It differs from mmengine's Runner in four ways:
+    The main differences from mmengine's Runner:
 
     - The console leaves out messages that only the log file needs.
     - A checkpoint gets its name after it is written completely.
@@ -51,6 +51,8 @@ class DenseRunner(Runner):
       :mod:`gfnet_dense.datasets.seeded`.
     - A checkpoint that does not fit raises an InputError. To test or to resume, all of it has to
       fit the model; to fine-tune (``load_from``), its backbone has to be of the same arch.
+    - Distributed training runs on CPUs, too, with gloo, and all processes must start from the same
+      checkpoint.
     """
 
     _train_dataloader: DataLoader | dict

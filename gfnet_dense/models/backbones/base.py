@@ -91,7 +91,8 @@ class GFNetBackbone(BaseModule):
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``; without one, keep the values of the constructor."""
-        if isinstance(self.init_cfg, dict) and self.init_cfg["type"] == "Pretrained":
+        kind = self.init_cfg["type"] if isinstance(self.init_cfg, dict) else None
+        if kind in ("Pretrained", "gfnet_dense.Pretrained"):
             # Looked up by name, so that models do not import the code that reads checkpoints.
             load = dict(type="gfnet_dense.Pretrained", checkpoint=self.init_cfg["checkpoint"])
             WEIGHT_INITIALIZERS.build(load)(self)

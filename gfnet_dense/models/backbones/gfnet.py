@@ -63,9 +63,9 @@ class GFNet(GFNetBackbone):
         img_size: Image size, int or (H, W), for which filters and position embedding are stored.
             For other images ``forward`` resizes them; ImageNet weights are resized when they are
             loaded. With trigonometric resizing, a filter stored for 224 is a convolution kernel of
-            56 x 56 positions in stage 1 (7 x 7 in stage 4) at every image size: local on large
-            images, where only the blocks together reach far. With the size of the training crop
-            here, a filter covers the whole map of the crop.
+            56 x 56 positions in stage 1 (7 x 7 in stage 4) on images of this size and larger: local
+            on large images, where only the blocks together reach far. With the size of the training
+            crop here, a filter covers the whole map of the crop.
         out_indices: Indices of the stages whose normalized maps are returned. Stages behind the
             last of them are not built.
         drop_path_rate: Drop path rate of the last block, growing linearly from 0 at the first

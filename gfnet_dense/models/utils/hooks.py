@@ -1,6 +1,6 @@
 """Checks whether faster code may replace the ``forward`` of a module without being noticed.
 
-All private names of PyTorch's modules are used here, as seen in PyTorch 2.13.
+Private attributes of torch.nn.Module are used here, as seen in PyTorch 2.13.
 """
 
 import torch
