@@ -46,7 +46,7 @@ def load_model(
     with building("the config"):
         model = MODELS.build(settings)
     if checkpoint is not None:
-        path = fetch(str(checkpoint))
+        path = fetch(checkpoint)
         content = read_checkpoint(path)
         load_whole(model, content.get("state_dict", content), path)
         meta = content.get("meta", {}).get("dataset_meta")
@@ -81,7 +81,7 @@ def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
     Raises:
         InputError: If the file cannot be found, downloaded or read, or holds no GFNet.
     """
-    path = fetch(str(checkpoint))
+    path = fetch(checkpoint)
     state_dict = unwrap(read_checkpoint(path))
     arch, grid = describe_arch(state_dict), stored_grid(state_dict)
     if arch is None or grid is None:

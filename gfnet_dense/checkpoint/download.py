@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ OFFICIAL_FILES = {
 DOWNLOAD_TIMEOUT = 30  # seconds in which no byte arrives
 
 
-def fetch(checkpoint: str) -> Path:
+def fetch(checkpoint: str | Path) -> Path:
     """Return the local file of a checkpoint, downloaded completely or not at all.
 
     With several processes, the first of each machine downloads and the others wait.
@@ -47,6 +48,8 @@ def fetch(checkpoint: str) -> Path:
     Raises:
         InputError: If the file does not exist or cannot be downloaded.
     """
+    # pathlib makes one slash of two.
+    checkpoint = re.sub(r"^(gfnet|https?):/(?!/)", r"\1://", str(checkpoint))
     if checkpoint.startswith("gfnet://"):
         arch = checkpoint.removeprefix("gfnet://")
         if arch not in OFFICIAL_FILES:

@@ -22,18 +22,23 @@ class PretrainedInit:
     Backbones build it by that name, so that models do not import the code that reads checkpoints.
 
     Args:
-        checkpoint: See :func:`load_pretrained`.
+        checkpoint: See :func:`load_pretrained`, as ``prefix`` and ``map_location``.
     """
 
-    def __init__(self, checkpoint: str):
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: str = "cpu"):
+        self.arguments = (checkpoint, prefix, map_location)
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into a backbone."""
-        load_pretrained(module, self.checkpoint)
+        load_pretrained(module, *self.arguments)
 
 
-def load_pretrained(module: nn.Module, checkpoint: str) -> str:
+def load_pretrained(
+    module: nn.Module,
+    checkpoint: str | Path,
+    prefix: str | None = None,
+    map_location: str = "cpu",
+) -> str:
     """Load a checkpoint, official or our own, into a backbone and log one line of report.
 
     Args:
@@ -42,6 +47,9 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
             Accepted contents are the official ``{'model': ...}``, mmengine's
             ``{'state_dict': ...}`` of a backbone or of a whole segmentor or detector, and a bare
             state dict.
+        prefix: Part of the model that the weights are taken from, such as ``teacher.backbone``; if
+            None, the backbone of the whole model.
+        map_location: Device on which the file is read.
 
     Returns:
         The logged report: how many tensors were loaded and resized, and which modules are new in
@@ -52,7 +60,9 @@ def load_pretrained(module: nn.Module, checkpoint: str) -> str:
             backbone.
     """
     path = fetch(checkpoint)
-    state_dict = unwrap(read_checkpoint(path))
+    state_dict = unwrap(read_checkpoint(path, map_location), prefix)
+    if prefix is not None and not state_dict:
+        raise InputError(f"{path} holds no tensor whose name begins with {prefix}")
     expected: Any = module.arch_shape
     found = describe_arch(state_dict)
     if found is None:
@@ -173,16 +183,27 @@ def use_safe_loading() -> None:
     CheckpointLoader.register_scheme(schemes, load_from_file, force=True)
 
 
-def unwrap(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint's backbone, without wrapping dicts and prefixes."""
+def unwrap(checkpoint: dict[str, Any], prefix: str | None = None) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint's backbone, without wrapping dicts and prefixes.
+
+    Args:
+        checkpoint: Content of the file.
+        prefix: Prefix of the backbone's names, with or without the dot at its end; if None, it is
+            found.
+    """
     for key in ("state_dict", "model"):
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
     state_dict = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
-    for prefix in ("module.", "backbone."):
-        inside = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
-        state_dict = inside or state_dict
+    if prefix is not None:
+        return _below(state_dict, f"{prefix.removesuffix('.')}.")
+    for known in ("module.", "backbone."):
+        state_dict = _below(state_dict, known) or state_dict
     return state_dict
+
+
+def _below(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
 
 
 def _format_arch(arch: Arch) -> str:

@@ -5,6 +5,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,6 +229,63 @@ def test_mmengine_reads_checkpoints_with_the_safe_reader(tmp_path):
         assert not (tmp_path / "trace").exists()
     finally:
         CheckpointLoader._schemes = schemes
+
+
+@pytest.mark.parametrize("others", [[], [dict(type="Constant", layer="LayerNorm", val=0.25)]])
+@pytest.mark.parametrize("kind", ["Pretrained", "gfnet_dense.Pretrained"])
+def test_a_list_as_init_cfg_loads_its_checkpoint_behind_its_other_entries(official, others, kind):
+    path, state = official
+    cfg = [dict(type=kind, checkpoint=str(path)), *others]
+    backbone = GFNet(TINY, img_size=64, init_cfg=cfg)
+    backbone.init_weights()
+    assert torch.equal(backbone.blocks[0][0].norm1.weight, state["blocks.0.0.norm1.weight"])
+    assert torch.equal(backbone.norm3.weight, state["norm.weight"])
+    # The output norms but the last one are not in the file.
+    assert backbone.norm0.weight.unique().tolist() == ([0.25] if others else [1.0])
+
+
+def test_a_list_as_init_cfg_runs_nothing_that_a_file_holds(tmp_path):
+    torch.save({"model": {}, "evil": Evil(tmp_path / "trace")}, tmp_path / "evil.pth")
+    cfg = [dict(type="Pretrained", checkpoint=str(tmp_path / "evil.pth"))]
+    with pytest.raises(InputError, match="was refused"):
+        GFNet(TINY, img_size=64, init_cfg=cfg).init_weights()
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("prefix", ["teacher.backbone", "teacher.backbone."])
+def test_prefix_chooses_the_part_of_the_model_that_is_loaded(official, prefix, tmp_path):
+    _, state = official
+    other = {f"backbone.{name}": torch.zeros_like(tensor) for name, tensor in state.items()}
+    teacher = {f"teacher.backbone.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": other | teacher}, tmp_path / "both.pth")
+    cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "both.pth"), prefix=prefix)
+    backbone = GFNet(TINY, img_size=64, init_cfg={**cfg, "map_location": "cpu"})
+    backbone.init_weights()
+    name = "blocks.0.0.norm1.weight"
+    assert torch.equal(backbone.state_dict()[name], state[name])
+    backbone = GFNet(TINY, img_size=64, init_cfg={**cfg, "prefix": "student."})
+    with pytest.raises(InputError, match="holds no tensor whose name begins with student."):
+        backbone.init_weights()
+
+
+@pytest.mark.parametrize(
+    "entries, message",
+    [
+        ([dict(checkpoint="a.pth"), dict(checkpoint="b.pth")], "one checkpoint, got 2"),
+        ([dict(checkpoint="a.pth", strict=True)], "takes prefix and map_location as well, got str"),
+    ],
+)
+def test_two_checkpoints_and_unknown_keys_are_refused(entries, message):
+    cfg = [dict(entry, type="Pretrained") for entry in entries]
+    with pytest.raises(InputError, match=message):
+        GFNet(TINY, img_size=64, init_cfg=cfg).init_weights()
+
+
+def test_a_path_object_may_name_a_file_or_an_official_checkpoint(official):
+    path, _ = official
+    assert fetch(Path(path)) == path
+    with pytest.raises(InputError, match="gfnet://h-huge is not an official checkpoint"):
+        fetch(Path("gfnet://h-huge"))
 
 
 @pytest.fixture

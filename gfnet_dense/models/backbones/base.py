@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -90,15 +90,31 @@ class GFNetBackbone(BaseModule):
         return self
 
     def init_weights(self) -> None:
-        """Load the checkpoint of ``init_cfg``; without one, keep the values of the constructor."""
-        kind = self.init_cfg["type"] if isinstance(self.init_cfg, dict) else None
-        if kind in ("Pretrained", "gfnet_dense.Pretrained"):
-            # Looked up by name, so that models do not import the code that reads checkpoints.
-            load = dict(type="gfnet_dense.Pretrained", checkpoint=self.init_cfg["checkpoint"])
-            WEIGHT_INITIALIZERS.build(load)(self)
-            self._is_init = True
-        else:
+        """Initialize as ``init_cfg`` says; without it, keep the values of the constructor.
+
+        Its other entries come first, then the checkpoint of its ``Pretrained`` entry.
+
+        Raises:
+            InputError: For two checkpoints, or a ``Pretrained`` entry with unknown keys.
+        """
+        entries = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        names = ("Pretrained", "gfnet_dense.Pretrained")
+        pretrained = [entry for entry in entries if entry.get("type") in names]
+        if not pretrained:
             super().init_weights()
+            return
+        if len(pretrained) > 1:
+            raise InputError(f"init_cfg takes one checkpoint, got {len(pretrained)}")
+        if unknown := set(pretrained[0]) - {"type", "checkpoint", "prefix", "map_location"}:
+            raise InputError(
+                "init_cfg=dict(type='Pretrained', checkpoint=...) takes prefix and map_location as "
+                f"well, got {', '.join(sorted(unknown))}"
+            )
+        if others := [entry for entry in entries if entry is not pretrained[0]]:
+            initialize(self, others)
+        # Looked up by name, so that models do not import the code that reads checkpoints.
+        WEIGHT_INITIALIZERS.build({**pretrained[0], "type": "gfnet_dense.Pretrained"})(self)
+        self._is_init = True
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Return the layer of a parameter and the number of layers, as mmpretrain's models do.
@@ -190,6 +206,10 @@ def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[
             f"an arch dict has {' and '.join(required)} and, optionally, {' and '.join(optional)}, "
             f"got {', '.join(arch) or 'nothing'}"
         )
+    for key in required:
+        numbers = arch[key] if isinstance(arch[key], Sequence) else [arch[key]]
+        if not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise InputError(f"{key} of an arch are integers above 0, got {arch[key]}")
     return arch
 
 
@@ -219,5 +239,11 @@ def check_frozen_stages(frozen_stages: int, count: int) -> int:
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Return the drop path rate of each block, growing linearly from 0 to ``rate``."""
+    """Return the drop path rate of each block, growing linearly from 0 to ``rate``.
+
+    Raises:
+        InputError: Unless ``rate`` is at least 0 and below 1.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"drop_path_rate is at least 0 and below 1, got {rate}")
     return [rate * i / max(depth - 1, 1) for i in range(depth)]

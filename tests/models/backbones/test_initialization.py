@@ -1,4 +1,4 @@
-"""What weights a backbone begins with: those of the official release."""
+"""Initial weights of the backbones, as in the official release."""
 
 import pytest
 import torch
