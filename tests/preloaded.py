@@ -6,7 +6,8 @@ import matplotlib.figure  # noqa: F401
 import mmseg.datasets  # noqa: F401
 import mmseg.models  # noqa: F401
 
-import gfnet_dense.apis
+import gfnet_dense.apis.loading
+import gfnet_dense.apis.predict_files
 import gfnet_dense.engine.runner  # noqa: F401
 
 with suppress(ImportError):  # without mmcv's compiled operators

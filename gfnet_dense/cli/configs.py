@@ -15,7 +15,11 @@ if TYPE_CHECKING:  # --help must answer without importing mmengine's config
 
 
 def read_config(path: str | Path) -> "Config":
-    """Read a config and limit oneDNN's caches, see :func:`gfnet_dense.utils.config.read_config`."""
+    """Read a config and limit oneDNN's caches, see :func:`gfnet_dense.utils.config.read_config`.
+
+    Commands read their config before they import modules that need mmcv or mmsegmentation: it says
+    in one sentence which library is missing.
+    """
     from gfnet_dense.utils.config import read_config
 
     limit_onednn_cache()
