@@ -53,6 +53,7 @@ def test_mask_rcnn_trains_on_real_images_at_full_size(samples, tmp_path):
     """Images of 800x1333, unchanged heads, two iterations and a validation."""
     config = coco_config(samples, tmp_path, "")
     options = "train_cfg.max_iters=2 train_cfg.val_interval=2 default_hooks.logger.interval=1"
+    options += " train_dataloader.batch_size=1"
     options += " model.test_cfg.rcnn.score_thr=0.001"  # scores of an untrained model are low
     result = run(tool("train", config, "--cfg-options", *options.split()), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -122,13 +123,13 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5.0))
 """
 
 OVERFIT = """
-size = (160, 160)
+size = (128, 128)
 model = dict(
     data_preprocessor=dict(size=size),
-    backbone=dict(img_size=160, drop_path_rate=0.0, init_cfg=None),
+    backbone=dict(img_size=128, drop_path_rate=0.0, init_cfg=None),
 )
 load_image, load_annotations, _, _, flip, _, pack = _base_.train_pipeline
-resize = dict(type="Resize", scale=(640, 160), keep_ratio=True)
+resize = dict(type="Resize", scale=(512, 128), keep_ratio=True)
 crop = dict(type="RandomCrop", crop_size=size)
 train_pipeline = [load_image, load_annotations, resize, crop, flip, pack]
 train_dataloader = dict(batch_size=3, num_workers=1, dataset=dict(pipeline=train_pipeline))
