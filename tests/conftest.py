@@ -15,6 +15,18 @@ needs_operators = pytest.mark.skipif(
 TINY = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), layer_scale_init_value=0.5)
 
 
+def config_param(name, value=None):
+    """Return a parameter of a test for a config, which is skipped if it needs missing operators.
+
+    Args:
+        name: Name of the config, the id of the test.
+        value: The parameter, by default the name.
+    """
+    uses_operators = "_coco" in name or name.startswith("mask2former")
+    marks = needs_operators if uses_operators else ()
+    return pytest.param(name if value is None else value, id=name, marks=marks)
+
+
 @pytest.fixture(autouse=True)
 def seed_torch():
     """Start each test with the same random numbers of PyTorch."""

@@ -11,15 +11,11 @@ from mmengine.config import Config
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.config_diff import ABSENT, diff_configs
 from tests.commands import SHORT, run, tool
-from tests.conftest import ROOT, needs_operators
+from tests.conftest import ROOT, config_param, needs_operators
 
 CONFIGS = sorted((ROOT / "configs").glob("*_gfnet*.py"))
+PARAMS = [config_param(path.stem, path) for path in CONFIGS]
 DETECTORS = [path for path in CONFIGS if path.stem.partition("_coco")[1]]
-
-
-def config_param(path):
-    uses_operators = path in DETECTORS or path.stem.startswith("mask2former")
-    return pytest.param(path, id=path.stem, marks=needs_operators if uses_operators else ())
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +26,7 @@ def folder(tmp_path_factory, demo_data):
     return path
 
 
-@pytest.mark.parametrize("path", map(config_param, CONFIGS))
+@pytest.mark.parametrize("path", PARAMS)
 def test_config_trains_and_evaluates_under_demo(path, folder):
     options = [*SHORT.split(), "train_cfg.max_iters=2", "train_cfg.val_interval=2"]
     # Only the best checkpoint is written, without the state of the optimizer: with it, the largest
@@ -71,7 +67,7 @@ def assert_weights_of_the_backbone_have_changed(checkpoint):
     assert numbers["gamma"] in (0, blocks)
 
 
-@pytest.mark.parametrize("path", map(config_param, CONFIGS))
+@pytest.mark.parametrize("path", PARAMS)
 def test_full_size_config_has_consistent_sizes_and_schedules(path):
     cfg = Config.fromfile(path)
     model, loader = cfg.model, cfg.train_dataloader

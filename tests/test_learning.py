@@ -12,7 +12,7 @@ from gfnet_dense.datasets.synthetic import writers
 from gfnet_dense.demo import shrink, write_data
 from gfnet_dense.engine.runner import build_runner
 from gfnet_dense.models.backbones.gfnet import ARCHS
-from tests.conftest import ROOT, needs_operators
+from tests.conftest import ROOT, config_param
 
 NAMES = [  # each kind of head
     "fpn_gfnet-h-ti_ade20k", "upernet_gfnet_ade20k", "upernet_gfnet-b-isotropic_ade20k",
@@ -22,11 +22,6 @@ NAMES = [  # each kind of head
 # ATSS learns a factor for the boxes of each level, of which some have no object here.
 UNUSED = {"atss_gfnet-h-ti_coco": [f"bbox_head.scales.{i}.scale" for i in range(5)]}
 NUMBERS = count()  # loggers and message hubs are global, by the name of the experiment
-
-
-def case(name):
-    uses_operators = name.endswith("coco") or name.startswith("mask2former")
-    return pytest.param(name, marks=needs_operators if uses_operators else ())
 
 
 class KeepHook(Hook):
@@ -53,7 +48,7 @@ def two_steps(name):
     return cfg
 
 
-@pytest.mark.parametrize("name", map(case, NAMES))
+@pytest.mark.parametrize("name", map(config_param, NAMES))
 def test_every_weight_has_a_gradient_and_moves(name, tmp_path, monkeypatch):
     """Behind a layer that begins as zeros there is a gradient from the second step on."""
     monkeypatch.chdir(tmp_path)

@@ -104,5 +104,5 @@ def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
             img_size=(4 * grid[0], 4 * grid[1]),
             out_indices=range(len(dims)),
         )
-    load_pretrained(backbone, str(path))
+    load_pretrained(backbone, path)
     return backbone.eval()
