@@ -7,12 +7,21 @@ import torch
 from filelock import FileLock
 
 from gfnet_dense.datasets.synthetic import writers
+from gfnet_dense.utils.tables import format_table
+from pages import insert_block
+from tests.markdown import read_table
 
 ROOT = Path(__file__).parent.parent
 needs_operators = pytest.mark.skipif(
     find_spec("mmcv._ext") is None, reason="mmcv has no compiled operators here"
 )
 TINY = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), layer_scale_init_value=0.5)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-tables", action="store_true", help="write the tables of docs/input.md anew"
+    )
 
 
 def config_param(name, value=None):
@@ -39,6 +48,27 @@ def restore_number_of_threads():
     number = torch.get_num_threads()
     yield
     torch.set_num_threads(number)
+
+
+@pytest.fixture
+def check_table(request):
+    """Return a function that compares a table of docs/input.md with what a test has found.
+
+    Its arguments are the name of the table and its rows, the heading first. With --write-tables it
+    writes the table instead.
+    """
+    page = ROOT / "docs" / "input.md"
+
+    def check(name, rows):
+        rows = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+        if request.config.getoption("--write-tables"):
+            with FileLock(request.config.rootpath / ".pytest_cache" / "tables.lock"):
+                table = format_table(rows, left=range(len(rows[0])))
+                page.write_text(insert_block(page.read_text(), name, table))
+        block = page.read_text().partition(f"<!-- {name} -->")[2].partition("<!-- end -->")[0]
+        assert read_table(block) == rows, "docs/input.md: run this test with --write-tables"
+
+    return check
 
 
 @pytest.fixture(scope="session")
