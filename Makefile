@@ -5,7 +5,9 @@
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
 # make torture    the tests of docs/reliability.md in full (half an hour), and their figures
 PYTHON ?= python3
-PY := .venv/bin/python
+# Install what is missing, then run .venv's Python, which others do not change meanwhile.
+RUN := $(PYTHON) .dev/install.py --run
+RUN_DET := $(PYTHON) .dev/install.py --det --run
 # Processes that run the tests, each with one thread: models are small, threads would wait.
 WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -14,17 +16,17 @@ test test-fast torture: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-fast torture install install-det lint clean
 
-demo: install
-	$(PY) tools/train.py configs/upernet_gfnet_ade20k.py --demo
+demo:
+	$(RUN) tools/train.py configs/upernet_gfnet_ade20k.py --demo
 
-test: install-det lint
-	$(PY) -m pytest $(SHARED)
+test: lint
+	$(RUN_DET) -m pytest $(SHARED)
 
-test-fast: install-det lint
-	$(PY) -m pytest $(SHARED) $(FAST)
+test-fast: lint
+	$(RUN_DET) -m pytest $(SHARED) $(FAST)
 
-torture: install-det
-	$(PY) -m tests.torture $(SHARED)
+torture:
+	$(RUN_DET) -m tests.torture $(SHARED)
 
 install:
 	@$(PYTHON) .dev/install.py
@@ -32,13 +34,14 @@ install:
 install-det:
 	@$(PYTHON) .dev/install.py --det
 
-lint: install-det
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	.venv/bin/lint-imports --no-logo
-	$(PY) -m mypy
+lint:
+	$(RUN_DET) -m ruff check .
+	$(RUN_DET) -m ruff format --check .
+	$(RUN_DET) .venv/bin/lint-imports --no-logo
+	$(RUN_DET) -m mypy
 
 # The trainings under work_dirs stay, but for the demo's.
 clean:
-	rm -rf .venv data/demo work_dirs/demo build *.egg-info .*_cache .hypothesis
+	@$(PYTHON) .dev/install.py --remove
+	rm -rf data/demo work_dirs/demo build *.egg-info .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -8,7 +8,6 @@ from filelock import FileLock
 
 from gfnet_dense.datasets.synthetic import writers
 from gfnet_dense.utils.tables import format_table
-from pages import insert_block
 from tests.markdown import read_table
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +56,8 @@ def check_table(request):
     Its arguments are the name of the table and its rows, the heading first. With --write-tables it
     writes the table instead.
     """
+    from pages import insert_block  # of .dev/, which processes of other tests do not find
+
     page = ROOT / "docs" / "input.md"
 
     def check(name, rows):

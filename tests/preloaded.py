@@ -5,6 +5,7 @@ from contextlib import suppress
 import matplotlib.figure  # noqa: F401
 import mmseg.datasets  # noqa: F401
 import mmseg.models  # noqa: F401
+import torch._dynamo  # noqa: F401  (optimizers import it)
 
 import gfnet_dense.apis.loading
 import gfnet_dense.apis.predict_files

@@ -1,6 +1,9 @@
 """A training of milliseconds with the real runner, a small network and a dataset of vectors."""
 
+import copy
+
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -15,10 +18,9 @@ from gfnet_dense.engine.runner.dense_runner import DenseRunner
 class ToyNumbers:
     """A dataset of vectors with noise; the vectors of the indices ``broken`` are not finite."""
 
-    metainfo = {}
-
-    def __init__(self, length=16, broken=(), noise=1):
+    def __init__(self, length=16, broken=(), noise=1, classes=None):
         self.length, self.broken, self.noise = length, broken, noise
+        self.metainfo = {} if classes is None else {"classes": classes}
 
     def __len__(self):
         return self.length
@@ -40,14 +42,17 @@ class ToyNet(BaseModel):
         infinite_loss_at: Training steps at which the gradient is finite and the loss is not.
         matches: Match the outputs by SciPy, which raises an error if they are not finite.
         loss_weight: Factor of the loss.
+        frozen: Do not train the first layer.
     """
 
     def __init__(
-        self, infinite_gradient_at=(), infinite_loss_at=(), matches=False, loss_weight=1.0
-    ):
+        self, infinite_gradient_at=(), infinite_loss_at=(), matches=False, loss_weight=1.0,
+        frozen=False,
+    ):  # fmt: skip
         super().__init__()
         self.first, self.norm, self.last = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
         self.dropout = nn.Dropout(0.3)
+        self.first.requires_grad_(not frozen)
         self.infinite_gradient_at, self.infinite_loss_at = infinite_gradient_at, infinite_loss_at
         self.matches, self.loss_weight, self.steps = matches, loss_weight, 0
 
@@ -70,10 +75,19 @@ class ToyNet(BaseModel):
 class ToyScaler(OptimWrapper):
     """The steps of mmengine's AmpOptimWrapper, which needs a GPU, with the loss scaler of a CPU."""
 
-    def __init__(self, init_scale=2.0**16, fixed_scale=None, **kwargs):
+    def __init__(self, init_scale=2.0**16, fixed_scale=None, growth=2.0, **kwargs):
         super().__init__(**kwargs)
-        self.loss_scaler = torch.amp.GradScaler("cpu", init_scale=fixed_scale or init_scale)
+        scale = fixed_scale or init_scale
+        self.loss_scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_factor=growth)
         self._scale_update_param = fixed_scale
+
+    def state_dict(self):
+        return super().state_dict() | {"loss_scaler": self.loss_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        if "loss_scaler" in state_dict:
+            self.loss_scaler.load_state_dict(state_dict.pop("loss_scaler"))
+        super().load_state_dict(state_dict)
 
     def backward(self, loss, **kwargs):
         self.loss_scaler.scale(loss).backward(**kwargs)
@@ -98,7 +112,9 @@ class ToyMean(BaseMetric):
 
 def toy_runner(
     work_dir, max_iters=8, max_epochs=None, broken=(), model=None, resume=None, val=False,
-    num_workers=0, shuffle=True, optim_wrapper=None, hooks=(), launcher="none", **checkpoint,
+    num_workers=0, shuffle=True, optim_wrapper=None, hooks=(), launcher="none",
+    param_scheduler=None, batch_size=2, dataset=None, auto_scale_lr=None, text=False,
+    val_interval=4, **checkpoint,
 ):  # fmt: skip
     """Build a runner that trains a ToyNet on ToyNumbers.
 
@@ -108,11 +124,15 @@ def toy_runner(
         val: Validate as well.
         optim_wrapper: Further settings of the optimizer wrapper.
         hooks: Further custom hooks.
+        param_scheduler: Schedulers in place of a PolyLR over 16 iterations.
+        dataset: Further settings of the dataset.
+        text: Write the text of the config into checkpoints.
         checkpoint: Settings of the checkpoint hook.
     """
     torch.manual_seed(0)
     if max_epochs is None:
-        train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=4)
+        train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
+        train_cfg["val_interval"] = val_interval
         sampler = "InfiniteSampler"
         checkpoint = dict(interval=2) | checkpoint
     else:
@@ -124,7 +144,8 @@ def toy_runner(
 
     def loader(sampler, shuffle, **dataset):
         return dict(
-            batch_size=2, num_workers=num_workers, dataset=dict(type="ToyNumbers", **dataset),
+            batch_size=batch_size, num_workers=num_workers,
+            dataset=dict(type="ToyNumbers", **dataset),
             sampler=dict(type=sampler, shuffle=shuffle),
         )  # fmt: skip
 
@@ -135,14 +156,17 @@ def toy_runner(
             val_cfg=dict(type="ValLoop"),
             val_evaluator=dict(type="ToyMean"),
         )
-    runner = DenseRunner(
-        model=dict(type="ToyNet", **(model or {})),
+    if param_scheduler is None:
+        param_scheduler = dict(type="PolyLR", by_epoch=False, begin=0, end=16)
+    settings = dict(
+        model=dict(type="ToyNet") | (model or {}),
         work_dir=str(work_dir),
         experiment_name=f"toy_{toy_runner.count}",  # loggers and message hubs are global, by name
-        train_dataloader=loader(sampler, shuffle, broken=broken),
+        train_dataloader=loader(sampler, shuffle, broken=broken, **(dataset or {})),
         train_cfg=train_cfg,
         optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01)) | (optim_wrapper or {}),
-        param_scheduler=dict(type="PolyLR", by_epoch=False, begin=0, end=16),
+        param_scheduler=param_scheduler,
+        auto_scale_lr=auto_scale_lr,
         default_hooks=dict(checkpoint=checkpoint, logger=None),
         custom_hooks=[dict(type="gfnet_dense.FiniteLossHook", patience=3), *hooks],
         randomness=dict(seed=1),
@@ -151,6 +175,9 @@ def toy_runner(
         resume=bool(resume),
         **evaluation,
     )
+    if text:
+        settings["cfg"] = Config(copy.deepcopy(settings))
+    runner = DenseRunner(**settings)
     toy_runner.count += 1
     return runner
 

@@ -3,13 +3,14 @@
 
     python tools/infer.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' film.mp4 --out-dir out
 
-Overlays are written to out/overlays. A segmentor also writes label maps (class indices as PNG) to
-out/labels, a detector out/results.json in COCO's format. Predictions are the same as in
-tools/test.py; with --slide, images of any size are segmented at their own resolution, window by
-window.
+Overlays are written to out/overlays. A segmentor also writes label maps to out/labels (PNG, class
+indices from 0, see classes.txt there), a detector out/results.json in COCO's format. Predictions
+are the same as in tools/test.py; with --slide, images of any size are segmented at their own
+resolution, window by window.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def check(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     cli.quiet_third_party()
     with cli.plain_errors():
         check(args)
@@ -73,6 +75,8 @@ def main() -> None:
         from gfnet_dense.apis.predict_files import PredictOptions, predict_files
 
         inputs = find_inputs(args.inputs)
+        for sentence in inputs.left_out:
+            print(sentence, file=sys.stderr)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             torch.zeros(1, device=device)
@@ -82,16 +86,24 @@ def main() -> None:
         options = PredictOptions(
             args.out_dir, args.opacity, args.classes, args.batch_size, args.slide, args.stride
         )
-        summary = predict_files(model, inputs, options)
+        summary = predict_files(model, inputs.files, options)
         speed = summary.images / summary.seconds
-        print(
-            f"{summary.images} images in {summary.seconds:.1f} s, {speed:.2f} images/s; results: "
-            f"{args.out_dir}"
-        )
-        for reason in summary.skipped:
+        try:
+            print(
+                f"{summary.images} images in {summary.seconds:.1f} s, {speed:.2f} images/s; "
+                f"results: {args.out_dir}",
+                flush=True,
+            )
+        except BrokenPipeError:  # nobody reads it any more, but all was predicted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for note in summary.notes:
+            print(f"note: {note}", file=sys.stderr)
+        skipped = inputs.unreadable + summary.skipped
+        for reason in skipped:
             print(f"skipped: {reason}", file=sys.stderr)
-        if summary.skipped:
-            sys.exit(f"error: {len(summary.skipped)} of {len(inputs)} inputs were skipped")
+        if skipped:
+            count = len(inputs.files) + len(inputs.unreadable)
+            sys.exit(f"error: {len(skipped)} of {count} inputs were skipped, or read in part")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -47,6 +48,13 @@ def describe(error: ChildFailedError) -> str:
     return f"process {rank} ended with the exit code {failure.exitcode}, the reason is above"
 
 
+def forward(number: int, frame: FrameType | None) -> None:
+    """Send a signal on to the processes of the run; torchrun sends on those that end a run."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            os.kill(child, number)
+
+
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     parser.add_argument("tool", choices=["train.py", "test.py"])
@@ -62,6 +70,7 @@ def main() -> None:
     args = parse_args()
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     tool = str(Path(__file__).with_name(args.tool))
+    signal.signal(signal.SIGUSR1, forward)  # asks for a checkpoint
     command = [*launcher_arguments(args.processes), tool, *args.arguments]
     try:
         run(parse_torchrun_args([*command, "--launcher", "pytorch"]))

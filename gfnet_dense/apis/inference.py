@@ -53,9 +53,10 @@ def predict(
         ``pred_instances``, on the CPU.
 
     Raises:
-        InputError: If ``window`` is given for a detector, or a file is not an image.
+        InputError: If ``window`` is given for a detector, a file is not an image, or an array is
+            of another shape or dtype.
     """
-    arrays = (each if isinstance(each, np.ndarray) else read_image(each) for each in images)
+    arrays = (_pixels(model, each) for each in images)
     check_window(model, window)
     if window is not None:
         stride = stride or (max(2 * window[0] // 3, 1), max(2 * window[1] // 3, 1))
@@ -75,6 +76,18 @@ def predict(
             yield from samples
 
 
+def _pixels(model: BaseModel, image: np.ndarray | str | Path) -> np.ndarray:
+    """Return an image (H, W, 3), uint8, RGB; files are read as in the training of the model."""
+    if not isinstance(image, np.ndarray):
+        return read_image(image, model.dataset_meta.get("image_range"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(
+            "an image is an array (H, W, 3) of uint8, RGB, got an array "
+            f"{image.shape} of {image.dtype}"
+        )
+    return image
+
+
 def check_window(model: BaseModel, window: Size | None) -> None:
     """Raise InputError if a sliding window is given for a detector."""
     if window is not None and not _is_segmentor(model):
@@ -86,12 +99,32 @@ def _is_segmentor(model: BaseModel) -> bool:
 
 
 def _test_pipeline(model: BaseModel) -> Compose:
-    """Build the test transforms of the model's config, without those that read files."""
+    """Build the test transforms of the model's config, without those that read files.
+
+    Raises:
+        InputError: If the config reads images in another way than :func:`read_image`.
+    """
     dataset = find_datasets(model.cfg.test_dataloader.dataset)[0]
     readers = ("LoadImage", "LoadAnnotations", "LoadPanoptic")
     transforms = [t for t in dataset["pipeline"] if not _type_name(t).startswith(readers)]
+    for reader in dataset["pipeline"]:
+        if _type_name(reader).startswith("LoadImage"):
+            if reader.get("color_type", "color") != "color":
+                raise InputError(
+                    f"the config loads images with color_type={reader['color_type']!r}, and files "
+                    "are predicted in color: use tools/test.py, or train with color_type='color'"
+                )
+            transforms[:0] = [_ToFloat32()] if reader.get("to_float32") else []
     with _SCOPE_LOCK, DefaultScope.overwrite_default_scope(model.cfg.default_scope):
         return Compose(transforms)
+
+
+class _ToFloat32:
+    """What ``to_float32`` of mmcv's LoadImageFromFile does to an image."""
+
+    def __call__(self, results: dict) -> dict:
+        results["img"] = results["img"].astype(np.float32)
+        return results
 
 
 def _type_name(transform: ConfigDict) -> str:

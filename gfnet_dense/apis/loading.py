@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from gfnet_dense.checkpoint.download import fetch
-from gfnet_dense.checkpoint.loading import load_pretrained, load_whole, unwrap, use_safe_loading
-from gfnet_dense.checkpoint.safe_reader import read_checkpoint
+from gfnet_dense.checkpoint.contents import GFNET_NAMES, find_weights
+from gfnet_dense.checkpoint.loading import load_backbone_weights, load_whole
+from gfnet_dense.checkpoint.safe_loading import read, safe_loading
 from gfnet_dense.models import GFNet, IsotropicGFNet
 from gfnet_dense.models.backbones.base import GFNetBackbone
 from gfnet_dense.models.utils.state_dict import describe_arch, stored_grid
@@ -38,18 +38,18 @@ def load_model(
         InputError: If config or checkpoint cannot be read, or do not belong together.
     """
     cfg = config if isinstance(config, Config) else read_config(config)
-    use_safe_loading()  # a config may make the model read more files itself, such as a teacher's
     init_default_scope(cfg.default_scope)
     settings = copy.deepcopy(cfg.model)  # mmdet's detectors modify their config
     settings.backbone.init_cfg = None  # the checkpoint has all weights
     meta = None
-    with building("the config"):
+    # A config may make the model read more files itself, such as a teacher's.
+    with building("the config"), safe_loading():
         model = MODELS.build(settings)
     if checkpoint is not None:
-        path = fetch(checkpoint)
-        content = read_checkpoint(path)
-        load_whole(model, content.get("state_dict", content), path)
-        meta = content.get("meta", {}).get("dataset_meta")
+        content, path = read(checkpoint)
+        weights = find_weights(content, path, model.state_dict())
+        load_whole(model, weights, path)
+        meta = weights.meta.get("dataset_meta")
     model.cfg = cfg
     model.dataset_meta = dict(meta or _metainfo(cfg))
     palette = model.dataset_meta.get("palette") or []  # lists of lists if it was read from JSON
@@ -81,8 +81,9 @@ def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
     Raises:
         InputError: If the file cannot be found, downloaded or read, or holds no GFNet.
     """
-    path = fetch(checkpoint)
-    state_dict = unwrap(read_checkpoint(path))
+    content, path = read(checkpoint)
+    weights = find_weights(content, path, GFNET_NAMES)
+    state_dict = weights.state_dict
     arch, grid = describe_arch(state_dict), stored_grid(state_dict)
     if arch is None or grid is None:
         raise InputError(f"{path} holds no GFNet")
@@ -104,5 +105,5 @@ def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
             img_size=(4 * grid[0], 4 * grid[1]),
             out_indices=range(len(dims)),
         )
-    load_pretrained(backbone, path)
+    load_backbone_weights(backbone, weights, path)
     return backbone.eval()

@@ -4,24 +4,27 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from mmengine.utils import ProgressBar
+from PIL import Image
 
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import read_image, write_image
+from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_image, write_image
+from gfnet_dense.utils.results import Writing, make_writable, mark_results
 from gfnet_dense.utils.types import Size
+from gfnet_dense.visualization.predictions import draw, label_map, write_key
 
 from .inference import check_window, predict
-from .inputs import InputFile, Video, is_video
-from .outputs import CocoResults, class_indices, draw, label_map
+from .inputs import VIDEO_SUFFIXES, InputFile
+from .outputs import CocoResults
+from .videos import STILL, OverlayVideo, Video
 
 MAX_RATIO = 100  # maximum ratio of the longer to the shorter side of an image
 
@@ -54,12 +57,14 @@ class Summary:
     Attributes:
         images: Number of images and frames that were predicted.
         seconds: Duration of reading, predicting and writing.
-        skipped: Reasons why inputs were skipped, one sentence each.
+        skipped: What was skipped, as a whole or in part, and why: one sentence for each input.
+        notes: What is odd in an input, though it was predicted as a whole.
     """
 
     images: int = 0
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def predict_files(
@@ -68,20 +73,35 @@ def predict_files(
     """Predict images and videos, and write the results to the folder ``options.out_dir``.
 
     Written are ``overlays/NAME.jpg`` for images and ``overlays/NAME.mp4`` for videos. A segmentor
-    also writes ``labels/NAME.png``, the class indices of an image; a detector also writes
-    ``results.json``, the detections of all images in COCO's format. Inputs that cannot be read are
-    skipped.
+    also writes ``labels/NAME.png``, the class indices of an image, and ``labels/classes.txt``, what
+    they mean; a detector also writes ``results.json``, the detections of all images in COCO's
+    format, even if it is interrupted. Inputs that cannot be read are skipped, as are results that
+    cannot be written. A video is read as far as it can be.
 
     Args:
         model: A model returned by :func:`gfnet_dense.load_model`.
-        inputs: Images and videos, as returned by :func:`.inputs.find_inputs`.
+        inputs: Images and videos, as found by :func:`.inputs.find_inputs`.
         options: See :class:`PredictOptions`.
 
     Raises:
-        InputError: If a class does not exist, or a window is given for a detector.
-        OSError: If a result cannot be written.
+        InputError: If a class does not exist, a window is given for a detector, the folder cannot
+            be written to, or its disk is full.
     """
     return _FilePredictor(model, options).run(inputs)
+
+
+def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Return the index in ``classes`` of each name.
+
+    Raises:
+        InputError: If a name is not in ``classes``.
+    """
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise InputError(
+            f"the model has no class {unknown[0]!r}, it has: {', '.join(map(str, classes))}"
+        )
+    return [list(classes).index(name) for name in names]
 
 
 def check_shape(image: np.ndarray, path: Path) -> None:
@@ -94,6 +114,32 @@ def check_shape(image: np.ndarray, path: Path) -> None:
         )
 
 
+def is_video(path: Path) -> bool:
+    """Return whether a file is to be read as a video: by its suffix, else by its content."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        Image.open(path).close()
+        return False
+    except Exception:  # Pillow may raise anything at a broken header
+        pass
+    try:
+        Video(path).close()
+        return True
+    except InputError:
+        return False
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[ProgressBar]:
+    """Yield a progress bar on stderr, and end its line."""
+    try:
+        yield ProgressBar(total, file=sys.stderr)
+    finally:
+        print(file=sys.stderr)
+
+
 class _FilePredictor:
     """One call of :func:`predict_files`: its arguments and what it has done so far."""
 
@@ -103,24 +149,37 @@ class _FilePredictor:
         names = options.classes
         self.shown = None if names is None else class_indices(names, self.metainfo["classes"])
         self.coco = CocoResults(self.metainfo["classes"])
-        self.summary = Summary()
+        self.overlays, self.labels = options.out_dir / "overlays", options.out_dir / "labels"
+        self.summary, self.writing = Summary(), Writing()
 
     def run(self, inputs: Sequence[InputFile]) -> Summary:
-        self.progress = ProgressBar(len(inputs), file=sys.stderr)
+        make_writable(self.options.out_dir)
         start = time.perf_counter()
-        self._predict_images([file for file in inputs if not is_video(file.path)])
-        for file in inputs:
-            if is_video(file.path):
-                try:
-                    self._predict_video(file)
-                except InputError as e:
-                    self.summary.skipped.append(str(e))
-                self.progress.update()
-        print(file=sys.stderr)  # ends the line of the progress bar
-        if self.coco.images:
-            self.coco.write(self.options.out_dir / "results.json")
+        try:
+            mark_results(self.overlays)
+            self._predict_all(inputs)
+        finally:  # also after Ctrl-C
+            if self.coco.images:
+                with self.writing.of(path := self.options.out_dir / "results.json"):
+                    self.coco.write(path)
+        self.summary.skipped += self.writing.failures
         self.summary.seconds = time.perf_counter() - start
         return self.summary
+
+    def _predict_all(self, inputs: Sequence[InputFile]) -> None:
+        images: list[InputFile] = []
+        videos: list[InputFile] = []
+        for file in inputs:
+            (videos if is_video(file.path) else images).append(file)
+        if images:
+            with _progress(len(images)) as progress:
+                self._predict_images(images, progress)
+        for file in videos:
+            try:
+                with self.writing.of(file.path):
+                    self._predict_video(file)
+            except InputError as e:
+                self.summary.skipped.append(str(e))
 
     def _predict(self, images: Iterable[np.ndarray]) -> Iterator[BaseDataElement]:
         options = self.options
@@ -129,54 +188,71 @@ class _FilePredictor:
     def _draw(self, image: np.ndarray, sample: BaseDataElement, is_frame: bool) -> np.ndarray:
         return draw(image, sample, self.metainfo, self.options.opacity, self.shown, is_frame)
 
-    def _predict_images(self, inputs: Iterable[InputFile]) -> None:
+    def _predict_images(self, inputs: Iterable[InputFile], progress: ProgressBar) -> None:
         waiting: deque[tuple[InputFile, np.ndarray]] = deque()  # read, but not yet predicted
-        out = self.options.out_dir
 
         def read() -> Iterator[np.ndarray]:
             for file in inputs:
                 try:
-                    image = read_image(file.path)
+                    image = read_image(file.path, self.metainfo.get("image_range"))
                     check_shape(image, file.path)
                 except InputError as e:
                     self.summary.skipped.append(str(e))
-                    self.progress.update()
+                except OSError as e:
+                    self.summary.skipped.append(f"{file.path} cannot be read: {e.strerror}")
+                else:
+                    waiting.append((file, image))
+                    yield image
                     continue
-                waiting.append((file, image))
-                yield image
+                progress.update()
 
         for sample in self._predict(read()):
             file, image = waiting.popleft()
-            write_image(self._draw(image, sample, False), out / "overlays" / f"{file.name}.jpg")
-            if "pred_instances" in sample:
-                self.coco.add(file, image.shape[:2], sample.pred_instances)
-            else:
-                write_image(label_map(sample), out / "labels" / f"{file.name}.png")
-            self.summary.images += 1
-            self.progress.update()
+            with self.writing.of(file.path):
+                self._write(file, image, sample)
+                self.summary.images += 1
+            progress.update()
+
+    def _write(self, file: InputFile, image: np.ndarray, sample: BaseDataElement) -> None:
+        if "pred_instances" in sample:
+            self.coco.add(file, image.shape[:2], sample.pred_instances)
+        else:
+            if not self.summary.images:
+                mark_results(self.labels)
+                write_key(self.metainfo["classes"], self.labels / "classes.txt")
+            write_image(label_map(sample), self.labels / f"{file.name}.png")
+        write_image(self._draw(image, sample, False), self.overlays / f"{file.name}.jpg")
 
     def _predict_video(self, file: InputFile) -> None:
-        waiting: deque[np.ndarray] = deque()  # frames read, but not yet predicted
-        writer = cv2.VideoWriter()
-        path = self.options.out_dir / "overlays" / f"{file.name}.mp4"
+        waiting: deque[tuple[np.ndarray, float]] = deque()  # read, but not yet predicted
 
         def read(video: Video) -> Iterator[np.ndarray]:
             for frame in video:
-                waiting.append(frame)
+                check_shape(frame, file.path)
+                waiting.append((frame, video.times[-1]))
                 yield frame
 
-        with closing(Video(file.path)) as video, atomic_write(path) as part, ExitStack() as end:
-            end.callback(writer.release)
-            for sample in self._predict(read(video)):
-                overlay = self._draw(waiting.popleft(), sample, True)
-                height, width = (n // 2 * 2 for n in overlay.shape[:2])  # codecs want even sizes
-                if not writer.isOpened():
-                    # Missing in OpenCV's stubs
-                    code = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
-                    writer.open(str(part), code, video.fps, (width, height))
-                    if not writer.isOpened():
-                        raise InputError(f"this OpenCV cannot write MP4 files, so not {path}")
-                writer.write(np.ascontiguousarray(overlay[:height, :width, ::-1]))
-                self.summary.images += 1
-            if not writer.isOpened():
+        path = self.overlays / f"{file.name}.mp4"
+        with closing(Video(file.path)) as video, atomic_write(path) as part:
+            print(file.path, file=sys.stderr)
+            with (
+                _progress(video.announced) as progress,
+                closing(OverlayVideo(part, video.fps)) as overlay,
+            ):
+                for sample in self._predict(read(video)):
+                    frame, seconds = waiting.popleft()
+                    overlay.write(self._draw(frame, sample, True), seconds)
+                    progress.update()
+            if not overlay.written:
                 raise InputError(f"{file.path} has no frame that can be read")
+        self.summary.images += len(video.times)
+        if lost := video.lost():
+            self.summary.skipped.append(
+                f"{lost} of the {len(video.times) + lost} frames that {file.path} announces could "
+                "not be read, and frames behind them may be damaged; the overlay shows the others"
+            )
+        if video.still >= STILL:
+            self.summary.notes.append(
+                f"{video.still + 1} frames in a row of {file.path} are equal: a still picture, or "
+                "frames of another size, in place of which OpenCV repeats the last one"
+            )

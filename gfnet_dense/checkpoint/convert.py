@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from mmengine.logging import print_log
 from torch import Tensor
 
 from gfnet_dense.models.utils.filter_resize import check_resize_mode
@@ -15,7 +16,7 @@ from gfnet_dense.models.utils.state_dict import (
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
-from .loading import unwrap
+from .contents import GFNET_NAMES, find_weights
 from .publish import check_suffix, save
 from .safe_reader import read_checkpoint
 
@@ -44,7 +45,8 @@ def convert(
     """
     check_suffix(target)
     check_resize_mode(filter_resize)
-    state_dict = unwrap(read_checkpoint(source))
+    weights = find_weights(read_checkpoint(source), source, GFNET_NAMES)
+    state_dict = weights.state_dict
     arch, grid = describe_arch(state_dict), stored_grid(state_dict)
     if arch is None or grid is None:
         raise InputError(f"{source} holds no GFNet")
@@ -59,6 +61,8 @@ def convert(
     adapt_state_dict(state_dict, "", grids, last_norm, filter_resize)
     if to == "official":
         state_dict = _as_official(state_dict, last_norm, source) | head
+    if weights.notes:
+        print_log("; ".join([source.name, *weights.notes]), logger="current")
     return save(state_dict, {}, target, key="model" if to == "official" else "state_dict")
 
 

@@ -1,6 +1,5 @@
-"""Loading weights into models, with a report of the tensors loaded, resized, new and not used."""
+"""Loading weights into backbones and whole models, each with a report of one line."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,12 @@ from gfnet_dense.models.utils.state_dict import Arch, describe_arch
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
 
-from .download import fetch
-from .safe_reader import read_checkpoint
+from .contents import Weights, find_weights
+from .fitting import Fit, load_tensors
+from .safe_loading import read
+
+# Share of the tensors of a model's backbone that ``load_from`` has to load
+MIN_SHARE = 0.5
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")
@@ -43,10 +46,10 @@ def load_pretrained(
 
     Args:
         module: A :class:`.GFNetBackbone`, whose load hook resizes filters and position embedding.
-        checkpoint: A path, an http(s) URL, or ``gfnet://ARCH`` for an official checkpoint.
-            Accepted contents are the official ``{'model': ...}``, mmengine's
-            ``{'state_dict': ...}`` of a backbone or of a whole segmentor or detector, and a bare
-            state dict.
+        checkpoint: A path, an http(s) URL, ``gfnet://ARCH`` for an official checkpoint, or an
+            address that mmengine reads. Accepted contents are the official ``{'model': ...}``,
+            mmengine's ``{'state_dict': ...}`` of a backbone or of a whole segmentor or detector,
+            and all others of :func:`.contents.find_weights`.
         prefix: Part of the model that the weights are taken from, such as ``teacher.backbone``; if
             None, the backbone of the whole model.
         map_location: Device on which the file is read.
@@ -59,153 +62,145 @@ def load_pretrained(
         InputError: If the file cannot be fetched or read as a checkpoint, or does not fit the
             backbone.
     """
-    path = fetch(checkpoint)
-    state_dict = unwrap(read_checkpoint(path, map_location), prefix)
-    if prefix is not None and not state_dict:
-        raise InputError(f"{path} holds no tensor whose name begins with {prefix}")
+    content, path = read(checkpoint, map_location)
+    return load_backbone_weights(
+        module, find_weights(content, path, module.state_dict(), prefix), path
+    )
+
+
+def load_backbone_weights(module: nn.Module, weights: Weights, path: str | Path) -> str:
+    """Load weights into a backbone, log the report and return it, see :func:`load_pretrained`.
+
+    Raises:
+        InputError: If the weights do not fit the backbone.
+    """
     expected: Any = module.arch_shape
-    found = describe_arch(state_dict)
+    found = describe_arch(weights.state_dict)
     if found is None:
         raise InputError(
             f"{path} holds no GFNet weights: expected keys like 'patch_embed.0.proj.weight', found "
-            f"{', '.join(map(repr, list(state_dict)[:3])) or 'no tensors'}"
+            f"{', '.join(map(repr, list(weights.state_dict)[:3]))}"
         )
     # A backbone of ours without the last stages is saved without their part of the arch.
     if found not in (expected, describe_arch(module.state_dict())):
         raise InputError(
-            f"{path} is a checkpoint of another arch: expected {_format_arch(expected)}, found "
-            f"{_format_arch(found)}; set the backbone's arch to the one of the file, or take the "
-            "file that belongs to the arch"
+            f"{path} is a checkpoint of another arch: expected {_in_words(expected)}, found "
+            f"{_in_words(found)}; set the backbone's arch to the one of the file, or take the file "
+            "that belongs to the arch"
         )
-
-    check_dtypes(module, state_dict, path)
-    shapes = {name: tensor.shape for name, tensor in state_dict.items()}
-    try:
-        result = module.load_state_dict(state_dict, strict=False)
-    except RuntimeError as e:
-        raise InputError(f"{path} does not fit: {str(e).splitlines()[-1].strip()}") from None
+    fit = load_tensors(module, weights.state_dict, path)
+    if fit.misfits:
+        raise InputError(
+            f"{path} does not fit the backbone: {len(fit.misfits)} tensors are of another shape, "
+            f"{fit.shapes()}"
+        )
     # Output norms may be missing: the official release has the norm of the last output alone.
-    is_norm = re.compile(r"norm\d*\.(weight|bias)$").match
-    lost = [name for name in result.missing_keys if not is_norm(name)]
+    lost = [name for name in fit.new if not name.startswith("norm")]
     if lost:
         raise InputError(
-            f"{path} is incomplete: {len(lost)} of {len(module.state_dict())} tensors are missing, "
-            f"first {lost[0]!r}"
+            f"{path} is incomplete: {len(lost)} of {len(fit.names)} tensors are missing, first "
+            f"{lost[0]!r}"
         )
-    parameters = module.state_dict()
-    resized = [n for n, s in shapes.items() if n in parameters and parameters[n].shape != s]
-    grid = "x".join(map(str, getattr(module, "grids", [()])[0]))
-    report = f"{path.name}: loaded {len(parameters) - len(result.missing_keys)} of "
-    report += f"{len(parameters)} tensors; resized {len(resized)}"
-    report += f" (filters and position embedding, to the grid {grid})" if resized else ""
-    for title, names in (("new", result.missing_keys), ("not used", result.unexpected_keys)):
-        modules = sorted(set(map(_module_of, names)))
-        report += f"; {title}: {', '.join(modules) or 'nothing'}"
+    return _log(fit, weights, path)
+
+
+def load_whole(model: nn.Module, weights: Weights, path: str | Path) -> str:
+    """Load the weights of a whole model, all of which have to fit, and log the report.
+
+    Args:
+        model: A segmentor or detector; filters of another image size are resized.
+        weights: Weights found with the names of the model.
+        path: The file, for messages.
+
+    Returns:
+        The logged report.
+
+    Raises:
+        InputError: If a tensor is missing, is not in the model, or is of another shape or kind.
+    """
+    fit = load_tensors(model, weights.state_dict, path)
+    if fit.new or fit.unused or fit.misfits:
+        raise InputError(
+            f"{path} does not fit the model of the config: {fit.problems()}; "
+            f"{_likely_reason(model, weights.state_dict, fit)}"
+        )
+    return _log(fit, weights, path)
+
+
+def load_partly(model: nn.Module, weights: Weights, path: str | Path) -> str:
+    """Load the weights that fit, to start a new training from them, and log the report.
+
+    Heads may be new or for another number of classes. The backbone has to be of the same arch, and
+    at least half of its tensors have to be in the file (``MIN_SHARE``); of a model without a
+    ``backbone``, half of all its tensors.
+
+    Args:
+        model: A segmentor, a detector or any other model.
+        weights: See :func:`load_whole`.
+        path: The file, for messages.
+
+    Returns:
+        The logged report.
+
+    Raises:
+        InputError: If too little fits, or a tensor is of another kind of numbers.
+    """
+    if archs := _another_arch(model, weights.state_dict):
+        raise InputError(f"{path} was trained with another backbone: {archs}")
+    fit = load_tensors(model, weights.state_dict, path)
+    core = [n for n in fit.names if "backbone" in n.split(".")] or fit.names
+    loaded = set(fit.loaded).intersection(core)
+    if len(loaded) < MIN_SHARE * len(core):
+        part = "its backbone" if len(core) < len(fit.names) else "the model"
+        reason = _likely_reason(model, weights.state_dict, fit)
+        raise InputError(
+            f"{path} has too little of the model of the config to start from (load_from): "
+            f"{len(loaded)} of {len(core)} tensors of {part} fit, at least half are needed; "
+            f"{fit.problems()}; {reason}"
+        )
+    return _log(fit, weights, path)
+
+
+def _log(fit: Fit, weights: Weights, path: str | Path) -> str:
+    report = fit.report(Path(path).name, weights)
     print_log(report, logger="current")
     return report
 
 
-def _module_of(key: str) -> str:
-    """Shorten a key to its module and stage, such as blocks.3, patch_embed.3, norm0 or head."""
-    found = re.match(r"[a-z_]+(\.\d+|\d+)?", key)
-    return found[0] if found else key
-
-
-def load_whole(model: nn.Module, state_dict: dict[str, Tensor], name: str | Path) -> None:
-    """Load all weights of a model, each of which must be in the state dict.
-
-    Args:
-        model: A segmentor or detector.
-        state_dict: Weights of the model; filters of another image size are resized.
-        name: Name of the weights in error messages.
-
-    Raises:
-        InputError: If keys or shapes differ, or a tensor fails :func:`check_dtypes`.
-    """
-    check_dtypes(model, state_dict, name)
-    try:
-        model.load_state_dict(state_dict)
-    except RuntimeError as e:
-        raise mismatch_error(name, e) from None
-
-
-def mismatch_error(name: str | Path, error: RuntimeError) -> InputError:
-    """Return the InputError for the ``error`` of a strict ``load_state_dict``.
-
-    Args:
-        name: Name of the weights in the message.
-        error: Error raised by ``load_state_dict``; its first problem is quoted.
-    """
-    problems = [line for line in str(error).splitlines()[1:] if line.strip()] or [str(error)]
-    return InputError(
-        f"{name} does not fit the model of the config ({problems[0].strip(' .')[:200]}): take the "
-        "config that it was trained with"
+def _another_arch(model: nn.Module, state_dict: dict[str, Tensor]) -> str | None:
+    """Return both archs in words if the weights are of a GFNet of another arch than the model's."""
+    expected: Any = getattr(getattr(model, "backbone", None), "arch_shape", None)
+    start = "backbone."
+    found = describe_arch(
+        {k[len(start) :]: v for k, v in state_dict.items() if k.startswith(start)}
     )
+    if expected is None or found is None or found == expected:
+        return None
+    return f"expected {_in_words(expected)}, found {_in_words(found)}"
 
 
-def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:
-    """Check that weights are tensors, and floating-point numbers exactly where the module's are.
-
-    ``load_state_dict`` would silently convert others, such as the integers of a quantized model.
-
-    Args:
-        module: Module that the weights are meant for.
-        state_dict: Weights; missing ones are not checked.
-        path: Name of the weights in the message.
-
-    Raises:
-        InputError: For the first weight that fails the check.
-    """
-    for name, expected in module.state_dict().items():
-        found = state_dict.get(name, expected)
-        if not isinstance(found, Tensor):
-            raise InputError(f"{path} holds a {type(found).__name__} as {name}, not a tensor")
-        if found.dtype.is_floating_point != expected.dtype.is_floating_point:
-            raise InputError(
-                f"{path} holds {name} as {found.dtype}, the model has {expected.dtype}: weights "
-                "are floating-point numbers of any precision"
-            )
+def _likely_reason(model: nn.Module, state_dict: dict[str, Tensor], fit: Fit) -> str:
+    """Say what weights probably are that do not fit a model, and what to do."""
+    if not fit.loaded and describe_arch(state_dict) is not None:
+        return (
+            "it holds a backbone alone, which belongs into the backbone's "
+            "init_cfg=dict(type='Pretrained', checkpoint=...)"
+        )
+    is_head = [
+        "backbone" not in name.split(".") and a.split(", ")[1:] == b.split(", ")[1:]
+        for name, (a, b) in fit.misfits.items()
+    ]
+    if archs := _another_arch(model, state_dict):
+        reason = f"it has another backbone, {archs}"
+    elif not fit.loaded:
+        reason = "it is a checkpoint of another model"
+    elif not fit.new and not fit.unused and all(is_head):
+        reason = "it seems to be for another number of classes"
+    else:
+        reason = "it is a checkpoint of another config"
+    return f"{reason}: take the config that it was trained with"
 
 
-def use_safe_loading() -> None:
-    """Make mmengine read every checkpoint (``load_from``, ``resume``) with the safe reader.
-
-    Where PyTorch's weights-only reader refuses a file, mmengine's own loaders unpickle it anyway,
-    which can run code.
-    """
-    # It imports OpenCV, which backbones alone do not need.
-    from mmengine.runner import CheckpointLoader
-
-    def load_from_file(filename: str, map_location: str | None = None) -> dict[str, Any]:
-        return read_checkpoint(fetch(filename), map_location)
-
-    schemes = [*CheckpointLoader._schemes, "gfnet://"]  # all, so that no unsafe loader remains
-    CheckpointLoader.register_scheme(schemes, load_from_file, force=True)
-
-
-def unwrap(checkpoint: dict[str, Any], prefix: str | None = None) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint's backbone, without wrapping dicts and prefixes.
-
-    Args:
-        checkpoint: Content of the file.
-        prefix: Prefix of the backbone's names, with or without the dot at its end; if None, it is
-            found.
-    """
-    for key in ("state_dict", "model"):
-        if isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-    state_dict = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
-    if prefix is not None:
-        return _below(state_dict, f"{prefix.removesuffix('.')}.")
-    for known in ("module.", "backbone."):
-        state_dict = _below(state_dict, known) or state_dict
-    return state_dict
-
-
-def _below(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
-
-
-def _format_arch(arch: Arch) -> str:
+def _in_words(arch: Arch) -> str:
     dims, depths = arch
     return f"dims {'/'.join(map(str, dims))} and depths {'/'.join(map(str, depths))}"

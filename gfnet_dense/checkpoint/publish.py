@@ -1,17 +1,20 @@
 """Publishing a checkpoint: its weights, config and classes, without the training state."""
 
 import hashlib
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
-from gfnet_dense.utils.atomic_write import atomic_replace
+from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 
+from .contents import find_weights
 from .safe_reader import read_checkpoint
 
 SUFFIXES = (".pth", ".safetensors")  # accepted for files to write
@@ -20,10 +23,13 @@ KEPT_META = ("cfg", "dataset_meta", "epoch", "iter", "mmengine_version")
 
 
 def publish(source: Path, target: Path) -> Path:
-    """Write the weights of a training checkpoint, without the state of the optimizer.
+    """Write the weights of a checkpoint, without the state of the optimizer, and log a report.
+
+    Parts that wrappers have added to names are removed, and averaged weights are published if
+    there are no others, see :func:`.contents.find_weights`.
 
     Args:
-        source: Checkpoint that ``tools/train.py`` saved.
+        source: Checkpoint that ``tools/train.py`` or another trainer saved.
         target: ``name.pth`` or ``name.safetensors``.
 
     Returns:
@@ -31,15 +37,16 @@ def publish(source: Path, target: Path) -> Path:
         SHA-256, as in OpenMMLab's model zoos.
 
     Raises:
-        InputError: If the source is no checkpoint of a training, or for another suffix.
+        InputError: If the source holds no weights or several sets of them, or for another suffix.
     """
     check_suffix(target)
-    content = read_checkpoint(source)
-    if not isinstance(content.get("state_dict"), dict):
-        raise InputError(f"{source} is no checkpoint of a training: it has no state_dict")
-    meta = content.get("meta", {})
+    weights = find_weights(read_checkpoint(source), source)
+    meta = weights.meta
     meta = {key: meta[key] for key in KEPT_META if key in meta and _is_json(meta[key])}
-    return save(content["state_dict"], meta, target, with_hash=True)
+    parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in weights.state_dict))
+    report = f"{source.name}: {len(weights.state_dict)} tensors are published, of {parts}"
+    print_log("; ".join([report, *weights.notes]), logger="current")
+    return save(weights.state_dict, meta, target, with_hash=True)
 
 
 def save(
@@ -65,24 +72,17 @@ def save(
     """
     # torch.save would write the whole storage of a view, and safetensors refuses shared memory.
     state_dict = {k: v.detach().cpu().clone().contiguous() for k, v in state_dict.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        if target.suffix == ".safetensors":
-            from safetensors.torch import save_file
-
-            save_file(state_dict, part, metadata={"key": key, "meta": json.dumps(meta)})
-        else:
-            torch.save({key: state_dict, "meta": meta} if meta else {key: state_dict}, part)
-        if with_hash:
-            digest = hashlib.sha256()
-            with part.open("rb") as file:
-                while block := file.read(2**20):
-                    digest.update(block)
-            target = target.with_name(f"{target.stem}-{digest.hexdigest()[:8]}{target.suffix}")
-        atomic_replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    if target.suffix == ".safetensors":
+        data = safetensors.torch.save(state_dict, {"key": key, "meta": json.dumps(meta)})
+    else:
+        buffer = io.BytesIO()
+        torch.save({key: state_dict, "meta": meta} if meta else {key: state_dict}, buffer)
+        data = buffer.getvalue()
+    if with_hash:
+        digest = hashlib.sha256(data).hexdigest()[:8]
+        target = target.with_name(f"{target.stem}-{digest}{target.suffix}")
+    with atomic_write(target) as part:
+        part.write_bytes(data)
     return target
 
 

@@ -5,6 +5,7 @@ PyTorch's ``weights_only`` reader builds objects of a short list of classes, to 
 """
 
 import argparse
+import errno
 import json
 import os
 import pickle
@@ -64,7 +65,7 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict[
 
     Returns:
         A dict with strings as keys. If it has ``meta``, that is a dict; if it has ``state_dict``,
-        that is a dict of tensors by name.
+        that is a dict of tensors, or of further dicts, by name.
 
     Raises:
         InputError: If the file is refused, truncated, or no checkpoint, or holds weights that are
@@ -84,7 +85,7 @@ def read_checkpoint(path: str | Path, map_location: str | None = "cpu") -> dict[
     if "state_dict" in content:
         _check_names(content["state_dict"], f"{path}, under state_dict,", "tensors by name")
         for name, value in content["state_dict"].items():
-            if not isinstance(value, Tensor):
+            if not isinstance(value, (Tensor, dict)):  # a dict: weights that are wrapped again
                 raise InputError(f"{path} holds a {type(value).__name__} as {name}, not a tensor")
     return content
 
@@ -110,8 +111,9 @@ def _read_pickle(path: str | Path, map_location: str | None) -> Any:
     _check_zip(path)
     allowed = torch.serialization.safe_globals(allowed_globals())
     try:
-        with _READING, allowed:
-            return torch.load(path, map_location=map_location, weights_only=not is_trusting())
+        # Given a name, PyTorch would choose the format by its suffix.
+        with _READING, allowed, open(path, "rb") as file:
+            return torch.load(file, map_location=map_location, weights_only=not is_trusting())
     except pickle.UnpicklingError as e:
         culprit = re.search(r"(?:GLOBAL|class) '?([\w.]+)", str(e))
         if culprit is None:
@@ -128,7 +130,8 @@ def _read_pickle(path: str | Path, map_location: str | None) -> Any:
     except torch.OutOfMemoryError:
         raise
     except Exception as e:  # a broken archive fails in many ways: RuntimeError, EOFError, KeyError
-        if isinstance(e, OSError) and e.errno is not None:
+        # A truncated archive makes PyTorch look for a place before its beginning: EINVAL.
+        if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL):
             raise InputError(f"{path} cannot be read: {e.strerror}") from None
         raise InputError(f"{path} is not a PyTorch checkpoint, or is truncated") from None
 

@@ -100,20 +100,41 @@ def set_outputs(cfg: "Config", out: str | None, show_dir: str | None, tta: bool)
         tta: Whether to average predictions over several scales and flips.
 
     Raises:
-        InputError: If the config lacks the settings for ``tta``, or has several evaluators and
-            ``out`` is given.
+        InputError: If the config lacks the settings for ``tta``, has several evaluators of
+            detections and ``out`` is given, or a folder cannot be written to.
     """
+    from gfnet_dense.utils.results import make_writable
+
     if tta and not {"tta_model", "tta_pipeline"} <= set(cfg):
         raise InputError("--tta needs tta_model and tta_pipeline in the config, which has none")
-    if out is not None and isinstance(cfg.test_evaluator, (list, tuple)):
-        raise InputError("--out needs one test_evaluator in the config, which has a list of them")
-    if out is not None and cfg.default_scope == "mmdet":
-        cfg.test_evaluator.outfile_prefix = os.path.join(out, "results")
-    elif out is not None:
-        cfg.test_evaluator.update(output_dir=out, keep_results=True)
-    if show_dir is not None:
-        cfg.default_hooks.visualization.draw = True
-        cfg.visualizer.save_dir = show_dir
+    for folder in (out, show_dir):
+        if folder is not None:
+            make_writable(Path(folder))
+    label_dir = None if out is None or _evaluator_writes(cfg, out) else out
+    if label_dir is not None or show_dir is not None:
+        hook = dict(type="gfnet_dense.ResultsHook", label_dir=label_dir, picture_dir=show_dir)
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
     if tta:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def _evaluator_writes(cfg: "Config", out: str) -> bool:
+    """Let the evaluator write predictions if it has a format of its own, and return whether.
+
+    These are COCO's JSON, and label maps in the numbers of a benchmark's server, as of
+    mmsegmentation's CityscapesMetric.
+    """
+    evaluator = cfg.test_evaluator
+    if cfg.default_scope == "mmdet":
+        if isinstance(evaluator, (list, tuple)):
+            raise InputError(
+                "--out needs one test_evaluator in the config, which has a list of them"
+            )
+        evaluator.outfile_prefix = os.path.join(out, "results")
+        return True
+    is_one = isinstance(evaluator, dict)
+    if is_one and "output_dir" in evaluator and evaluator["type"] != "IoUMetric":
+        evaluator.update(output_dir=out, keep_results=True)
+        return True
+    return False

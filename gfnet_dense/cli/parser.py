@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
+from .console import ShowTracebacks
+
 # The environment variable that each launcher sets in its processes, and its command line
 LAUNCHERS = {
     "pytorch": ("RANK", "torchrun --nproc-per-node=GPUS"),
@@ -17,6 +19,8 @@ LAUNCHERS = {
 
 class ArgumentParser(argparse.ArgumentParser):
     """Parser with one-sentence errors, whose help keeps the line breaks of the description.
+
+    Every command has the argument ``--traceback``, see :func:`.console.plain_errors`.
 
     Args:
         description: Text at the top of the help.
@@ -28,6 +32,12 @@ class ArgumentParser(argparse.ArgumentParser):
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **kwargs,
+        )
+        self.add_argument(
+            "--traceback",
+            nargs=0,
+            action=ShowTracebacks,
+            help="show where in the code an error was raised, above its sentence",
         )
 
     def error(self, message: str) -> NoReturn:

@@ -1,37 +1,23 @@
-"""Checks of COCO annotations, because pycocotools crashes on masks with numbers out of range.
+"""Checks of COCO masks, because pycocotools crashes on masks with numbers out of range.
 
 The mask formats are described at
 https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.h.
 """
 
+from typing import Any
+
 import numpy as np
 
 from gfnet_dense.utils.types import Size
 
+# Largest coordinate of a polygon, as a multiple of the longer side of its image. Real annotations
+# often reach a little outside.
+FAR_OUTSIDE = 2
 
-def check_annotation(annotation: dict, sizes: dict[int, Size], with_mask: bool) -> None:
-    """Raise an error unless COCO's evaluation can read an annotation.
 
-    Args:
-        annotation: An element of the list ``annotations`` in a COCO file.
-        sizes: (H, W) in pixels of each image, by image id.
-        with_mask: Whether to check its ``segmentation``, too.
-
-    Raises:
-        LookupError: If a key is missing, or the image is not in the file.
-        OverflowError: If a number is too large.
-        TypeError: If a value is of the wrong type.
-        ValueError: If a value is out of range.
-    """
-    size = sizes[annotation["image_id"]]
-    if not all(type(n) is int and n > 0 for n in size):
-        raise ValueError(f"its image is of size {size}")
-    annotation["id"], annotation["category_id"]  # only to raise KeyError
-    numbers = np.asarray([*annotation["bbox"], annotation["area"]], dtype=np.float64)
-    if numbers.shape != (5,) or not np.isfinite(numbers).all():
-        raise ValueError("bbox are four numbers, area is one")
-    if with_mask:
-        check_mask(annotation["segmentation"], size)
+def is_polygon(points: Any) -> bool:
+    """Return whether ``[x1, y1, ...]`` has at least three points and as many x as y."""
+    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
 
 
 def check_mask(mask: list | dict, size: Size) -> None:
@@ -64,7 +50,7 @@ def _check_polygon(polygon: list[float], size: Size) -> None:
     coordinates = np.asarray(polygon, dtype=np.float64)
     if coordinates.ndim != 1:
         raise ValueError("a polygon is not a list of numbers")
-    limit = 2 * max(size)  # real annotations often reach a little outside of the image
+    limit = FAR_OUTSIDE * max(size)
     if not (np.isfinite(coordinates) & (abs(coordinates) <= limit)).all():
         raise ValueError("a polygon is far outside of its image")
 

@@ -3,19 +3,20 @@
 They run before a training starts, and build no dataset.
 """
 
-import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import ConfigDict
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import IMAGE_SUFFIXES
 
-from .coco_masks import check_annotation
+from .ignored_labels import differing_ignore_indices
+from .segmentation_heads import check_heads, find_heads, type_name
 
 # By dataset type: name of the data set, and the address from which it can be downloaded.
 SOURCES = {
@@ -40,6 +41,9 @@ SOURCES = {
 # By key of data_prefix: the key of the dataset that holds the suffix of the files.
 SUFFIX_OF = {"img_path": "img_suffix", "seg_map_path": "seg_map_suffix"}
 
+# Datasets of mmsegmentation whose class names are in their files, not in the config.
+NAMES_IN_FILES = {"DSDLSegDataset"}
+
 
 def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
     """Check that the folders of images and label maps of a config exist and are not empty.
@@ -56,22 +60,56 @@ def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
 
 
 def check_classes(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
-    """Check that the heads of a segmentor have as many classes as the datasets.
+    """Check that the datasets of a segmentor name the same classes, and that its heads fit them.
 
     With another number of classes mmsegmentation trains without an error and ends at an mIoU of 0
-    (open-mmlab/mmsegmentation#964, #2081, #2245).
+    (open-mmlab/mmsegmentation#964, #2081, #2245). See :func:`.segmentation_heads.check_heads`.
+    Settings of labels to ignore that differ are logged as warnings, see :mod:`.ignored_labels`.
 
     Args:
         cfg: A whole config.
         splits: Dataloaders to check, any of 'train', 'val', 'test'.
 
     Raises:
-        InputError: If the numbers of classes differ, or the classes of a dataset are invalid.
+        InputError: If class names differ, if a head or a loss does not fit them, or if the classes
+            of a dataset are invalid.
     """
-    if not any(_num_classes_of_heads(cfg.model)):  # a detector's heads are checked by mmdet
+    if not any(find_heads(cfg.model)):  # a detector's heads are checked by mmdet
         return
-    for dataset in _datasets_of(cfg, splits):
-        check_num_classes(cfg.model, class_names(dataset, cfg.default_scope))
+    first: tuple[str, list[str]] | None = None
+    for split in splits:
+        for dataset in _datasets_of(cfg, (split,)):
+            if type_name(dataset) in NAMES_IN_FILES:
+                continue
+            named = f"{split}_dataloader", class_names(dataset, cfg.default_scope)
+            _check_same_classes(first or named, named)
+            first = first or named
+            check_heads(cfg.model, named[1])
+    for sentence in differing_ignore_indices(cfg, first[1], splits) if first else ():
+        print_log(sentence, logger="current", level=logging.WARNING)
+
+
+def _check_same_classes(first: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
+    """Raise InputError if two datasets name their classes differently.
+
+    A class index would then stand for one class in training and for another in evaluation.
+
+    Args:
+        first, other: Key of a dataloader, and the class names of a dataset in it.
+    """
+    (key, classes), (other_key, other_classes) = first, other
+    if classes == other_classes:
+        return
+    if len(classes) != len(other_classes):
+        how = f"{key} has {len(classes)} classes, {other_key} {len(other_classes)}"
+    else:
+        pairs = enumerate(zip(classes, other_classes, strict=True))
+        i, (name, other_name) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        how = f"class {i} is {name!r} in {key}, but {other_name!r} in {other_key}"
+    raise InputError(
+        f"the datasets name different classes: {how}; give all the same metainfo=dict(classes=...),"
+        " in the same order"
+    )
 
 
 def _datasets_of(cfg: ConfigDict, splits: tuple[str, ...]) -> Iterator[ConfigDict]:
@@ -130,7 +168,7 @@ def _refuse_folder(
             f"{folder} holds no file that ends in {dataset[suffix_key]!r}, the {suffix_key} in the "
             f"config, but {other.name}: set {suffix_key} to what the names end in"
         )
-    kind = dataset["type"].rpartition(".")[2]
+    kind = type_name(dataset)
     name, url = SOURCES.get(kind, (f"the data of {kind}", None))
     raise InputError(
         f"{name} was not found: {folder} ({folder.absolute()}) "
@@ -152,10 +190,11 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
         InputError: If the type is unknown, if there are no class names or unknown ones, or if the
             palette has another number of colors.
     """
-    kind = dataset["type"]
-    cls = DATASETS.get(kind if "." in kind else f"{scope}.{kind}")
+    cls, kind = dataset["type"], type_name(dataset)
+    if isinstance(cls, str):  # else a config in pure Python
+        cls = DATASETS.get(cls if "." in cls else f"{scope}.{cls}")
     if cls is None:
-        raise InputError(f"{kind} is no type of dataset that {scope} knows")
+        raise InputError(f"{dataset['type']} is no type of dataset that {scope} knows")
     classes = cls._load_metainfo(dataset.get("metainfo")).get("classes")
     if not classes or isinstance(classes, str):
         raise InputError(
@@ -168,6 +207,11 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
         raise InputError(
             f"{kind} has no class {unknown[0]!r}; classes of your own need type='BaseSegDataset'"
         )
+    twice = [name for i, name in enumerate(classes) if name in classes[:i]]
+    if twice and not known:
+        raise InputError(
+            f"metainfo.classes of {kind} holds {twice[0]!r} twice: name each class once"
+        )
     palette = (dataset.get("metainfo") or {}).get("palette") or ()
     if not known and len(palette) not in (0, len(classes)):
         raise InputError(
@@ -178,100 +222,23 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
 
 
 def check_evaluators(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
-    """Check the annotation files of COCO evaluators.
+    """Check that the annotation files of evaluators exist.
 
-    An evaluator reads all annotations of its file, also those that the dataset leaves out. It would
-    fail, or crash, at the end of the first validation only.
+    COCO files are checked when they are read, see :mod:`.coco_loading`.
 
     Args:
         cfg: A whole config.
         splits: Evaluators to check, any of 'val', 'test'.
 
     Raises:
-        InputError: If an annotation file cannot be evaluated.
+        InputError: If a file is missing.
     """
     for split in splits:
         evaluators = cfg.get(f"{split}_evaluator") or []
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
-            if each.get("ann_file"):
-                check_coco_file(Path(each["ann_file"]), with_masks="segm" in each.get("metric", ()))
-
-
-def check_coco_file(path: Path, with_masks: bool) -> None:
-    """Check that COCO's evaluation can read all images and annotations of a JSON file.
-
-    Args:
-        path: Path of the file (https://cocodataset.org/#format-data).
-        with_masks: Whether masks are evaluated, too.
-
-    Raises:
-        InputError: If the file cannot be read, is no COCO file, or has a broken annotation.
-    """
-    try:
-        content = json.loads(path.read_text())
-        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-        annotations = list(content["annotations"])
-        [category["id"] for category in content["categories"]]  # only to raise KeyError
-    except OSError as e:
-        raise InputError(f"the annotation file {path} cannot be read: {e.strerror}") from None
-    except (LookupError, RecursionError, TypeError, ValueError) as e:
-        raise InputError(
-            f"{path} is no COCO file, of images, annotations and categories: "
-            f"{type(e).__name__}: {e}"
-        ) from None
-    for number, annotation in enumerate(annotations):
-        try:
-            check_annotation(annotation, sizes, with_masks)
-        except (LookupError, OverflowError, TypeError, ValueError) as e:
-            raise InputError(
-                f"annotation number {number} of {path} is broken: {type(e).__name__}: {e}"
-            ) from None
-
-
-def check_num_classes(model: ConfigDict, classes: list[str]) -> None:
-    """Check that every head in a segmentor's config has as many classes as the dataset.
-
-    Args:
-        model: Config of the segmentor.
-        classes: Class names of the dataset.
-
-    Raises:
-        InputError: If ``num_classes`` or ``class_weight`` of a head is for another number.
-    """
-    head = model.get("decode_head")
-    weights = head.get("loss_cls", {}).get("class_weight") if isinstance(head, dict) else None
-    if weights is not None and len(weights) != len(classes) + 1:
-        raise InputError(
-            f"model.decode_head.loss_cls.class_weight has {len(weights)} weights, but there are "
-            f'{len(classes)} classes and "no object": set it to [1.0] * {len(classes)} + [0.1], '
-            f"and num_classes to {len(classes)}"
-        )
-    for name, value in _num_classes_of_heads(model):
-        # A head for two classes may have a single output, with a sigmoid.
-        if value != len(classes) and (value, len(classes)) != (1, 2):
-            raise InputError(
-                f"{name} is {value}, but the dataset has {len(classes)} classes "
-                f"({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}): "
-                f"set it to {len(classes)}"
-            )
-
-
-def _num_classes_of_heads(model: ConfigDict) -> Iterator[tuple[str, int]]:
-    for key in ("decode_head", "auxiliary_head"):
-        yield from _find_num_classes(model.get(key), f"model.{key}")
-
-
-def _find_num_classes(node: Any, name: str) -> Iterator[tuple[str, int]]:
-    """Yield dotted key and value of every ``num_classes`` in a head or a list of heads.
-
-    Heads may be nested: heads inside a head are searched, too.
-    """
-    if isinstance(node, (list, tuple)):
-        for i, each in enumerate(node):
-            yield from _find_num_classes(each, f"{name}[{i}]")
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key == "num_classes":
-                yield f"{name}.{key}", value
-            else:
-                yield from _find_num_classes(value, f"{name}.{key}")
+            path = each.get("ann_file")
+            if path and "://" not in str(path) and not Path(path).exists():
+                raise InputError(
+                    f"the annotation file {path}, ann_file of {split}_evaluator in the config, "
+                    "does not exist: most take data_root and ann_file of the dataset together"
+                )

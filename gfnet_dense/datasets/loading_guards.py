@@ -1,43 +1,62 @@
-"""Guards around loading transforms: errors name the file, and label maps are checked."""
+"""Guards around loading transforms: files are read once, errors name them, labels are checked."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
-from PIL import Image, UnidentifiedImageError
-from PIL.Image import DecompressionBombError as TooLarge
+from mmengine import fileio
 
+from gfnet_dense.utils.decoding import (
+    Range,
+    check_image_range,
+    decode_image,
+    decode_label_map,
+)
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import check_header
+from gfnet_dense.utils.image_headers import check_header, naming
+from gfnet_dense.utils.images import read_bytes
+from gfnet_dense.utils.users_code import places_in_users_code
 
 from .coco_masks import check_mask
+from .coco_pictures import check_size
 
 
 def guard_pipeline(dataset: Any) -> None:
     """Wrap the loading transforms of a built dataset, in place.
 
-    A wrapped transform raises InputError with the path of a file that is missing or broken. The
-    configs keep the original transforms, because the inferencers of mmsegmentation and mmdetection
-    look for their names.
+    A wrapped transform raises InputError with the path of a file that is missing or broken. Images
+    in color and label maps are decoded by :mod:`gfnet_dense.utils.decoding`, as all commands do,
+    with the ``image_range`` of the dataset's metainfo. Transforms with a decoding of their own keep
+    it. The configs keep the original transforms, because the inferencers of mmsegmentation and
+    mmdetection look for their names.
 
     Args:
         dataset: An OpenMMLab dataset, possibly inside wrappers such as ConcatDataset.
+
+    Raises:
+        InputError: If an ``image_range`` is not two numbers.
     """
+    for inner in inner_datasets(dataset):
+        if hasattr(getattr(inner, "pipeline", None), "transforms"):  # not in all libraries
+            _guard_transforms(inner.pipeline.transforms, inner.metainfo)
+
+
+def inner_datasets(dataset: Any) -> Iterator[Any]:
+    """Yield the built datasets inside wrappers such as ConcatDataset, or the dataset itself."""
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
-    if inner != [None]:
+    if inner == [None]:
+        yield dataset
+    else:
         for each in inner:
-            guard_pipeline(each)
-        return
-    _guard_transforms(dataset.pipeline.transforms, dataset.metainfo)
+            yield from inner_datasets(each)
 
 
 def _guard_transforms(transforms: list, metainfo: dict) -> None:
     for i, transform in enumerate(transforms):
         if isinstance(transform, LoadImageFromFile):
-            transforms[i] = _GuardedImage(transform)
+            transforms[i] = GuardedImage(transform, metainfo)
         elif _is_of(transform, "mmseg"):
             transforms[i] = _GuardedSegMap(transform, metainfo)
         elif _is_of(transform, "mmdet"):
@@ -56,16 +75,54 @@ def _is_of(transform: Any, library: str) -> bool:
     )
 
 
-class _GuardedImage:
-    """LoadImageFromFile that names the file in its errors."""
+class GuardedImage:
+    """LoadImageFromFile that reads the file once, and names it in its errors.
+
+    A turned image gets the key ``exif_orientation`` in its results, one of 16 bits ``used_bits``.
+
+    Args:
+        transform: The transform of mmcv, or a subclass.
+        metainfo: Metainfo of the dataset.
+
+    Attributes:
+        is_own: Whether the transform decodes images itself, since it is not for color images of 8
+            bits, or a subclass.
+        image_range: See :func:`gfnet_dense.utils.decoding.decode_image`.
+    """
 
     path_key = "img_path"
 
-    def __init__(self, transform: Callable):
+    def __init__(self, transform: LoadImageFromFile, metainfo: dict) -> None:
         self.transform = transform
+        self.image_range: Range | None = check_image_range(metainfo.get("image_range"))
+        self.is_own = (
+            type(transform).transform is not LoadImageFromFile.transform
+            or transform.color_type != "color"
+            or transform.imdecode_backend not in ("cv2", "pillow", "turbojpeg")
+        )
 
-    def __call__(self, results: dict) -> dict:
-        return _read(self.transform, results, results[self.path_key], "image")
+    def __call__(self, results: dict) -> dict | None:
+        path = results.get(self.path_key)
+        try:
+            if self.is_own or path is None:
+                return _read(self.transform, results, path, "image")
+            decoded = decode_image(self.content(path), path, self.image_range)
+        except InputError:
+            if self.transform.ignore_empty:
+                return None
+            raise
+        image = cv2.cvtColor(decoded.pixels, cv2.COLOR_RGB2BGR)  # as mmcv gives it
+        results["img"] = image.astype(np.float32) if self.transform.to_float32 else image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        if decoded.orientation != 1:
+            results["exif_orientation"] = decoded.orientation
+        if decoded.used_bits is not None:
+            results["used_bits"] = decoded.used_bits
+        return results
+
+    def content(self, path: str) -> bytes:
+        """Return the content of the file of an image."""
+        return _content(self.transform, path, "image")
 
 
 class _GuardedSegMap:
@@ -73,11 +130,17 @@ class _GuardedSegMap:
 
     path_key = "seg_map_path"
 
-    def __init__(self, transform: Callable, metainfo: dict):
+    def __init__(self, transform: Any, metainfo: dict):
         self.transform = transform
         self.num_classes = len(metainfo["classes"])
         # If the dataset uses a subset of the classes, label_map has all classes of the files.
         self.num_classes_in_file = len(metainfo.get("label_map") or metainfo["classes"])
+        kind = type(transform)
+        self.is_own = (
+            not kind._load_seg_map.__module__.startswith("mmseg.")
+            or kind.transform is not LoadAnnotations.transform
+            or transform.imdecode_backend not in ("cv2", "pillow")
+        )
 
     def __call__(self, results: dict) -> dict:
         path = results.get(self.path_key)
@@ -86,8 +149,11 @@ class _GuardedSegMap:
                 f"{results['img_path']} has no label map: set data_prefix.seg_map_path of the "
                 "dataset in the config"
             )
-        _read(lambda _: check_seg_map_format(path), results, path, "label map")
-        results = _read(self.transform, results, path, "label map")
+        if self.is_own:
+            results = _read(self.transform, results, path, "label map")
+        else:
+            results["gt_seg_map"] = self._load(path, results)
+            results["seg_fields"].append("gt_seg_map")
         check_seg_map(
             results["gt_seg_map"],
             num_classes=self.num_classes,
@@ -95,18 +161,36 @@ class _GuardedSegMap:
             image_size=results.get("ori_shape"),
             reduce_zero_label=results.get("reduce_zero_label", False),
             path=path,
+            orientation=results.get("exif_orientation", 1),
         )
         return results
 
+    def _load(self, path: str, results: dict) -> np.ndarray:
+        reduces, of_dataset = self.transform.reduce_zero_label, results["reduce_zero_label"]
+        if reduces not in (None, of_dataset):
+            raise InputError(
+                f"reduce_zero_label is {reduces} in LoadAnnotations and {of_dataset} in the "
+                "dataset: set it in the dataset alone"
+            )
+        indices = decode_label_map(_content(self.transform, path, "label map"), path)
+        return class_indices(indices, of_dataset, results.get("label_map"))
+
 
 class _GuardedInstances:
-    """LoadAnnotations of mmdetection that names the image in its errors."""
+    """LoadAnnotations of mmdetection that names the image in its errors.
+
+    The image must have the size in the annotation file, or its boxes would be at wrong places.
+    """
 
     def __init__(self, transform: Any) -> None:
         self.transform = transform
 
     def __call__(self, results: dict) -> dict:
         path = results["img_path"]
+        labeled = results.get("height", 0), results.get("width", 0)
+        if "ori_shape" in results and all(labeled):
+            orientation = results.get("exif_orientation", 1)
+            check_size(path, results["ori_shape"], labeled, "its annotation file", orientation)
         try:
             if self.transform.with_mask:
                 for instance in results.get("instances", []):
@@ -117,6 +201,8 @@ class _GuardedInstances:
             numbers = [] if boxes is None else getattr(boxes, "tensor", boxes)
             finite = np.isfinite(np.asarray(numbers)).all()
         except Exception as e:  # mmdetection and pycocotools may raise anything at wrong types
+            if places_in_users_code(e):  # a transform of the user's own
+                raise
             raise InputError(
                 f"the annotations of {path} are broken: {type(e).__name__}: {e}"
             ) from None
@@ -125,50 +211,50 @@ class _GuardedInstances:
         return results
 
 
-def _read(read: Callable[[dict], Any], results: dict, path: str, kind: str) -> Any:
+def _content(transform: Any, path: str, kind: str) -> bytes:
+    """Return the content of a file through the file backend of a loading transform."""
+    if transform.file_client_args is None:
+        return read_bytes(path, kind, transform.backend_args)
+    with naming(path, kind):  # the former name of backend_args
+        return fileio.FileClient.infer_client(transform.file_client_args, path).get(path)
+
+
+def _read(read: Callable[[dict], Any], results: dict, path: str | None, kind: str) -> Any:
     """Return ``read(results)``, or raise an InputError that names the file it reads.
 
     Args:
-        read: Loading transform or check that reads the file.
+        read: Loading transform with a decoding of its own.
         results: Argument of ``read``.
-        path: The file, checked before it is read.
+        path: The file, whose header is checked before; None for an array that is no file.
         kind: 'image' or 'label map', for the message.
     """
-    if Path(path).exists() and not Path(path).is_file():  # reading a pipe might never end
-        raise InputError(f"the {kind} {path} is not a file")
-    try:
-        check_header(path)
+    if path is None:
         return read(results)
-    except FileNotFoundError:
-        raise InputError(f"the {kind} {path} does not exist") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path} cannot be read as {kind}: it is no image file") from None
-    # Pillow raises many types for broken files, mmcv an AssertionError if OpenCV reads no image,
-    # mmsegmentation a TypeError for a label map of one pixel.
-    except (
-        OSError, AssertionError, IndexError, SyntaxError, TypeError, ValueError,
-        TooLarge, cv2.error,
-    ) as e:  # fmt: skip
-        if isinstance(e, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as {kind}: {e}") from None
+    check_header(read_bytes(path, kind, getattr(read, "backend_args", None)), path)
+    with naming(path, kind):
+        return read(results)
 
 
-def check_seg_map_format(path: str) -> None:
-    """Check from its header that a label map is an 8-bit image of one channel.
+def class_indices(
+    indices: np.ndarray, reduce_zero_label: bool, label_map: dict[int, int] | None
+) -> np.ndarray:
+    """Return the class indices of a label map as mmsegmentation's LoadAnnotations does.
 
-    mmsegmentation would take a wider index modulo 256, and would fail at a color image without
-    naming the file.
-
-    Raises:
-        InputError: If the image has another mode.
+    Args:
+        indices: (H, W) uint8, as they are stored.
+        reduce_zero_label: Whether 0 means "ignored", 255, and class 0 is stored as 1.
+        label_map: Indices to replace, after that, and their replacements.
     """
-    with Image.open(path) as image:
-        if image.mode not in ("L", "P", "1"):
-            raise InputError(
-                f"the label map {path} is a {image.mode} image, expected one channel of 8 bits "
-                "that holds the class index of each pixel"
-            )
+    if not reduce_zero_label and not label_map:
+        return indices
+    table = np.arange(256, dtype=np.uint8)
+    if reduce_zero_label:
+        table -= 1  # 0 becomes 255
+        table[255] = 255
+    reduced = table.copy()
+    for old, new in (label_map or {}).items():
+        table[reduced == old] = new
+    return table[indices]
 
 
 def check_seg_map(
@@ -178,6 +264,7 @@ def check_seg_map(
     image_size: tuple[int, int] | None,
     reduce_zero_label: bool,
     path: str,
+    orientation: int = 1,
 ) -> None:
     """Check that a loaded label map has the size of its image and holds class indices only.
 
@@ -189,14 +276,17 @@ def check_seg_map(
         image_size: (H, W) of the image, None if it could not be loaded.
         reduce_zero_label: Whether 0 in the file means "ignored", and class 0 is stored as 1.
         path: Path of the label map, for the message.
+        orientation: EXIF orientation of the image, for the message.
 
     Raises:
         InputError: If the sizes differ, or if an index is neither a class nor 255.
     """
     if image_size is not None and seg_map.shape != tuple(image_size):
+        turned = orientation > 4 and seg_map.shape == tuple(image_size)[::-1]
         raise InputError(
             f"the label map {path} has {seg_map.shape[1]}x{seg_map.shape[0]} pixels, its image "
             f"{image_size[1]}x{image_size[0]}: they must be of the same size"
+            + (f", and the image is turned by its EXIF orientation {orientation}" if turned else "")
         )
     found = np.flatnonzero(np.bincount(seg_map.ravel()))  # faster than np.unique, which sorts
     wrong = np.setdiff1d(found, [*range(num_classes), 255])

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from gfnet_dense.utils.tables import format_table
 
-from .survey import Problem, Report
+from .survey_contents import Problem, Report
 
 UNLABELED = "(not labeled)"
 
@@ -23,52 +23,69 @@ def format_report(
     errors = [problem for report in reports for problem in report.errors]
     warnings = [problem for report in reports for problem in _missing_classes(report)]
     warnings += [problem for report in reports for problem in report.warnings]
-    parts = ["\n".join(f"{each.split}: {each.num_images} images" for each in reports)]
+    parts = ["\n".join(line for report in reports for line in _format_contents(report))]
     parts += [format_classes(reports)]
     for kind, problems in (("warnings", warnings), ("errors", errors)):
         problems = list(dict.fromkeys(problems))  # splits may share a problem
-        lines = _format_problems(problems, max_groups, max_files)
+        lines = format_problems(problems, max_groups, max_files)
         parts.append("\n".join([f"{kind}: {len(problems) or 'none'}", *lines]))
     return "\n\n".join(parts)
 
 
+def _format_contents(report: Report) -> list[str]:
+    return [f"{report.split}: {report.num_images} images", *(f"  {note}" for note in report.notes)]
+
+
 def format_classes(reports: list[Report]) -> str:
-    """Return a text table of the classes: share of pixels and number of images for each split."""
-    reports = [report for report in reports if report.num_pixels]
+    """Return a text table of the classes, for each split.
+
+    Its columns are the share of pixels or the number of objects, and the number of images.
+    """
+    reports = [report for report in reports if report.total]
     if not reports:
-        return "classes: no label map could be read"
-    names = list(dict.fromkeys(name for report in reports for name in report.pixels))
+        return "classes: no annotation could be read"
+    names = list(dict.fromkeys(name for report in reports for name in report.classes))
     heading = ["class"]
     for report in reports:
-        heading += [f"{report.split}: pixels", "images"]
+        heading += [f"{report.split}: {report.unit}", "images"]
     rows = [[name, *(cell for each in reports for cell in _cells(name, each))] for name in names]
-    ignored = [cell for each in reports for cell in (_share(each.ignored, each), "")]
-    return format_table([heading, *rows, [UNLABELED, *ignored]], markdown=False)
+    if reports[0].unit == "pixels":
+        ignored = (cell for each in reports for cell in (_share(each.ignored, each), ""))
+        rows.append([UNLABELED, *ignored])
+    return format_table([heading, *rows], markdown=False)
 
 
 def _cells(name: str, report: Report) -> tuple[str, str]:
-    if name not in report.pixels:
+    if name not in report.counts:
         return "-", "-"
-    return _share(report.pixels[name], report), str(report.images[name] or "never")
+    count = report.counts[name]
+    cell = _share(count, report) if report.unit == "pixels" else str(count)
+    return cell, str(report.images[name] or "never")
 
 
 def _share(count: int, report: Report) -> str:
-    return f"{count / report.num_pixels:.2%}"
+    return f"{count / report.total:.2%}"
 
 
 def _missing_classes(report: Report) -> list[Problem]:
-    missing = [name for name, count in report.pixels.items() if not count]
-    if not missing or not report.num_pixels:
+    missing = [name for name in report.classes if not report.counts[name]]
+    # Which classes a COCO file has no object of is among its own warnings.
+    if not missing or not report.total or report.unit != "pixels":
         return []
     return [Problem("", f"no label map of {report.split} has a pixel of {', '.join(missing)}")]
 
 
-def _format_problems(
+def format_problems(
     problems: list[Problem], max_groups: int | None, max_files: int | None
 ) -> list[str]:
     """Return a line for each different problem, followed by lines for the files that have it.
 
     Problems of the config come first, then problems of files, the most frequent ones first.
+
+    Args:
+        problems: The problems.
+        max_groups: Largest number of different problems that are shown; None shows all.
+        max_files: Largest number of files that are listed for each of them; None lists all.
     """
     groups = defaultdict(list)
     for problem in problems:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gfnet_dense import __version__
 from gfnet_dense.utils.atomic_write import atomic_write
+from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
@@ -170,6 +171,7 @@ def describe(model: BaseModel, size: Size) -> dict[str, str]:
 
     Returns:
         JSON strings ``size``, ``mean``, ``std`` (for pixels in 0..255), ``classes``, ``palette``,
+        ``image_range`` (see :func:`gfnet_dense.utils.decoding.decode_image`; null if there is none)
         and the plain strings ``channels`` (RGB or BGR) and ``made_with``.
     """
     preprocessor = model.data_preprocessor
@@ -185,6 +187,7 @@ def describe(model: BaseModel, size: Size) -> dict[str, str]:
         "channels": "RGB" if converts else "BGR",
         "mean": json.dumps(preprocessor.mean.flatten().tolist()),
         "std": json.dumps(preprocessor.std.flatten().tolist()),
+        "image_range": json.dumps(check_image_range(model.dataset_meta.get("image_range"))),
         "made_with": f"gfnet_dense {__version__}, torch {torch.__version__}",
     }
 

@@ -1,19 +1,28 @@
 """Finding and reading config files, and finding the datasets in a config."""
 
 import io
+import logging
+import os
+import traceback
 from contextlib import redirect_stdout
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from .errors import InputError
+from .users_code import places_in_users_code
 
 # In a clone this is a link to configs/, in an installed package it holds the files.
 PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 
 # Extras of this package that bring a library.
 EXTRAS = {"mmseg": "seg", "mmdet": "det", "mmcv": "seg"}
+OPERATORS = "mmcv._ext"  # the module of mmcv's compiled operators
+SIMILAR = 0.8  # least similarity (difflib's ratio) of a key that may be misspelled, 0..1
 
 
 def find_config(name: str | Path) -> Path:
@@ -48,54 +57,124 @@ def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:
 
 
 def read_config(path: str | Path) -> Config:
-    """Return the mmengine Config of a file, and import the datasets of its library.
+    """Return the mmengine Config of a file, and import its custom modules and its library.
+
+    An error in a module of ``custom_imports`` stays as it is, with its traceback.
 
     Args:
         path: Path or name of a config, see :func:`find_config`.
 
     Raises:
         InputError: If the file is missing or broken, is only a part of a config, or needs packages
-            that are not installed.
+            or modules that are not found.
     """
     path = find_config(path)
     try:
-        cfg = Config.fromfile(path)
-        if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
-            raise InputError(
-                f"{path} is a part of configs, not a whole one: it has no model and data"
-            )
+        cfg = Config.fromfile(path, import_custom_modules=False)
+    except Exception as e:  # a config is a Python file, which can raise anything
+        raise InputError(_missing_library(path, e) or _describe_defect(path, e)) from e
+    if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
+        raise InputError(f"{path} is a part of configs, not a whole one: it has no model and data")
+    _import_custom_modules(path, cfg.get("custom_imports"))
+    try:
         with redirect_stdout(io.StringIO()):  # datasets print the optional packages they lack
             import_module(f"{cfg.default_scope}.datasets")
             if cfg.default_scope == "mmdet":
                 import_module("mmdet.models")
-    except InputError:
-        raise
-    except Exception as e:  # a config is a Python file, which can raise anything
-        if isinstance(e, ModuleNotFoundError) and e.name in EXTRAS:
-            raise InputError(
-                f"{path} needs {e.name}, which is not installed: "
-                f"pip install 'gfnet-dense[{EXTRAS[e.name]}]'"
-            ) from None
-        if isinstance(e, ImportError) and (import_error := _why_no_operators()):
-            raise InputError(
-                f"{path} needs mmcv with compiled operators, which cannot be imported "
-                f"({import_error}): "
-                "make install-det compiles them (some minutes, needs a C++ compiler)"
-            ) from None
-        reason = str(e).strip().splitlines()
+    except Exception as e:  # a broken installation can raise anything
+        missing = _missing_library(path, e)
+        if missing is None and places_in_users_code(e):
+            raise
         raise InputError(
-            f"{path} cannot be read as a config: {type(e).__name__}: {reason[-1] if reason else ''}"
-        ) from None
+            missing
+            or f"the library {cfg.default_scope}, default_scope of {path}, cannot be imported: "
+            f"{_on_one_line(e)}"
+        ) from e
     return cfg
 
 
-def _why_no_operators() -> str:
-    """Return the error of importing mmcv's compiled operators, '' if there is none."""
-    try:
-        import_module("mmcv._ext")
-    except ImportError as e:  # missing, or compiled for another version of torch
-        return str(e)
-    return ""
+def _import_custom_modules(path: Path, settings: Any) -> None:
+    """Import the modules that a config names in ``custom_imports``, as mmengine does.
+
+    Args:
+        path: The config, for the messages.
+        settings: Its ``custom_imports``: None, or a dict of ``imports``, a module or a list of
+            them, and ``allow_failed_imports``.
+
+    Raises:
+        InputError: If a module is not found, or the settings are of another form.
+    """
+    if not settings:
+        return
+    names = settings.get("imports", []) if isinstance(settings, dict) else None
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"custom_imports of {path} is {settings!r}: write dict(imports=['MODULE'])"
+        )
+    for name in names:
+        try:
+            import_module(name)
+        except ImportError as e:
+            if settings.get("allow_failed_imports"):
+                reason = f"{name}, of custom_imports, is left out: {e}"
+                print_log(reason, logger="current", level=logging.WARNING)
+                continue
+            if missing := _missing_library(path, e):
+                raise InputError(missing) from e
+            if not isinstance(e, ModuleNotFoundError) or not f"{name}.".startswith(f"{e.name}."):
+                raise  # the module was found, and fails itself
+            raise InputError(
+                f"custom_imports of {path} names the module {name}, which is neither installed nor "
+                f"in a folder of PYTHONPATH ({os.environ.get('PYTHONPATH') or 'not set'}): set "
+                "PYTHONPATH to the folder that holds it"
+            ) from e
+
+
+def _describe_defect(path: Path, error: Exception) -> str:
+    """Return the sentence about an error in a config or its bases, with file and line."""
+    # mmengine reads copies of the files, whose names say nothing: the names are those in the frames
+    # of these functions of Config, as seen in onedl-mmengine 0.10.12.
+    readers = ("_file2dict", "_parse_lazy_import")
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    files = [f.f_locals["filename"] for f in frames if f.f_code.co_name in readers]
+    file, line = files[-1] if files else path, None
+    reason = _on_one_line(error)
+    syntax = next((e for e in (error.__context__, error) if isinstance(e, SyntaxError)), None)
+    if syntax is not None:  # the first one has the number of the line
+        line, reason = syntax.lineno, f"{type(syntax).__name__}: {syntax.msg}"
+    elif places := places_in_users_code(error):
+        file, line = places[-1]
+    place = [os.path.normpath(file)] if Path(file).resolve() != path.resolve() else []
+    place += [f"line {line}"] if line else []
+    return f"{path} cannot be read as a config: {', '.join(place)}{': ' if place else ''}{reason}"
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _missing_library(path: Path, error: BaseException | None) -> str | None:
+    """Return the sentence about a library of :data:`EXTRAS` that an import did not find, if any.
+
+    Args:
+        path: The config that needs it.
+        error: An error, whose causes are searched, too.
+    """
+    while error is not None:
+        name = error.name if isinstance(error, ImportError) else None
+        if name in EXTRAS:
+            return (
+                f"{path} needs {name}, which is not installed: "
+                f"pip install 'gfnet-dense[{EXTRAS[name]}]'"
+            )
+        if name == OPERATORS:  # missing, or compiled for another version of torch
+            return (
+                f"{path} needs mmcv with compiled operators, which cannot be imported ({error}): "
+                "make install-det compiles them (some minutes, needs a C++ compiler)"
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def merge_options(cfg: Config, options: dict | None) -> None:
@@ -110,7 +189,29 @@ def merge_options(cfg: Config, options: dict | None) -> None:
     """
     if options is None:
         return
+    for key in options:
+        if similar := _misspelled(cfg, key):
+            # A new setting may be meant: many have defaults and are not in the config.
+            message = f"--cfg-options {key} sets what the config has not: is {similar} meant?"
+            print_log(message, logger="current", level=logging.WARNING)
     try:
         cfg.merge_from_dict(options)
     except (TypeError, KeyError, IndexError) as e:
-        raise InputError(f"--cfg-options do not fit the config: {e}") from None
+        raise InputError(f"--cfg-options do not fit the config: {e}") from e
+
+
+def _misspelled(cfg: Config, key: str) -> str | None:
+    """Return the name in the config that a dotted key almost has, if it has none."""
+    node: Any = cfg
+    parts = key.split(".")
+    for i, part in enumerate(parts):
+        if isinstance(node, (list, tuple)) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, (Config, dict)) and part not in node:
+            close = get_close_matches(part, list(node), n=1, cutoff=SIMILAR)
+            return ".".join([*parts[:i], close[0], *parts[i + 1 :]]) if close else None
+        elif isinstance(node, (Config, dict)):
+            node = node[part]
+        else:
+            return None
+    return None

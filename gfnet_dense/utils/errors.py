@@ -1,7 +1,14 @@
-"""The exception for mistakes of users."""
+"""The exception for mistakes of users, and what becomes of errors while objects are built."""
 
+import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+
+from .users_code import places_in_users_code
+
+REGISTRY = "mmengine/registry/"  # part of the path of the files that build objects from configs
 
 
 class InputError(ValueError):
@@ -16,10 +23,15 @@ class InputError(ValueError):
 def building(what: str) -> Iterator[None]:
     """Turn the errors of a registry in the ``with`` block into an InputError.
 
-    Registries raise several types of errors for unknown names and wrong arguments.
+    Registries raise several types of errors for unknown names and wrong arguments. An error in the
+    user's own code, such as the constructor of a custom hook, stays as it is, with its traceback.
 
     Args:
         what: What is built, for the message: ``the config``.
+
+    Raises:
+        InputError: For an error that the registry raises, in the user's code as well, and for one
+            that a library raises and that has not passed through the user's code.
     """
     try:
         yield
@@ -29,5 +41,28 @@ def building(what: str) -> Iterator[None]:
         AssertionError, AttributeError, LookupError, OverflowError, RecursionError, TypeError,
         ValueError,
     ) as e:  # fmt: skip
+        if not _is_raised_by_registry(e):
+            if places_in_users_code(e):
+                raise
+        elif import_error := _import_error(str(e)):
+            raise import_error from e
         reason = " ".join(str(e).split())
         raise InputError(f"{what} cannot be built: {type(e).__name__}: {reason}") from e
+
+
+def _is_raised_by_registry(error: Exception) -> bool:
+    return REGISTRY in traceback.extract_tb(error.__traceback__)[-1].filename
+
+
+def _import_error(message: str) -> ImportError | None:
+    """Return the error in a module that a registry could not import, None if there is none.
+
+    For a class that is given by its full name, such as ``my_hooks.MyHook``, the registry says that
+    the name is unknown (``get_object_from_string`` in onedl-mmengine 0.10.12).
+    """
+    match = re.match(r"'?([\w.]+)\.\w+ is not in the ", message)
+    try:
+        import_module(match[1]) if match else None
+    except ImportError as e:
+        return e if places_in_users_code(e) else None
+    return None

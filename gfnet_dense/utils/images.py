@@ -1,78 +1,73 @@
-"""Reading and writing of image files, with limits on the memory that a file may fill."""
+"""Reading and writing of image files."""
 
+import logging
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
-from PIL import Image
-from PIL.Image import DecompressionBombError as TooLarge
+from mmengine import fileio
+from mmengine.logging import print_log
 
 from .atomic_write import atomic_write
+from .decoding import check_image_range, decode_image, is_dark, likely_range
 from .errors import InputError
+from .image_headers import FORMATS, MAX_PIXELS, naming
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
-# Largest number of pixels of an image: 16384x16384. OpenCV's own limit is four times as large,
-# Pillow's two thirds.
-MAX_PIXELS = 2**28
-# Largest number of pixels for each byte of a file, if the image has more than SMALL_PIXELS. It is
-# twice the ratio at which PNG compresses a blank image of one bit per pixel.
-MAX_PIXELS_PER_BYTE = 2**14
-SMALL_PIXELS = 2**24
+IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
+# Largest number of bytes of an image file: four channels of 32 bits for each of MAX_PIXELS.
+MAX_BYTES = 16 * MAX_PIXELS
+
+_dark_images: list[str] = []  # images of which this process has warned: the first one
 
 
-def check_header(path: str | Path) -> None:
-    """Check from its header that an image file does not fill the memory when it is decoded.
+def read_bytes(path: str | Path, kind: str = "image", backend_args: dict | None = None) -> bytes:
+    """Return the content of a file, which is opened once.
 
-    Files in formats that Pillow does not know pass, as do missing files: their reader raises.
+    Args:
+        path: The file, or an address for one of mmengine's file backends, such as ``s3://``.
+        kind: 'image' or 'label map', for messages.
+        backend_args: Arguments of mmengine's file backend.
 
     Raises:
-        InputError: If the image has too many pixels, in total or for the size of its file, or if a
-            chunk of a PNG is longer than the file.
+        InputError: If there is no such file, if it is a folder or a pipe, or too large.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = image.width * image.height
-    except TooLarge as e:
-        digits = re.search(r"\d+", str(e))
-        assert digits is not None
-        pixels = int(digits[0])
-    except FileNotFoundError:
-        return
-    except Exception:  # Pillow may raise anything at a broken header
-        pixels = 0
-    if pixels > MAX_PIXELS:
-        raise InputError(
-            f"{path} unpacks to {pixels / 1e6:.0f} million pixels, at most "
-            f"{MAX_PIXELS / 1e6:.0f} are read: cut it into tiles"
-        )
-    num_bytes = os.path.getsize(path)
-    if pixels > max(MAX_PIXELS_PER_BYTE * num_bytes, SMALL_PIXELS):
-        raise InputError(
-            f"{path}, of {num_bytes} bytes, would unpack to {pixels / 1e6:.0f} million pixels: no "
-            "image is that empty, the file is damaged or made to fill the memory"
-        )
-    _check_png(path, num_bytes)
+    with naming(str(path), kind):
+        if os.path.exists(path):  # not for an address
+            if not os.path.isfile(path):  # reading a pipe might never end
+                raise InputError(f"the {kind} {path} is not a file")
+            if os.path.getsize(path) > MAX_BYTES:
+                raise InputError(f"{path} is larger than {MAX_BYTES / 2**30:.0f} GiB: cut it")
+        return fileio.get(path, backend_args)
 
 
-def _check_png(path: str | Path, num_bytes: int) -> None:
-    """Raise InputError for a PNG with a chunk that is longer than the file.
+def read_image(path: str | Path, image_range: Sequence[float] | None = None) -> np.ndarray:
+    """Read an image file as (H, W, 3) uint8 RGB, as :func:`.decoding.decode_image` defines it.
 
-    OpenCV would allocate the memory of the chunk before it reads it, up to 4 GB
-    (https://www.w3.org/TR/png-3/#5Chunk-layout).
+    A warning is logged for the first image of 16 bits that is read almost black.
+
+    Args:
+        path: The file.
+        image_range: Stored values that become 0 and 255, for files of more than 8 bits per channel:
+            ``image_range`` of the model's ``dataset_meta``.
+
+    Raises:
+        InputError: If the file is missing, is no image, is not supported, or would fill the memory,
+            or if the ``image_range`` is not two numbers.
     """
-    with open(path, "rb") as file:
-        if file.read(8) != b"\x89PNG\r\n\x1a\n":
-            return
-        while len(head := file.read(8)) == 8:
-            end = file.tell() + int.from_bytes(head[:4], "big")
-            if end > num_bytes:
-                raise InputError(f"{path} is damaged or truncated: a part is longer than the file")
-            if head[4:] == b"IEND":
-                break
-            file.seek(end + 4)  # after the checksum
+    low_high = check_image_range(image_range)
+    pixels, _, used_bits = decode_image(read_bytes(path), str(path), low_high)
+    if image_range is None and used_bits is not None and is_dark(used_bits) and not _dark_images:
+        _dark_images.append(str(path))
+        print_log(
+            f"{path} uses {used_bits} of its 16 bits and is read almost black; a model for such "
+            "images is trained with metainfo=dict(image_range="
+            f"{likely_range(used_bits)}) of the datasets (said for the first such image alone)",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return np.require(pixels, requirements="W")  # arrays of Pillow are read-only
 
 
 def write_image(image: np.ndarray, path: Path) -> None:
@@ -89,23 +84,3 @@ def write_image(image: np.ndarray, path: Path) -> None:
         found, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
         assert found, path.suffix
         part.write_bytes(data)  # type: ignore[arg-type]  # typeshed: arrays are buffers since 3.12
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file with OpenCV as (H, W, 3) uint8 RGB, rotated by its EXIF orientation.
-
-    OpenCV reduces 16 bits to 8, repeats gray as three channels, and drops transparency.
-
-    Raises:
-        InputError: If the file is missing, is no image, or would fill the memory.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"the image {path} does not exist or is not a file")
-    check_header(path)
-    try:
-        image = mmcv.imread(path, channel_order="rgb")
-    except cv2.error:  # an empty file, or more pixels than OpenCV accepts
-        image = None
-    if image is None:
-        raise InputError(f"{path} is no image that OpenCV can read, or a damaged one")
-    return image

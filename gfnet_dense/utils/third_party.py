@@ -2,14 +2,23 @@
 
 import warnings
 
+# Modules whose warnings users of this project cannot act on. A warning counts as one of the module
+# whose line it names, which for some is the caller's.
+LIBRARIES = (
+    r"(mmcv|mmdet|mmengine|mmseg|torch|torchvision|numpy|PIL|cv2|matplotlib|pycocotools|onnx\w*"
+    r"|copyreg|importlib)(\.|$)"
+)
+
 
 def quiet_third_party() -> None:
-    """Hide the warnings of other libraries that users of this project cannot act on."""
-    warnings.filterwarnings("ignore", category=UserWarning)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    """Hide the warnings of the libraries; those of the user's code and of this project stay.
+
+    It changes filters of the whole process, so that commands call it and the library does not.
+    """
+    for category in (UserWarning, FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=LIBRARIES)
     # Pillow warns of large images.
-    warnings.filterwarnings("ignore", module="PIL", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="PIL")
 
     from mmengine.logging import MMLogger
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from mmengine.structures import BaseDataElement
+
+from gfnet_dense.utils.images import read_image
 
 from .figures import save_figure
 from .overlays import Color, class_colors, overlay_instances
@@ -33,7 +34,7 @@ def draw_segmentation_sheet(
             getattr(sample, name).data[0].numpy().astype(np.uint8)
             for name in ("gt_sem_seg", "pred_sem_seg")
         )
-        image = mmcv.imread(sample.img_path, channel_order="rgb")
+        image = read_image(sample.img_path, metainfo.get("image_range"))
         rows.append((image, palette[truth], palette[prediction]))
         present |= set(np.unique(truth)) | set(np.unique(prediction))
     draw_sheet(rows, ("image", "truth", "prediction"), class_colors(metainfo, present), path)
@@ -52,7 +53,7 @@ def draw_detection_sheet(
     """
     rows = []
     for sample in samples:
-        image = mmcv.imread(sample.img_path, channel_order="rgb")
+        image = read_image(sample.img_path, metainfo.get("image_range"))
         truth, prediction = (
             overlay_instances(image, getattr(sample, name), metainfo)
             for name in ("gt_instances", "pred_instances")

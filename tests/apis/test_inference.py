@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 
 from gfnet_dense.apis.inference import predict
+from gfnet_dense.utils.errors import InputError
 
 pytest.importorskip("mmseg")
 NUM_CLASSES = 200
@@ -99,3 +100,36 @@ def test_the_smallest_windows_are_a_pixel_apart_by_default():
     model = KnownSegmentor()
     list(predict(model, [image_of(labels(2, 3))], window=(1, 1)))
     assert len(model.seen) == 6
+
+
+def with_loading(**settings):
+    model = KnownSegmentor()
+    loading = dict(type="mmcv.LoadImageFromFile", **settings)
+    pipeline = [loading, dict(type="PackSegInputs")]
+    model.cfg = ConfigDict(
+        default_scope="mmseg", test_dataloader=dict(dataset=dict(pipeline=pipeline))
+    )
+    return model
+
+
+@pytest.mark.parametrize("to_float32", [False, True])
+def test_images_are_floats_where_the_config_loads_them_as_floats(to_float32):
+    model = with_loading(to_float32=to_float32)
+    list(predict(model, [image_of(labels(4, 5))]))
+    assert model.seen[0].is_floating_point() == to_float32
+
+
+@pytest.mark.parametrize("color_type", ["unchanged", "grayscale", "color_ignore_orientation"])
+def test_configs_that_load_images_in_another_way_are_refused(color_type):
+    with pytest.raises(InputError, match=f"with color_type='{color_type}', and .*tools/test.py"):
+        list(predict(with_loading(color_type=color_type), [image_of(labels(4, 5))]))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 5, 3), np.uint16), np.zeros((4, 5, 3), np.float32), np.zeros((4, 5), np.uint8),
+     np.zeros((4, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)],
+)  # fmt: skip
+def test_arrays_of_another_shape_or_dtype_are_refused(array):
+    with pytest.raises(InputError, match=r"is an array \(H, W, 3\) of uint8, RGB, got"):
+        list(predict(KnownSegmentor(), [array]))

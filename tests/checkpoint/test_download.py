@@ -1,24 +1,53 @@
-"""Who downloads a checkpoint in a run of several processes, and who waits."""
+"""Downloads: who makes them in a run of several processes, and how the files are checked."""
+
+import hashlib
+import http.client
+import http.server
+import io
+import re
+import threading
+import urllib.request
+from pathlib import Path
 
 import pytest
+import torch
 
 from gfnet_dense.checkpoint import download
 from gfnet_dense.checkpoint.download import fetch
+from gfnet_dense.checkpoint.loading import load_pretrained
+from gfnet_dense.models import GFNet
 from gfnet_dense.utils.errors import InputError
+from tests.checkpoint.weights import Messages
+from tests.conftest import TINY
+from tests.published import official_state_dict
 
 ADDRESS = "https://example.com/file.pth"
 
 
+def content(value=1.0):
+    """Return the bytes of a small checkpoint."""
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"w": torch.full((1000,), value)}}, buffer)
+    return buffer.getvalue()
+
+
 @pytest.fixture
-def events(tmp_path, monkeypatch):
+def hub(tmp_path, monkeypatch):
+    """Return an empty folder for the downloads of torch.hub."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "home" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def events(hub, monkeypatch):
     """Notes downloads and barriers instead of making them."""
     happened = []
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def downloading(url, path):
         happened.append("download")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"weights")
+        path.write_bytes(content())
 
     monkeypatch.setattr(download, "_download", downloading)
     monkeypatch.setattr(download, "barrier", lambda: happened.append("barrier"))
@@ -27,7 +56,7 @@ def events(tmp_path, monkeypatch):
 
 def test_the_first_process_of_a_machine_downloads_and_then_meets_the_others(events, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert fetch(ADDRESS).read_bytes() == b"weights"
+    assert fetch(ADDRESS).read_bytes() == content()
     assert events == ["download", "barrier"]
     fetch(ADDRESS)
     assert events == ["download", "barrier", "barrier"]
@@ -43,10 +72,10 @@ def test_the_other_processes_wait_for_the_file_and_do_not_download(events, monke
 
     def meeting():
         events.append("barrier")
-        path.write_bytes(b"of the first process")
+        path.write_bytes(content(2.0))
 
     monkeypatch.setattr(download, "barrier", meeting)
-    assert fetch(ADDRESS).read_bytes() == b"of the first process"
+    assert fetch(ADDRESS).read_bytes() == content(2.0)
     assert events == ["barrier"]
 
 
@@ -60,3 +89,184 @@ def test_a_download_that_fails_lets_nobody_wait_for_ever(events, monkeypatch):
         with pytest.raises(InputError, match=message):
             fetch(ADDRESS)
     assert events == ["barrier", "barrier"]
+
+
+@pytest.fixture
+def www(tmp_path):
+    """Return a folder whose files are served, with redirections from /to/NAME and torn files."""
+    (tmp_path / "www").mkdir()
+    return tmp_path / "www"
+
+
+@pytest.fixture
+def server(www):
+    """Serve the folder ``www`` over HTTP; yield the address."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(www))
+
+        def do_GET(self):
+            if self.path.startswith("/to/"):
+                self.send_response(302)
+                self.send_header("Location", self.path.removeprefix("/to"))
+                self.end_headers()
+            elif self.path.startswith("/torn/"):  # the connection ends before the file
+                data = (www / Path(self.path).name).read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[:-1000])
+            else:
+                super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_official_file_is_downloaded_once(www, server, hub, monkeypatch):
+    state_dict = official_state_dict(TINY["dims"], TINY["depths"], 64)
+    torch.save({"model": state_dict}, www / "weights")
+    files = {"h-tiny": ("gfnet-h-ti.pth", f"{server}/weights?dl=1")}
+    monkeypatch.setattr(download, "OFFICIAL_FILES", files)
+    load_pretrained(GFNet(TINY, img_size=64), "gfnet://h-tiny")
+    assert names(hub) == ["gfnet-h-ti.pth", "gfnet-h-ti.pth.sha256"]
+    (www / "weights").unlink()
+    assert fetch("gfnet://h-tiny") == hub / "gfnet-h-ti.pth"
+
+
+@pytest.mark.parametrize("broken", ["missing", "a page", "truncated", "torn", "no host"])
+def test_a_failed_download_leaves_no_files(broken, www, server, hub):
+    if broken != "missing":
+        data = b"<html>" if broken == "a page" else content()
+        (www / "x.pth").write_bytes(data[:3000] if broken == "truncated" else data)
+    url = f"{server}/torn/x.pth" if broken == "torn" else f"{server}/x.pth"
+    url = "https://nowhere.invalid/x.pth" if broken == "no host" else url
+    with pytest.raises(InputError, match="could not download .*/x.pth") as error:
+        fetch(url)
+    assert re.search(f"save it as {hub}/[0-9a-f]{{8}}-x.pth", str(error.value))
+    assert "\n" not in str(error.value) and not list(hub.iterdir())
+
+
+def test_redirections_are_followed(www, server, hub):
+    (www / "x.pth").write_bytes(content())
+    assert fetch(f"{server}/to/to/x.pth?a=b").read_bytes() == content()
+
+
+def test_an_encrypted_address_never_becomes_one_without_encryption():
+    handler = download._EncryptedStaysEncrypted()
+    arguments = (io.BytesIO(), 302, "Found", http.client.HTTPMessage())
+    request = urllib.request.Request("https://a.org/x.pth")
+    with pytest.raises(OSError, match="redirected to http://b.org/x.pth, which is not encrypted"):
+        handler.redirect_request(request, *arguments, "http://b.org/x.pth")
+    followed = handler.redirect_request(request, *arguments, "https://b.org/x.pth")
+    assert followed.full_url == "https://b.org/x.pth"
+
+
+def test_an_official_file_is_not_fetched_without_encryption(hub):
+    for arch, (_, url) in download.OFFICIAL_FILES.items():
+        assert url.startswith("https://")
+        with pytest.raises(InputError, match=f"begins with https: give it as gfnet://{arch}$"):
+            fetch(url.replace("https", "http"))
+
+
+def test_an_address_without_encryption_is_warned_of(www, server, hub):
+    (www / "x.pth").write_bytes(content())
+    with Messages() as messages:
+        fetch(f"{server}/x.pth")
+    assert any("x.pth is not encrypted" in message for message in messages)
+
+
+def test_the_digest_is_pinned_at_the_first_download_and_told(www, server, hub):
+    (www / "x.pth").write_bytes(content())
+    with Messages() as messages:
+        path = fetch(f"{server}/x.pth")
+    digest = hashlib.sha256(content()).hexdigest()
+    assert (hub / f"{path.name}.sha256").read_text() == f"{digest}  {path.name}\n"
+    assert any(f"is taken to be {digest} from now on" in message for message in messages)
+    with Messages() as messages:
+        fetch(f"{server}/x.pth")
+    assert not messages
+
+
+@pytest.mark.parametrize("change", ["another", "truncated", "longer", "empty", "pin", "no pin"])
+def test_a_file_that_has_changed_since_its_download_is_refused(change, www, server, hub):
+    (www / "x.pth").write_bytes(content())
+    path = fetch(f"{server}/x.pth")
+    pin = path.with_name(f"{path.name}.sha256")
+    data = content()
+    data = {"another": content(2.0), "truncated": data[:-9], "longer": data + b"0", "empty": b""}
+    if change == "no pin":
+        pin.write_text("")
+    elif change == "pin":
+        pin.write_text("0" * 64)
+    else:
+        path.write_bytes(data[change])
+    with pytest.raises(InputError, match="has changed or is damaged: its SHA-256 is") as error:
+        fetch(f"{server}/x.pth")
+    assert f"delete the file and {pin.name} to fetch it anew" in str(error.value)
+    path.unlink()
+    pin.unlink()
+    assert fetch(f"{server}/x.pth").read_bytes() == content()
+
+
+def test_a_file_saved_by_hand_is_read_and_then_pinned(hub):
+    with pytest.raises(InputError, match="save it as") as error:
+        fetch("https://nowhere.invalid/x.pth")
+    path = Path(str(error.value).rpartition("save it as ")[2])
+    path.write_bytes(content()[:-1000])
+    with pytest.raises(InputError, match="is truncated"):
+        fetch("https://nowhere.invalid/x.pth")
+    assert names(hub) == [path.name]
+    path.write_bytes(content())
+    assert fetch("https://nowhere.invalid/x.pth") == path
+    assert names(hub) == [path.name, f"{path.name}.sha256"]
+
+
+def test_a_folder_in_which_nobody_may_write_is_enough_for_a_file_that_is_there(hub, monkeypatch):
+    hub.mkdir(parents=True)
+    digest = hashlib.sha256(content()).hexdigest()[:8]
+    (hub / f"x-{digest}.pth").write_bytes(content())
+    monkeypatch.setattr(
+        download, "atomic_write", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied"))
+    )
+    with Messages() as messages:
+        assert fetch(f"https://nowhere.invalid/x-{digest}.pth").is_file()
+    assert any("is not checked" in message for message in messages)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_digits_of_the_digest_in_a_name_are_checked(suffix, www, server, hub):
+    digest = hashlib.sha256(content()).hexdigest()[:8]
+    right = f"iter_20200101-{digest}{suffix}"
+    (www / right).write_bytes(content())
+    assert fetch(f"{server}/{right}") == hub / right  # the name that torch.hub gives it
+    wrong = f"iter_20200101-{'0' if digest[0] != '0' else '1'}{digest[1:]}{suffix}"
+    (www / wrong).write_bytes(content())
+    with pytest.raises(InputError, match="SHA-256 of what came is not the one in its name"):
+        fetch(f"{server}/{wrong}")
+    (hub / wrong).write_bytes(content())
+    with pytest.raises(
+        InputError, match=f"its name says {wrong[-len(digest) - len(suffix) :][:8]}"
+    ):
+        fetch(f"{server}/{wrong}")
+
+
+def test_a_date_in_a_name_is_no_digest(www, server, hub):
+    (www / "iter-20200101.pth").write_bytes(content())
+    path = fetch(f"{server}/iter-20200101.pth")
+    assert re.fullmatch("[0-9a-f]{8}-iter-20200101.pth", path.name)
+
+
+def test_an_unknown_official_name_is_refused_with_a_list_of_names():
+    with pytest.raises(InputError, match="these are: gfnet://h-tiny, gfnet://h-small"):
+        fetch("gfnet://h-huge")

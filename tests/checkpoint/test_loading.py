@@ -1,21 +1,14 @@
 import argparse
-import http.server
 import os
-import re
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
 
-from gfnet_dense.checkpoint import download
 from gfnet_dense.checkpoint.download import fetch
-from gfnet_dense.checkpoint.loading import load_pretrained, use_safe_loading
+from gfnet_dense.checkpoint.loading import load_pretrained
 from gfnet_dense.checkpoint.safe_reader import TRUST, read_checkpoint
 from gfnet_dense.models import GFNet
 from gfnet_dense.utils.errors import InputError
@@ -122,13 +115,6 @@ class Evil:
         return os.mkdir, (str(self.trace),)
 
 
-class Getter:
-    """Is pickled as a call of getattr."""
-
-    def __reduce__(self):
-        return getattr, (HistoryBuffer, "__init__")
-
-
 def write_bad_files(folder, state):
     """Write files that must be refused; return {path: pattern of its error message}."""
     bad = {}
@@ -143,7 +129,7 @@ def write_bad_files(folder, state):
     torch.save({"model": deeper}, file("depth.pth", "found dims 8/16/24/32 and depths 1/2/3/1"))
     resnet = {"layer1.0.conv1.weight": torch.zeros(4, 4, 1, 1)}
     torch.save(resnet, file("resnet.pth", "no GFNet weights.*found 'layer1.0.conv1.weight'"))
-    torch.save({"epoch": 3}, file("empty_dict.pth", "no GFNet weights.*found no tensors"))
+    torch.save({"epoch": 3}, file("empty_dict.pth", "holds no weights.*its keys are 'epoch'"))
     torch.save([torch.zeros(3)], file("list.pth", "holds a list, expected a dict"))
     partial_state = {k: v for k, v in state.items() if "fc1" not in k}
     torch.save({"model": partial_state}, file("partial.pth", "incomplete: 10 of .* are missing"))
@@ -158,7 +144,10 @@ def write_bad_files(folder, state):
     torch.save(evil, file("evil.pth", "was refused: it holds the object .*mkdir"))
     torch.save({0: torch.zeros(3)}, file("numbers.pth", "expected a dict of tensors by name"))
     odd = state | {"norm.weight": torch.zeros(3)}
-    torch.save({"model": odd}, file("odd.pth", "does not fit: size mismatch for norm3.weight"))
+    torch.save(
+        {"model": odd},
+        file("odd.pth", r"backbone: 1 tensors .* shape, norm3.weight \(file \(3\), model \(32\)"),
+    )
     forged = np.zeros(1, np.dtype([("a", "f8")]))
     torch.save(
         {"model": state, "x": forged},
@@ -206,29 +195,6 @@ def test_trusted_files_may_run_code(official, tmp_path, monkeypatch):
     torch.save(evil, tmp_path / "evil.pth")
     load(tmp_path / "evil.pth")
     assert (tmp_path / "trace").exists()
-
-
-def test_mmengine_reads_checkpoints_with_the_safe_reader(tmp_path):
-    """The history of a training is read back; objects that would run code are refused."""
-    schemes = dict(CheckpointLoader._schemes)
-    try:
-        use_safe_loading()
-        history = HistoryBuffer([1.0, 2.0], [1, 1])
-        path = tmp_path / "iter_2.pth"
-        torch.save({"message_hub": {"log_scalars": {"train/loss": history}}}, path)
-        content = CheckpointLoader.load_checkpoint(str(path))
-        np.testing.assert_array_equal(
-            content["message_hub"]["log_scalars"]["train/loss"].data[0], [1, 2]
-        )
-        for evil in (Evil(tmp_path / "trace"), Getter()):
-            torch.save({"state_dict": {}, "meta": evil}, path)
-            with pytest.raises(
-                InputError, match="was refused: it holds the object .*(mkdir|getattr)"
-            ):
-                CheckpointLoader.load_checkpoint(str(path))
-        assert not (tmp_path / "trace").exists()
-    finally:
-        CheckpointLoader._schemes = schemes
 
 
 @pytest.mark.parametrize("others", [[], [dict(type="Constant", layer="LayerNorm", val=0.25)]])
@@ -286,53 +252,6 @@ def test_a_path_object_may_name_a_file_or_an_official_checkpoint(official):
     assert fetch(Path(path)) == path
     with pytest.raises(InputError, match="gfnet://h-huge is not an official checkpoint"):
         fetch(Path("gfnet://h-huge"))
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Serve tmp_path / 'www' over HTTP; yield the address."""
-    folder = tmp_path / "www"
-    folder.mkdir()
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Return an empty folder for the downloads of torch.hub."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    return tmp_path / "home" / "hub" / "checkpoints"
-
-
-def test_an_official_file_is_downloaded_once(official, server, hub, tmp_path, monkeypatch):
-    official[0].rename(tmp_path / "www" / "weights")
-    files = {"h-tiny": ("gfnet-h-ti.pth", f"{server}/weights?dl=1")}
-    monkeypatch.setattr(download, "OFFICIAL_FILES", files)
-    load_pretrained(tiny(), "gfnet://h-tiny")
-    assert [p.name for p in hub.iterdir()] == ["gfnet-h-ti.pth"]
-    (tmp_path / "www" / "weights").unlink()
-    assert fetch("gfnet://h-tiny") == hub / "gfnet-h-ti.pth"
-
-
-@pytest.mark.parametrize("content", [None, b"<html>", "truncated"])
-def test_a_failed_download_leaves_no_files(official, server, hub, tmp_path, content):
-    if content == "truncated":
-        content = official[0].read_bytes()[:5000]
-    if content is not None:
-        (tmp_path / "www" / "x.pth").write_bytes(content)
-    with pytest.raises(InputError, match="could not download .*/x.pth") as error:
-        fetch(f"{server}/x.pth")
-    assert re.search(f"save it as {hub}/[0-9a-f]{{8}}-x.pth", str(error.value))
-    assert not list(hub.iterdir())
-
-
-def test_an_unknown_official_name_is_refused_with_a_list_of_names():
-    with pytest.raises(InputError, match="these are: gfnet://h-tiny, gfnet://h-small"):
-        fetch("gfnet://h-huge")
 
 
 def test_the_epoch_of_an_official_file_is_read(official):

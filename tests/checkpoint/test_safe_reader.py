@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 
 from gfnet_dense.checkpoint.safe_reader import TRUST, read_checkpoint
 from gfnet_dense.utils.errors import InputError
@@ -195,3 +196,22 @@ def test_the_file_format_before_zip_archives_is_read(tmp_path):
     (tmp_path / "a.pth").write_bytes(buffer.getvalue())
     found = read_checkpoint(tmp_path / "a.pth")
     assert torch.equal(found["w"], content["w"]) and np.array_equal(found["x"], content["x"])
+
+
+def test_the_content_of_a_file_decides_its_format_not_its_name(tmp_path):
+    """PyTorch itself takes a name that ends in .safetensors for the format."""
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.safetensors")
+    save_file({"w": torch.ones(2)}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.safetensors")["w"].tolist() == [1, 1]
+    assert read_checkpoint(tmp_path / "a.pth")["state_dict"]["w"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 1000, 3000, -1, -100, -1000])
+def test_truncated_files_are_called_so(size, tmp_path):
+    torch.save({"state_dict": {"w": torch.ones(1000)}}, tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes()[:size]
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(
+        InputError, match="is not a PyTorch checkpoint, or (is truncated|a damaged)"
+    ):
+        read_checkpoint(tmp_path / "a.pth")

@@ -6,7 +6,11 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from gfnet_dense.datasets.config_checks import check_classes, check_dataset_folders
+from gfnet_dense.datasets.config_checks import (
+    check_classes,
+    check_dataset_folders,
+    class_names,
+)
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT
@@ -95,3 +99,43 @@ def test_a_missing_list_or_folder_is_named_in_the_error(layout, tmp_path):
     dataset.data_prefix.img_path = "elsewhere"
     with pytest.raises(InputError, match="elsewhere.*does not exist; get it from http"):
         check_dataset_folders(cfg, ("train",))
+
+
+@pytest.mark.parametrize(
+    "train, val, message",
+    [
+        (["a", "b", "c"], ["a", "b", "c"], None),
+        (("a", "b", "c"), ["a", "b", "c"], None),
+        (["a", "b", "c"], ["a", "c", "b"], "class 1 is 'b' in train_dataloader, but 'c' in val_"),
+        (["a", "b", "c"], ["a", "b", "C"], "class 2 is 'c' in train_dataloader, but 'C' in val_"),
+        (["a", "b", "c"], ["a", "b"], "train_dataloader has 3 classes, val_dataloader 2"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_training_and_validation_must_name_the_same_classes(train, val, message, inside):
+    def loader(*names):
+        datasets = [dict(type="BaseSegDataset", metainfo=dict(classes=each)) for each in names]
+        return dict(
+            dataset=dict(type="ConcatDataset", datasets=datasets) if inside else datasets[0]
+        )
+
+    cfg = Config(
+        dict(
+            default_scope="mmseg",
+            model=dict(decode_head=dict(num_classes=3)),
+            train_dataloader=loader(train, train),
+            val_dataloader=loader(val, val),
+        )
+    )
+    if message is None:
+        check_classes(cfg, ("train", "val"))
+        return
+    with pytest.raises(InputError, match=message):
+        check_classes(cfg, ("train", "val"))
+
+
+def test_types_may_be_classes_as_in_configs_of_pure_python():
+    from mmseg.datasets import BaseSegDataset
+
+    dataset = dict(type=BaseSegDataset, metainfo=dict(classes=["a", "b"]))
+    assert class_names(dataset, "mmseg") == ["a", "b"]

@@ -8,7 +8,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from gfnet_dense.datasets import survey
+from gfnet_dense.datasets import survey_contents
+from gfnet_dense.datasets.survey import survey
 from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT
@@ -79,7 +80,9 @@ def test_clean_folder_has_no_errors_and_a_table_of_its_classes(folder):
     assert table[0][2] > 0.04  # 30 of 96 rows of one of six maps, set to 255 above
     assert rows["zebra"] == ["0.00%", "never"] * 2
     assert re.search(r"no label map of train has a pixel of zebra\n", result.stdout)
-    assert not (folder / "work_dirs").exists()  # no list was shortened
+    files = sorted(path.name for path in (folder / "work_dirs/own").iterdir())
+    assert files == ["dataset_train.png", "dataset_val_test.png"]  # no list was shortened
+    assert all(f"contact sheet: work_dirs/own/{name}\n" in result.stdout for name in files)
 
 
 def test_every_mistake_is_found_in_one_run(folder):
@@ -94,7 +97,7 @@ def test_every_mistake_is_found_in_one_run(folder):
     shutil.copy(images / "5.jpg", images / "other.JPG")
     labels = labels.parent / "val"
     Image.fromarray(np.full((96, 128), len(CLASSES), np.uint8)).save(labels / "0.png")
-    Image.fromarray(np.zeros((96, 128), np.uint16)).save(labels / "1.png")
+    Image.fromarray(np.full((96, 128), 300, np.uint16)).save(labels / "1.png")
     result = check(folder, "--cfg-options", "model.decode_head.num_classes=150")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     warnings, errors = result.stdout.split("warnings: ")[1].split("errors: ")
@@ -144,7 +147,7 @@ def test_an_error_in_one_split_does_not_stop_the_check_of_the_others(folder, mon
     ):
         cfg = Config.fromfile("own.py")
         cfg.merge_from_dict({f"train_dataloader.dataset.{key}": value})
-        train, val = survey.survey(cfg)
+        train, val = survey(cfg)
         (problem,) = train.errors
         assert re.search(message, problem.sentence) and "\n" not in problem.sentence
         assert val.num_images == 2 and not val.errors
@@ -153,7 +156,7 @@ def test_an_error_in_one_split_does_not_stop_the_check_of_the_others(folder, mon
 def test_statistics_of_wrapped_datasets_read_by_several_processes(folder, monkeypatch):
     """The datasets have two of 150 classes, and reduce_zero_label leaves index 0 unlabeled."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(survey, "IMAGES_PER_PROCESS", 3)
+    monkeypatch.setattr(survey_contents, "IMAGES_PER_PROCESS", 3)
     (folder / "train.txt").write_text("0\n1\n2\n3\n4\n5\n")
     (folder / "val.txt").write_text("1\n")
     cfg = Config.fromfile("own.py")
@@ -173,20 +176,20 @@ def test_statistics_of_wrapped_datasets_read_by_several_processes(folder, monkey
     cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=concat)
     cfg.model.decode_head.num_classes = 2
     cfg.val_dataloader = cfg.test_dataloader = None
-    (report,) = survey.survey(cfg)
+    (report,) = survey(cfg)
     assert report.split == "train" and report.num_images == 7 and not report.errors
     files = [*(f"train/{i}" for i in range(6)), "val/1"]
     maps = np.stack(
         [np.array(Image.open(folder / f"data/my_dataset/labels/{f}.png")) for f in files]
     )
-    assert report.pixels == {"wall": np.sum(maps == 1), "building": np.sum(maps == 2)}
-    assert report.ignored == maps.size - report.pixels.total()
+    assert report.counts == {"wall": np.sum(maps == 1), "building": np.sum(maps == 2)}
+    assert report.ignored == maps.size - report.counts.total()
     assert report.images["wall"] == sum((each == 1).any() for each in maps)
 
 
-def test_detection_config_is_refused(folder):
-    error = error_of(check(folder, "--cfg-options", "default_scope=mmdet"))
-    assert "for configs of mmsegmentation; this config is for mmdet" in error
+def test_a_config_for_another_library_is_refused(folder):
+    error = error_of(check(folder, "--cfg-options", "default_scope=mmengine"))
+    assert "of mmsegmentation and mmdetection, this config is for mmengine" in error
 
 
 def test_training_on_own_data_runs_and_checks_num_classes(folder):

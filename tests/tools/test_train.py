@@ -64,7 +64,7 @@ def test_evaluation_of_the_checkpoint_gives_the_metric_of_the_last_validation(tr
     maps = sorted((folder / "maps").glob("*.png"))
     assert [p.stem for p in maps] == [f"ADE_val_{i:08d}" for i in (1, 2, 3)]
     assert np.array(Image.open(maps[0])).shape == (192, 256)
-    assert len(list((folder / "shown").rglob("test_ADE_val_*.png"))) == 3
+    assert sorted(p.stem for p in (folder / "shown").glob("*.jpg")) == [p.stem for p in maps]
 
 
 def test_published_safetensors_can_be_tested_and_trained_from(trained, folder):
@@ -142,7 +142,7 @@ def test_missing_and_broken_configs_and_options_give_a_one_line_error(tmp_path):
     )
     (tmp_path / "broken.py").write_text("model = dict(\n")
     error = error_of(run(tool("train", "broken.py"), tmp_path))
-    assert "broken.py cannot be read as a config: SyntaxError" in error
+    assert "broken.py cannot be read as a config: line 1: SyntaxError" in error
     command = tool("train", CONFIG, "--cfg-options", "train_cfg.max_iters.x=3")
     assert "--cfg-options do not fit the config" in error_of(run(command, tmp_path))
     result = run(tool("train", CONFIG, "--cfg-options", "max_iters"), tmp_path)
@@ -195,7 +195,8 @@ def test_load_from_refuses_weights_that_do_not_fit_the_model(trained, folder, tm
     torch.save({"model": official_state_dict(TINY["dims"], TINY["depths"], 64)}, tmp_path / "o.pth")
     command = tool("train", CONFIG, "--demo", "--work-dir", tmp_path / "run", "--cfg-options")
     error = error_of(run([*command, f"load_from={tmp_path / 'o.pth'}"], folder))
-    assert "o.pth fits the model; weights of a backbone belong into its init_cfg" in error
+    assert "o.pth has too little of the model" in error
+    assert "holds a backbone alone, which belongs into the backbone's init_cfg" in error
 
 
 def test_full_disk_gives_a_one_line_error_and_leaves_no_partial_checkpoint(folder, tmp_path):

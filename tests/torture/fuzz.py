@@ -22,17 +22,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import METRICS
 from PIL import Image
 from safetensors.torch import save
 
 from gfnet_dense import api
 from gfnet_dense.checkpoint.convert import convert
-from gfnet_dense.checkpoint.loading import load_pretrained, use_safe_loading
+from gfnet_dense.checkpoint.loading import load_pretrained
 from gfnet_dense.checkpoint.publish import publish
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.cli.console import sentence
-from gfnet_dense.datasets.config_checks import check_coco_file
+from gfnet_dense.datasets.coco_loading import checked_coco
 from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.demo import shrink
 from gfnet_dense.engine.runner.dense_runner import DenseRunner
@@ -196,7 +198,6 @@ class Resumed:
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / "iter_4.pth"
-        use_safe_loading()
         self.settings = dict(val=True, save_best="mean", rule="greater")
         toy_runner(folder / "start", max_iters=4, **self.settings).train()
         self.content = read_checkpoint(folder / "start" / "iter_4.pth")
@@ -319,13 +320,18 @@ class Annotations:
         dataset |= dict(data_prefix=dict(img="images"), ann_file=self.path.name)
         sampler = dict(type="InfiniteSampler", shuffle=True)
         self.loader = dict(batch_size=1, num_workers=0, dataset=dataset, sampler=sampler)
+        self.evaluator = dict(cfg.val_evaluator, ann_file=str(self.path))
+        self.cfg = ConfigDict(
+            default_scope="mmdet", val_dataloader=self.loader, val_evaluator=self.evaluator
+        )
 
     def make(self, rng: random.Random) -> bytes:
         return mutate_json(self.seed, rng)
 
     def read(self) -> None:
-        check_coco_file(self.path, with_masks=True)
-        dataset = DenseRunner.build_dataloader(self.loader, seed=0).dataset
+        with checked_coco(self.cfg, "val"):
+            dataset = DenseRunner.build_dataloader(self.loader, seed=0).dataset
+            METRICS.build(self.evaluator)
         guard_pipeline(dataset)
         for i in range(len(dataset)):
             dataset[i]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.demo import write_ade20k
 from tests.commands import CONFIG, SHORT, run, tool
 from tests.conftest import ROOT
@@ -236,6 +237,33 @@ def test_interrupt_ends_all_processes_and_the_training_resumes(trained, folder, 
     assert code == 0, stderr[-3000:]
     assert f"Iter(train) [{saved + 1}/{saved + 1}]" in stdout.replace("  ", " ")
     figure("processes left by an interrupted training of 2", f"{run.left} of {started}")
+
+
+def test_signals_of_a_scheduler_save_the_iteration_that_all_processes_have_reached(folder):
+    """SIGUSR1 asks for a checkpoint, SIGTERM for one and the end."""
+    options = [*SHORT.split(), "train_cfg.max_iters=4000", "train_cfg.val_interval=4000"]
+    options += ["default_hooks.checkpoint.interval=4000"]
+    options = ["--demo", "--work-dir", "signaled", "--cfg-options", *options]
+    run = Run("dist_train", CONFIG, 2, *options, cwd=folder, PYTHONUNBUFFERED="1")
+    lines = iter(run.process.stdout.readline, "")
+    last = folder / "signaled" / "last_checkpoint"
+    for line in lines:
+        if "Iter(train) [   2/" in line:
+            run.process.send_signal(signal.SIGUSR1)
+        if "was saved on request; the training goes on" in line:
+            requested = int(re.search(r"iter_(\d+).pth", last.read_text())[1])
+            break
+    for line in lines:
+        if f"Iter(train) [{requested + 2:4}/" in line:
+            run.process.send_signal(signal.SIGTERM)
+            break
+    code, stdout, stderr = run.finish(timeout=120)
+    assert code == 143 and "Traceback" not in stderr, stderr
+    saved = int(re.search(r"iter_(\d+).pth", last.read_text())[1])
+    assert saved >= requested + 2 and f"--resume goes on from iter_{saved}.pth" in stderr
+    trained = [int(i) for i in re.findall(r"Iter\(train\) \[ *(\d+)/", stdout)]
+    assert not trained or trained[-1] == saved
+    assert read_checkpoint(folder / "signaled" / f"iter_{saved}.pth")["meta"]["iter"] == saved
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,27 @@ def test_after_an_error_the_old_file_stays_and_nothing_else(tmp_path, events):
         part.write_bytes(b"new")
         raise ZeroDivisionError
     assert not events and path.read_bytes() == b"old bytes" and [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 251 + ".jpg", "\u00e4" * 125 + ".jpg", "\U0001f600" * 62 + ".png", "a." + "x" * 253],
+    ids=["ascii", "two bytes", "four bytes", "long suffix"],
+)
+def test_the_longest_names_can_be_written(tmp_path, name):
+    """Linux takes names of 255 bytes."""
+    assert 250 <= len(os.fsencode(name)) <= 255
+    with atomic_write(tmp_path / name) as part:
+        assert len(os.fsencode(part.name)) < 40
+        part.write_bytes(b"bytes")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_temporary_names_differ_between_writers_of_one_file_and_keep_its_suffix(tmp_path):
+    """Processes of two machines may have the same number."""
+    path = tmp_path / "file.mp4"
+    with atomic_write(path) as first, atomic_write(path) as second:
+        assert first != second and {first.suffix, second.suffix} == {".mp4"}
+        first.write_bytes(b"1")
+        second.write_bytes(b"2")
+    assert path.read_bytes() == b"1"

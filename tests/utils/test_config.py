@@ -1,6 +1,6 @@
 import pytest
 
-from gfnet_dense.utils.config import find_config
+from gfnet_dense.utils.config import find_config, merge_options, read_config
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT
 
@@ -38,3 +38,40 @@ def test_other_names_are_refused_in_one_sentence(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="does not exist: give a file, or the name of a config"):
         find_config(name)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("load_form", "load_from"),
+        ("trian_cfg.max_iters", "train_cfg.max_iters"),
+        ("train_cfg.max_iter", "train_cfg.max_iters"),
+        ("param_scheduler.0.ennd", "param_scheduler.0.end"),
+        ("model.decode_head.num_class", "model.decode_head.num_classes"),
+    ],
+)
+def test_an_option_that_may_be_misspelled_is_told(key, meant, capsys):
+    cfg = read_config(NAME)
+    merge_options(cfg, {key: 1})
+    assert f"--cfg-options {key} sets what the config has not: is {meant} meant?" in text(capsys)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train_cfg.max_iters",  # in the config
+        "param_scheduler.1.end",
+        "randomness.seed",  # not in it, but read
+        "val_dataloader.dataset.indices",
+        "model.backbone.with_cp",
+        "model.backbone.drop_path_rate",
+        "auto_scale_lr.enable",
+    ],
+)
+def test_other_options_are_taken_without_a_word(key, capsys):
+    merge_options(read_config(NAME), {key: 1})
+    assert text(capsys) == ""
+
+
+def text(capsys):
+    return "".join(capsys.readouterr())

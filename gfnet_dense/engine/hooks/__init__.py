@@ -7,6 +7,9 @@ from .contact_sheet_hook import ContactSheetHook
 from .cufft_plan_cache_hook import CufftPlanCacheHook
 from .curves_hook import CurvesHook
 from .finite_loss_hook import FiniteLossHook
+from .results_hook import ResultsHook
+from .resume_hook import ResumeHook
+from .save_request_hook import SaveRequestHook
 from .seed_hook import SeedHook
 
 __all__ = [
@@ -17,5 +20,8 @@ __all__ = [
     "CufftPlanCacheHook",
     "CurvesHook",
     "FiniteLossHook",
+    "ResultsHook",
+    "ResumeHook",
+    "SaveRequestHook",
     "SeedHook",
 ]

@@ -1,25 +1,73 @@
-"""Errors that name the image or annotation file that is broken."""
+"""Checks of the images and annotations while they are loaded, and of a sample of images before."""
+
+import logging
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from gfnet_dense.datasets.image_checks import check_images
 from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.registry import HOOKS
+from gfnet_dense.utils.decoding import check_image_range
+from gfnet_dense.utils.errors import InputError
 
 
 @HOOKS.register_module()
 class CheckDataHook(Hook):
     """Hook that makes the loading of a broken image or annotation raise InputError with its path.
 
-    See :func:`gfnet_dense.datasets.loading_guards.guard_pipeline`.
+    See :func:`gfnet_dense.datasets.loading_guards.guard_pipeline`. A sample of the images is
+    checked before, see :func:`gfnet_dense.datasets.image_checks.check_images`. DenseRunner adds the
+    hook to every run.
     """
 
+    def __init__(self) -> None:
+        self._trained: dict | None = None  # metainfo of the data of the checkpoint that was loaded
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep what the checkpoint tells of the data that it was trained on."""
+        self._trained = checkpoint.get("meta", {}).get("dataset_meta")
+
     def before_train(self, runner: Runner) -> None:
-        """Guard the datasets of training and validation."""
-        guard_pipeline(runner.train_dataloader.dataset)
+        """Guard and check the datasets of training and validation.
+
+        Raises:
+            InputError: If the images cannot be used, or the datasets differ in ``image_range``.
+        """
+        datasets = [runner.train_dataloader.dataset]
         if runner.val_loop is not None:
-            guard_pipeline(runner.val_dataloader.dataset)
+            datasets.append(runner.val_dataloader.dataset)
+        for dataset in datasets:
+            guard_pipeline(dataset)
+            check_images(dataset)
+        _check_same_range(datasets[0].metainfo, datasets[-1].metainfo)
+
+    def before_val(self, runner: Runner) -> None:
+        """Guard the dataset of a validation without a training."""
+        guard_pipeline(runner.val_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
-        """Guard the dataset of testing."""
-        guard_pipeline(runner.test_dataloader.dataset)
+        """Guard the dataset of testing, and log a warning if its images are almost black.
+
+        Raises:
+            InputError: If the checkpoint was trained on data of another ``image_range``.
+        """
+        dataset = runner.test_dataloader.dataset
+        guard_pipeline(dataset)
+        if self._trained is not None:
+            _check_same_range(self._trained, dataset.metainfo)
+        try:
+            check_images(dataset)
+        except InputError as e:
+            print_log(str(e), logger="current", level=logging.WARNING)
+
+
+def _check_same_range(trained: dict, evaluated: dict) -> None:
+    """Raise InputError if the data that are evaluated have another ``image_range``."""
+    first, second = (check_image_range(each.get("image_range")) for each in (trained, evaluated))
+    if first != second:
+        raise InputError(
+            f"image_range is {first} in the metainfo of the training data and {second} in that of "
+            "the data to evaluate: set the same in all datasets of the config"
+        )

@@ -4,6 +4,7 @@ Private names of mmengine's CheckpointHook, loops and OptimWrapper are used here
 onedl-mmengine 0.10.12.
 """
 
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from gfnet_dense.engine.state_keys import LAST_CHECKPOINT, NONE_YET, NOT_FINITE, VALIDATED
+from gfnet_dense.engine.settings import optim_wrappers
+from gfnet_dense.engine.state_keys import (
+    LAST_CHECKPOINT,
+    NONE_YET,
+    NOT_FINITE,
+    REQUESTED,
+    VALIDATED,
+)
 from gfnet_dense.registry import HOOKS
 
 
@@ -20,7 +28,7 @@ from gfnet_dense.registry import HOOKS
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook for trainings that may be interrupted at any moment.
 
-    It differs from mmengine's hook in three ways:
+    It differs from mmengine's hook in four ways:
 
     - An old checkpoint is removed after the new one is complete, not before it is written.
     - A resumed training first runs the validation that is due at its checkpoint, if the training
@@ -28,9 +36,15 @@ class CheckpointHook(MMEngineCheckpointHook):
     - A checkpoint waits while losses are not finite, and until the gradients that an optimizer
       accumulates have been applied. Only checkpoints of iterations wait, and not at the last
       iteration.
+    - :meth:`save_now` saves a checkpoint out of turn. It is counted like the others; where
+      checkpoints are those of epochs, it is removed when the next one is complete.
     """
 
     is_due = False  # whether a checkpoint waits to be written
+    last_ckpt: str | None
+    best_ckpt_path: str | None
+    key_indicators: list[str]
+    filename_tmpl: str
     max_keep_ckpts: int
     keep_ckpt_ids: deque[int]
     file_backend: Any
@@ -38,15 +52,12 @@ class CheckpointHook(MMEngineCheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Run the validation that was due when the training was interrupted."""
         super().before_train(runner)
+        self._forget_best_of_another_metric(runner)
         loop = runner.train_loop
         done, end = _progress(runner)
         if done == 0 and is_main_process():
             # Checkpoints that are in the folder already belong to another training.
             Path(runner.work_dir, LAST_CHECKPOINT).write_text(NONE_YET)
-        if isinstance(loop, EpochBasedTrainLoop) and not self.by_epoch:
-            runner.logger.warning(
-                "checkpoints within an epoch: a training resumed from one repeats the whole epoch"
-            )
         loop._decide_current_val_interval()
         due = done > 0 and (done % loop.val_interval == 0 or done == end)
         if runner.val_loop is None or done < loop.val_begin or not due:
@@ -55,6 +66,21 @@ class CheckpointHook(MMEngineCheckpointHook):
             # If this validation is the best one, mmengine writes the last checkpoint again.
             self.last_ckpt = runner.message_hub.get_info("last_ckpt")
             runner.val_loop.run()
+
+    def _forget_best_of_another_metric(self, runner: Runner) -> None:
+        """Begin anew with the best score: mmengine keeps a single one without the metric's name."""
+        path = getattr(self, "best_ckpt_path", None)
+        if not path or self.key_indicators == ["auto"]:
+            return
+        metric = self.key_indicators[0]
+        if not Path(path).name.startswith(f"best_{metric.replace('/', '_')}_"):
+            runner.logger.warning(
+                f"the best checkpoint is now searched for by {metric}; {path} stays, the best "
+                "until now by another metric"
+            )
+            self.best_ckpt_path = None
+            for key in ("best_ckpt", "best_score"):
+                runner.message_hub.runtime_info.pop(key, None)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Note in the message hub how far the training was, and save the best checkpoint."""
@@ -67,12 +93,39 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.is_due:
             self._save_checkpoint(runner)
 
+    def save_now(self, runner: Runner, alone: bool = False) -> str:
+        """Save a checkpoint between two iterations, unless the last one has a checkpoint.
+
+        Args:
+            runner: The runner of the training.
+            alone: Whether the main process saves without the others, which may have ended.
+
+        Returns:
+            Name of the checkpoint.
+        """
+        step, meta = runner.iter, dict(epoch=runner.epoch, iter=runner.iter)
+        name = self.filename_tmpl.format(step) if not self.by_epoch else f"iter_{step}.pth"
+        if Path(self.last_ckpt or "").name == name:
+            return name
+        runner.saves_alone = alone
+        if not self.by_epoch:
+            self._save_checkpoint_with_step(runner, step, meta)
+            return name
+        runner.message_hub.update_info(REQUESTED, name)
+        template, self.filename_tmpl = self.filename_tmpl, "iter_{}.pth"
+        keep, self.max_keep_ckpts = self.max_keep_ckpts, -1  # it is none of the counted ones
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        finally:
+            self.filename_tmpl, self.max_keep_ckpts = template, keep
+        return name
+
     def _save_checkpoint(self, runner: Runner) -> None:
         can_wait = not self.by_epoch and not self.is_last_train_iter(runner)
         is_bad = bool(runner.message_hub.get_info(NOT_FINITE))
         if is_bad and can_wait and not self.is_due:
             runner.logger.warning("no checkpoint is written until losses are finite again")
-        self.is_due = can_wait and (is_bad or _accumulates(runner))
+        self.is_due = can_wait and waits_for_step(runner)
         if not self.is_due:
             super()._save_checkpoint(runner)
 
@@ -93,6 +146,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.max_keep_ckpts = keep
         for old in steps[:-keep]:
             _remove(Path(self.out_dir, self.filename_tmpl.format(old)))
+        requested = str(runner.message_hub.get_info(REQUESTED))
+        if self.by_epoch and re.fullmatch(r"iter_\d+\.pth", requested):
+            _remove(Path(self.out_dir, requested))
+            runner.message_hub.update_info(REQUESTED, "")
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         backend, self.file_backend = self.file_backend, _LateRemovals(self.file_backend)
@@ -138,11 +195,20 @@ def _progress(runner: Runner) -> tuple[int, int]:
     return loop.iter, loop.max_iters
 
 
+def waits_for_step(runner: Runner) -> bool:
+    """Return whether losses are not finite, or accumulated gradients wait for a step.
+
+    Checkpoints do not hold gradients.
+    """
+    return bool(runner.message_hub.get_info(NOT_FINITE)) or _accumulates(runner)
+
+
 def _accumulates(runner: Runner) -> bool:
-    """Return whether accumulated gradients wait for a step; checkpoints do not hold gradients."""
-    wrapper = runner.optim_wrapper
-    counts = getattr(wrapper, "_accumulative_counts", 1)
-    return counts > 1 and wrapper._inner_count % counts != 0
+    for wrapper in optim_wrappers(runner).values():
+        counts = getattr(wrapper, "_accumulative_counts", 1)
+        if counts > 1 and wrapper._inner_count % counts != 0:
+            return True
+    return False
 
 
 def _remove(path: Path) -> None:

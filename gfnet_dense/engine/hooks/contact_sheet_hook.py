@@ -20,7 +20,8 @@ class ContactSheetHook(Hook):
     The sheets are ``contact_sheets/iter_<iteration>.png`` in the work dir.
 
     Args:
-        num_samples: Number of samples on a sheet, spread evenly over the validation set.
+        num_samples: Number of samples on a sheet, spread evenly over the validation set. With 0,
+            no sheets are drawn.
     """
 
     def __init__(self, num_samples: int = 6) -> None:
@@ -39,7 +40,7 @@ class ContactSheetHook(Hook):
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
         """Keep the first sample of every so many batches, on the CPU."""
-        stride = max(1, len(runner.val_dataloader) // self.num_samples)
+        stride = max(1, len(runner.val_dataloader) // max(1, self.num_samples))
         if batch_idx % stride == 0 and len(self._samples) < self.num_samples:
             assert outputs is not None
             sample = outputs[0]
@@ -51,7 +52,9 @@ class ContactSheetHook(Hook):
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Draw the sheet."""
+        """Draw the sheet, if there is a sample."""
+        if not self._samples:
+            return
         path = Path(runner.work_dir) / "contact_sheets" / f"iter_{runner.iter}.png"
         detected = "pred_instances" in self._samples[0]
         draw_sheet = draw_detection_sheet if detected else draw_segmentation_sheet

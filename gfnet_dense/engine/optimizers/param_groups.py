@@ -5,7 +5,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch.optim import Optimizer
 
-from gfnet_dense.checkpoint.loading import use_safe_loading
+from gfnet_dense.checkpoint.safe_loading import safe_loading
 from gfnet_dense.utils.errors import building
 from gfnet_dense.utils.tables import format_table
 
@@ -38,7 +38,6 @@ def build_optimizer(cfg: Config) -> Optimizer:
     Raises:
         InputError: If the model or the optimizer cannot be built from the config.
     """
-    use_safe_loading()
     init_default_scope(cfg.default_scope)
-    with building("the config"):
+    with building("the config"), safe_loading():
         return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper).optimizer

@@ -3,10 +3,10 @@
 Private attributes of mmengine's Runner are used here, as seen in onedl-mmengine 0.10.12.
 """
 
-import io
 import logging
 import re
-from contextlib import redirect_stdout
+from collections.abc import Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,35 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
-from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.model import (
+    BaseTTAModel,
+    MMDistributedDataParallel,
+    is_model_wrapper,
+    revert_sync_batchnorm,
+)
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gfnet_dense.checkpoint.loading import check_dtypes, mismatch_error, unwrap, use_safe_loading
+from gfnet_dense.checkpoint.classes import check_classes
+from gfnet_dense.checkpoint.contents import find_weights
+from gfnet_dense.checkpoint.loading import load_partly, load_whole
+from gfnet_dense.checkpoint.safe_loading import read, safe_loading
+from gfnet_dense.datasets.coco_loading import checked_coco
 from gfnet_dense.datasets.seeded import with_seeds
 from gfnet_dense.engine.hooks.average_statistics_hook import AverageStatisticsHook
+from gfnet_dense.engine.hooks.check_data_hook import CheckDataHook
+from gfnet_dense.engine.hooks.resume_hook import ResumeHook
 from gfnet_dense.engine.hooks.seed_hook import SeedHook
-from gfnet_dense.models.utils.state_dict import describe_arch
 from gfnet_dense.utils.atomic_write import atomic_replace
 from gfnet_dense.utils.errors import InputError, building
+from gfnet_dense.utils.users_code import places_in_users_code
 
-from . import resume_checks
+from . import batch_norm, continuing, resume_checks
+from .epochs import skip_batches
 from .resuming import check_same_start
+from .setting_checks import doubtful_settings
+from .trackers import check_trackers
 
 # Log messages that only the log file gets: the environment, the whole config, a line for every
 # parameter, and warnings for developers of OpenMMLab's libraries.
@@ -38,6 +51,8 @@ NOISE = re.compile(
     r"|\s*Config:\s|\"FileClient\" will be deprecated|\"HardDiskBackend\" is the alias"
     r"|The prefix is not set in metric class|per class results:$|Exp name: "
 )
+
+MOST_LINES = 30  # differences that are listed when a training is resumed
 
 
 class DenseRunner(Runner):
@@ -56,6 +71,8 @@ class DenseRunner(Runner):
     """
 
     _train_dataloader: DataLoader | dict
+    saves_alone = False  # whether the main process saves a checkpoint without the others
+    _differences: list[str] = []  # between the checkpoint to resume from and the config
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, and filter the messages on the console."""
@@ -91,13 +108,56 @@ class DenseRunner(Runner):
         if isinstance(self._train_dataloader, dict):
             with building("the data of the config"):
                 self._train_dataloader = with_seeds(self._train_dataloader)
-        return super().build_train_loop(loop)
+        with checked_coco(self.cfg, "train"):
+            built = super().build_train_loop(loop)
+        batch_norm.check_batches(self.model, built.dataloader)
+        return built
+
+    def train(self) -> nn.Module:
+        """Train; a batch that is too small for a batch norm raises an InputError."""
+        with batch_norm.explained(), safe_loading():
+            return super().train()
+
+    def val(self) -> dict:
+        """Validate, with checkpoints read as data."""
+        with safe_loading():
+            return super().val()
+
+    def test(self) -> dict:
+        """Test, with checkpoints read as data."""
+        with safe_loading():
+            return super().test()
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model, which may read checkpoints itself: they are read as data."""
+        with safe_loading():
+            return super().build_model(model)
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
-        """Build a dataloader, or raise an InputError that says why it cannot be built."""
+        """Build a dataloader.
+
+        Raises:
+            InputError: If it cannot be built, or would load nothing.
+        """
         with building("the data of the config"):
-            return Runner.build_dataloader(*args, **kwargs)
+            loader = Runner.build_dataloader(*args, **kwargs)
+        if isinstance(loader.dataset, Sized) and len(loader) == 0:
+            raise InputError(
+                f"there are {len(loader.dataset)} images, fewer than the batch_size of the "
+                "dataloader, and drop_last=True leaves them all out: set a smaller batch_size"
+            )
+        return loader
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation loop, and check the COCO files that it reads."""
+        with checked_coco(self.cfg, "val"):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the test loop, and check the COCO files that it reads."""
+        with checked_coco(self.cfg, "test"):
+            return super().build_test_loop(loop)
 
     def build_param_scheduler(self, *args: Any, **kwargs: Any) -> list | dict[str, list]:
         """Build the schedulers, or raise an InputError that says why they cannot be built."""
@@ -105,9 +165,12 @@ class DenseRunner(Runner):
             return super().build_param_scheduler(*args, **kwargs)
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Register the hooks of the config, SeedHook, and AverageStatisticsHook on CPUs."""
+        """Register the hooks of the config and those that exact training and resuming need."""
         super().register_hooks(*args, **kwargs)
         self.register_hook(SeedHook())
+        if not any(isinstance(hook, CheckDataHook) for hook in self.hooks):
+            self.register_hook(CheckDataHook())
+        self.register_hook(ResumeHook())
         if self.distributed and not torch.cuda.is_available():
             self.register_hook(AverageStatisticsHook())
 
@@ -124,52 +187,90 @@ class DenseRunner(Runner):
             super().save_checkpoint(out_dir, part, *args, **kwargs)
             if is_main_process():
                 atomic_replace(Path(out_dir, part), Path(out_dir, filename))
-        except OSError as e:
-            failure = e.strerror or str(e)
+        except Exception as e:
+            failure = e
         finally:
             if is_main_process():
                 Path(out_dir, part).unlink(missing_ok=True)
-        failures = [failure]
-        broadcast_object_list(failures)  # from the main process, so that all stop or none
-        if failures[0]:
+        reasons = [None if failure is None else getattr(failure, "strerror", None) or str(failure)]
+        if not self.saves_alone:
+            broadcast_object_list(reasons)  # from the main process, so that all stop or none
+        if isinstance(failure, Exception) and (
+            not isinstance(failure, OSError) or places_in_users_code(failure)
+        ):
+            raise failure
+        if reasons[0] is not None:
             raise InputError(
-                f"{Path(out_dir, filename)} could not be written ({failures[0]}); the checkpoint "
+                f"{Path(out_dir, filename)} could not be written ({reasons[0]}); the checkpoint "
                 "before it is whole: when there is room, the same command with --resume goes on "
                 "from there"
-            )
+            ) from failure
 
     def load_checkpoint(
-        self, filename: str, map_location: Any = "cpu", strict: bool = False, **kwargs: Any
+        self,
+        filename: str,
+        map_location: Any = "cpu",
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = (),
     ) -> dict:
-        """Load a checkpoint into the model.
+        """Load a checkpoint into the model, and log what was loaded.
 
-        Where names or shapes differ, mmengine would warn and go on with random weights.
+        The form of the file is found by :func:`.find_weights`. To test or to resume, all weights
+        have to fit; to test, the classes have to be in the order of the data as well. To start from
+        the file (``load_from``), most of the backbone has to fit, see :func:`.load_partly`.
+        mmengine would go on with random weights where names or shapes differ.
+
+        Args:
+            filename: File or address, see :func:`gfnet_dense.checkpoint.safe_loading.read`.
+            map_location: Device on which the file is read.
+            strict: Whether all weights have to fit in any case.
+            revise_keys: Pairs (pattern, replacement) of regular expressions for the names.
+
+        Returns:
+            The content of the file; its ``state_dict`` has the names of the model.
 
         Raises:
             InputError: If the checkpoint does not fit the model; to resume, also if the other
                 parts of it do not fit the training.
         """
         strict = strict or self._train_loop is None or self._resume
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        checkpoint, path = read(filename, map_location)
+        weights = find_weights(checkpoint, path, model.state_dict())
+        for pattern, replacement in revise_keys:
+            named = {re.sub(pattern, replacement, k): v for k, v in weights.state_dict.items()}
+            weights = replace(weights, state_dict=named)
+        checkpoint["state_dict"] = weights.state_dict  # where hooks look for it, and may change it
         try:
-            with redirect_stdout(io.StringIO()):  # mmengine's loader prints
-                checkpoint = super().load_checkpoint(filename, map_location, strict, **kwargs)
+            self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         except RuntimeError as e:
-            # PyTorch lists the mismatches of names and shapes below the first line.
-            if not strict or len(str(e).splitlines()) < 2:
+            if places_in_users_code(e):
                 raise
-            raise mismatch_error(filename, e) from None
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        check_dtypes(model, checkpoint.get("state_dict", checkpoint), filename)
-        if not strict:
-            self._check_loaded(model, filename, checkpoint)
-        elif self._resume:
+            reason = str(e).splitlines()[-1].strip()
+            raise InputError(f"{path} does not fit the hooks of the config: {reason}") from e
+        weights = replace(weights, state_dict=checkpoint["state_dict"])
+        if self._train_loop is None:
+            check_classes(weights.meta, self._classes(), path)
+        (load_whole if strict else load_partly)(model, weights, path)
+        if self._resume:
             self._check_resumed(filename, checkpoint)
+        self._has_loaded = True
         # When it resumes, mmengine would execute the config's text that the checkpoint holds.
         checkpoint.get("meta", {}).pop("config", None)
         return checkpoint
 
+    def _classes(self) -> Sequence[str] | None:
+        """Return the classes of the data that are tested or validated."""
+        for loop in (self._test_loop, self._val_loop):
+            if isinstance(loop, BaseLoop):
+                metainfo = getattr(loop.dataloader.dataset, "metainfo", None) or {}
+                return metainfo.get("classes")
+        return None
+
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume the training from a checkpoint.
+        """Resume the training from a checkpoint; see :mod:`.continuing` where the config differs.
 
         Raises:
             InputError: If the state in the checkpoint does not fit this training.
@@ -179,12 +280,33 @@ class DenseRunner(Runner):
         except InputError:
             raise
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as e:
+            if places_in_users_code(e):  # a hook or optimizer of the user
+                raise
             reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise InputError(
                 f"{filename} cannot be resumed from ({reason}): it is of another model, optimizer "
                 "or schedule, or damaged; give it as load_from to start a new training from its "
                 "weights"
             ) from e
+        if isinstance(self.train_loop, EpochBasedTrainLoop):
+            skip_batches(self.train_loop)
+        self._log_differences(Path(filename).name)
+
+    def _log_differences(self, name: str) -> None:
+        lines, self._differences = self._differences, []
+        is_epochs = isinstance(self.train_loop, EpochBasedTrainLoop)
+        if (self.epoch >= self.max_epochs) if is_epochs else (self.iter >= self.max_iters):
+            self.logger.warning(
+                f"nothing is left to train: {name} is of the end that the config sets, a larger "
+                f"train_cfg.max_{'epochs' if is_epochs else 'iters'} goes on from it"
+            )
+        if lines:
+            more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+            self.logger.warning(
+                f"the config differs from that of {name}: weights, state of the optimizer and "
+                "progress are those of the checkpoint, the config decides about the rest\n  "
+                + "\n  ".join(lines[:MOST_LINES] + more)
+            )
 
     def _check_resumed(self, filename: str, checkpoint: dict) -> None:
         if not resume_checks.PARTS <= set(checkpoint):
@@ -192,36 +314,21 @@ class DenseRunner(Runner):
                 f"{filename} holds weights only, nothing to resume from: give it as load_from to "
                 "start a new training from them"
             )
-        resume_checks.check_progress(checkpoint["meta"], self._train_loop)
-        resume_checks.check_hub(checkpoint["message_hub"])
-        if isinstance(self.optim_wrapper, OptimWrapper):
-            resume_checks.check_optimizer(checkpoint["optimizer"], self.optim_wrapper)
-        if isinstance(self.param_schedulers, list) and "param_schedulers" in checkpoint:
-            own = [scheduler.state_dict() for scheduler in self.param_schedulers]
-            resume_checks.check_like(checkpoint["param_schedulers"], own, "param_schedulers")
-
-    def _check_loaded(self, model: nn.Module, filename: str, checkpoint: dict) -> None:
-        given = checkpoint.get("state_dict", checkpoint)
-        if not set(given) & set(model.state_dict()):
-            raise InputError(
-                f"nothing in {filename} fits the model; weights of a backbone belong into its "
-                "init_cfg=dict(type='Pretrained', checkpoint=...)"
-            )
-        found = describe_arch(unwrap(checkpoint))
-        expected = getattr(model.backbone, "arch_shape", found)
-        if found not in (None, expected):
-            raise InputError(
-                f"{filename} was trained with another backbone: its dims and depths are {found}, "
-                f"those of the config {expected}"
-            )
+        self._differences = continuing.fit(checkpoint, self)
+        metainfo = getattr(self.train_dataloader.dataset, "metainfo", None) or {}
+        check_classes(checkpoint["meta"], metainfo.get("classes"), filename)
 
 
 def build_runner(cfg: Config) -> DenseRunner:
     """Return the runner of a config; it reads checkpoints without executing code from them.
 
     Raises:
-        InputError: If the runner cannot be built from the config.
+        InputError: If the runner cannot be built from the config, or if the package of an
+            experiment tracker is missing.
     """
-    use_safe_loading()
+    check_trackers(cfg)
     with building("the config"):
-        return DenseRunner.from_cfg(cfg)
+        runner = DenseRunner.from_cfg(cfg)
+    for sentence in doubtful_settings(cfg):
+        runner.logger.warning(sentence)
+    return runner

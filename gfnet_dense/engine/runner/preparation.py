@@ -12,6 +12,7 @@ from gfnet_dense.datasets.config_checks import (
     check_dataset_folders,
     check_evaluators,
 )
+from gfnet_dense.datasets.detection_classes import check_detector_classes
 from gfnet_dense.utils.errors import InputError
 
 from .resuming import newest_checkpoint
@@ -27,11 +28,14 @@ def prepare_training(cfg: Config, resume: bool, amp: bool) -> None:
         amp: Whether to train in mixed precision.
 
     Raises:
-        InputError: If data are missing or broken, if the heads are for other classes, if there are
-            checkpoints to resume from but none can be read, or if there is no GPU for ``amp``.
+        InputError: If the work dir is remote, if data are missing or broken, if the heads are for
+            other classes, if there are checkpoints to resume from but none can be read, or if there
+            is no GPU for ``amp``.
     """
+    _check_local(cfg)
     check_dataset_folders(cfg, ("train", "val"))
     check_classes(cfg, ("train", "val"))
+    check_detector_classes(cfg, ("train", "val"))
     check_evaluators(cfg, ("val",))
     if resume:
         _set_start(cfg)
@@ -43,7 +47,7 @@ def prepare_training(cfg: Config, resume: bool, amp: bool) -> None:
 
 def _set_start(cfg: Config) -> None:
     """Set ``resume``, ``load_from`` and the seed of a config after its newest checkpoint."""
-    hook = cfg.get("default_hooks", {}).get("checkpoint", {})
+    hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
     settings = {key: hook.get(key) for key in ("out_dir", "filename_tmpl")}
     newest = newest_checkpoint(Path(cfg.work_dir), **settings)
     cfg.resume = newest is not None
@@ -53,8 +57,29 @@ def _set_start(cfg: Config) -> None:
     path, content = newest
     cfg.load_from = str(path)
     seed = content.get("meta", {}).get("seed")
-    if seed is not None:  # so that the samples go on in the order of the interrupted training
+    if type(seed) is int:  # so that the samples go on in the order of the interrupted training
+        given = cfg.get("randomness", {}).get("seed")
+        if given not in (None, seed):
+            print(
+                f"the seed is that of {path.name}, {seed}, not {given}, that of the config: the "
+                "order of the samples goes on",
+                file=sys.stderr,
+            )
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
+
+
+def _check_local(cfg: Config) -> None:
+    """Raise InputError unless files are written to folders of this machine."""
+    hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    for key, place in (
+        ("work_dir", cfg.get("work_dir")),
+        ("default_hooks.checkpoint.out_dir", hook.get("out_dir")),
+    ):
+        if "://" in str(place):
+            raise InputError(
+                f"{key} is {place}: checkpoints and logs are written to a folder of this machine, "
+                "or one that is mounted; copy them to a remote store afterwards"
+            )
 
 
 def prepare_testing(cfg: Config, checkpoint: str) -> None:
@@ -69,7 +94,10 @@ def prepare_testing(cfg: Config, checkpoint: str) -> None:
     Raises:
         InputError: If data are missing or broken, or if the checkpoint is missing.
     """
+    _check_local(cfg)
     check_dataset_folders(cfg, ("test",))
+    check_classes(cfg, ("train", "test"))
+    check_detector_classes(cfg, ("test",))
     check_evaluators(cfg, ("test",))
     cfg.load_from = checkpoint
     if "://" not in checkpoint:

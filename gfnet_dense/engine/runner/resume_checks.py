@@ -3,6 +3,7 @@
 PyTorch and mmengine accept most wrong states, and fail some iterations later.
 """
 
+import cmath
 from collections import Counter
 from numbers import Number
 from typing import Any
@@ -11,10 +12,12 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch import Tensor
+from torch.optim import SGD, Adam, AdamW
 
-from gfnet_dense.engine.state_keys import NOT_FINITE, VALIDATED
+from gfnet_dense.engine.state_keys import NOT_FINITE, REQUESTED, VALIDATED
 
 PARTS = {"meta", "message_hub", "optimizer"}  # keys that a checkpoint needs to be resumed from
+KNOWN = (SGD, Adam, AdamW)  # optimizers whose state holds numbers and tensors like the parameter
 
 
 def check_progress(meta: dict, loop: BaseLoop) -> None:
@@ -67,30 +70,74 @@ def check_like(given: Any, own: Any, where: str, extra: bool = False) -> None:
         raise ValueError(f"{where} is not what the config makes it")
 
 
+def check_optimizers(given: dict, wrappers: dict[str, OptimWrapper], classes: dict) -> None:
+    """Raise ValueError unless the states of all optimizers fit their parameters.
+
+    Args:
+        given: The state in the checkpoint.
+        wrappers: The wrappers that will load it by name, see :func:`.settings.optim_wrappers`.
+        classes: Names of the optimizer classes in the checkpoint, as far as they are known.
+    """
+    if "" not in wrappers and (not isinstance(given, dict) or set(given) != set(wrappers)):
+        raise ValueError(f"its optimizers are not those of the config: {', '.join(wrappers)}")
+    for name, wrapper in wrappers.items():
+        now = type(wrapper.optimizer).__name__
+        if classes.get(name, now) != now:
+            raise ValueError(f"its optimizer is {classes[name]}, the config's {now}")
+        check_optimizer(given[name] if name else given, wrapper)
+
+
 def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
     """Raise ValueError unless the state of an optimizer fits its parameters.
 
     Options of a parameter group that the state lacks are added to it in place, with their current
-    values: a state that an older PyTorch wrote has fewer.
+    values: a state that an older PyTorch wrote has fewer. The state of each parameter is checked in
+    full for the optimizers of :data:`KNOWN`. Others may keep anything: their numbers are finite,
+    and whether the state fits decides the optimizer.
 
     Args:
         given: The state in the checkpoint.
         wrapper: The wrapper whose optimizer will load it.
     """
     own = wrapper.state_dict()
-    states = given.pop("state", None) if isinstance(given, dict) else None
-    own.pop("state")
-    check_like(given, own, "optimizer", extra=True)
-    for group, own_group in zip(given.get("param_groups", ()), own["param_groups"], strict=True):
-        if not {"lr", "params"} <= set(group):
-            raise ValueError("the optimizer's parameters have no learning rate")
+    if not isinstance(given, dict) or not isinstance(given.get("param_groups"), list):
+        raise ValueError("the optimizer is not what the config makes it")
+    _check_groups(given["param_groups"], own["param_groups"])
+    unknown = {"state"}  # keys whose values are not compared
+    if not type(wrapper.optimizer).__module__.startswith("torch.optim"):
+        unknown |= {"param_groups", "base_param_settings"}
+    for key in (own.keys() & given.keys()) - unknown:
+        check_like(given[key], own[key], f"optimizer.{key}", extra=True)
+    for group, own_group in zip(given["param_groups"], own["param_groups"], strict=True):
         for key, value in own_group.items():
             group.setdefault(key, value)
     parameters = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
     numbers = [i for group in given["param_groups"] for i in group["params"]]
     by_number = dict(zip(numbers, parameters, strict=True))
+    states = given.get("state")
     if not isinstance(states, dict) or not set(states) <= set(by_number):
         raise ValueError("the optimizer's state is not of its parameters")
+    for number, state in states.items():
+        if not _is_finite(state):
+            raise ValueError(f"the optimizer's state of parameter {number} is not finite")
+    if type(wrapper.optimizer) in KNOWN:
+        _check_states(states, by_number)
+
+
+def _check_groups(given: list, own: list[dict]) -> None:
+    """Raise ValueError unless groups have the same numbers of parameters, and learning rates."""
+    if not all(isinstance(each, dict) and isinstance(each.get("params"), list) for each in given):
+        raise ValueError("optimizer.param_groups is not what the config makes it")
+    counts, own_counts = ([len(group["params"]) for group in side] for side in (given, own))
+    if counts != own_counts:
+        sides = (f"{len(each)} groups with {sum(each)} parameters" for each in (counts, own_counts))
+        raise ValueError(f"its optimizer has {next(sides)}, the config's {next(sides)}")
+    if not all({"lr", "params"} <= set(group) for group in given):
+        raise ValueError("the optimizer's parameters have no learning rate")
+
+
+def _check_states(states: dict, by_number: dict[int, Tensor]) -> None:
+    """Raise ValueError unless all parameters have the same kind of state, which fits them."""
     # By name of a value: type, dtype, and whether it has the parameter's shape. The first
     # parameter decides, all others have to be like it.
     kinds: dict[str, tuple[type, Any, bool]] = {}
@@ -105,7 +152,17 @@ def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
                 raise ValueError(f"the optimizer's {key} of parameter {number} is of another kind")
             if not isinstance(value, (Tensor, Number)) or shape not in ((), parameter.shape):
                 raise ValueError(f"the optimizer's {key} of parameter {number} does not fit it")
-    given["state"] = states
+
+
+def _is_finite(node: Any) -> bool:
+    """Return whether all numbers in nested containers are finite."""
+    if isinstance(node, dict):
+        return all(_is_finite(each) for each in node.values())
+    if isinstance(node, (list, tuple)):
+        return all(_is_finite(each) for each in node)
+    if isinstance(node, Tensor):
+        return bool(node.isfinite().all())
+    return not isinstance(node, (float, complex)) or cmath.isfinite(node)
 
 
 def check_hub(hub: dict) -> None:
@@ -120,7 +177,7 @@ def check_hub(hub: dict) -> None:
             raise ValueError(f"message_hub has the key {key!r}")
         if key.startswith("best_score") or key in (VALIDATED, NOT_FINITE):
             fits = isinstance(value, Number)
-        elif key.startswith("best_ckpt") or key == "last_ckpt":
+        elif key.startswith("best_ckpt") or key in ("last_ckpt", REQUESTED):
             fits = isinstance(value, str)
         elif key == "keep_ckpt_ids":
             fits = isinstance(value, list) and all(type(each) is int for each in value)

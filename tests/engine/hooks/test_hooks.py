@@ -69,3 +69,16 @@ def test_contact_sheet_of_detections_is_written_after_validation(coco, tmp_path)
     hook.after_val_epoch(runner)
     with Image.open(tmp_path / "contact_sheets" / "iter_7.png") as sheet:
         assert sheet.width > sheet.height / 2  # two rows of two images
+
+
+@pytest.mark.parametrize("num_samples", [0, -1])
+def test_no_contact_sheet_is_drawn_of_no_samples(coco, tmp_path, num_samples):
+    runner = SimpleNamespace(val_dataloader=DataLoader(coco), work_dir=tmp_path, iter=7)
+    hook = ContactSheetHook(num_samples=num_samples)
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, outputs=[coco[0]["data_samples"]])
+    hook.after_val_epoch(runner)
+    hook = ContactSheetHook()  # a validation without data
+    hook.before_val_epoch(runner)
+    hook.after_val_epoch(runner)
+    assert not (tmp_path / "contact_sheets").exists()

@@ -218,7 +218,13 @@ def test_newest_checkpoint_follows_last_checkpoint_and_skips_broken_files(tmp_pa
         ("meta", "epoch", None, "its epoch is None"),
         ("message_hub", "log_scalars", None, "message_hub.log_scalars is not whole"),
         ("optimizer", "state", {}, None),  # an optimizer without state, such as plain SGD
-        ("optimizer", "param_groups", [], "optimizer.param_groups is not what the config makes"),
+        (
+            "optimizer",
+            "param_groups",
+            [],
+            "0 groups with 0 parameters, the config's 1 groups with 6",
+        ),
+        ("optimizer", "param_groups", {}, "the optimizer is not what the config makes"),
     ],
 )
 def test_resume_states_that_do_not_fit_the_config_are_rejected(part, key, value, message, tmp_path):
