@@ -12,8 +12,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS, init_default_scope
 from PIL import Image, ImageDraw
 
-from gfnet_dense.datasets import coco_loading
-from gfnet_dense.datasets.coco_loading import checked_coco
+from gfnet_dense.datasets.coco import loading as coco_loading
+from gfnet_dense.datasets.coco.loading import checked_coco
 from gfnet_dense.demo import shrink
 from gfnet_dense.engine.runner.dense_runner import DenseRunner
 from tests.conftest import ROOT, TINY

@@ -29,7 +29,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         cfg = cli.load_config(args)
-        from gfnet_dense.datasets.config_checks import check_dataset_folders
+        from gfnet_dense.datasets.checks.datasets import check_dataset_folders
         from gfnet_dense.visualization.browse import browse_dataset
 
         check_dataset_folders(cfg, (args.split,))

@@ -31,9 +31,9 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         cfg = cli.load_config(args)
-        from gfnet_dense.datasets.fixing import format_plan, plan_copy, write_copy
-        from gfnet_dense.datasets.survey import survey
-        from gfnet_dense.datasets.survey_report import format_report
+        from gfnet_dense.datasets.fixing.copy import format_plan, plan_copy, write_copy
+        from gfnet_dense.datasets.survey.report import format_report
+        from gfnet_dense.datasets.survey.survey import survey
         from gfnet_dense.utils.config import merge_options
         from gfnet_dense.visualization.data_sheet import draw_data_sheet
 

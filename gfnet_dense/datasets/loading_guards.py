@@ -19,8 +19,8 @@ from gfnet_dense.utils.image_headers import check_header, naming
 from gfnet_dense.utils.images import read_bytes
 from gfnet_dense.utils.users_code import places_in_users_code
 
-from .coco_masks import check_mask
-from .coco_pictures import check_size
+from .coco.masks import check_mask
+from .coco.pictures import check_size
 
 
 def guard_pipeline(dataset: Any) -> None:

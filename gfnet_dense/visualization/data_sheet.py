@@ -11,7 +11,7 @@ import torch
 from matplotlib import colormaps
 from mmengine.structures import InstanceData
 
-from gfnet_dense.datasets.survey_contents import AnnotatedImage, Report
+from gfnet_dense.datasets.survey.contents import AnnotatedImage, Report
 from gfnet_dense.utils.errors import InputError
 
 from .overlays import NOT_LABELED, class_colors, overlay_instances, overlay_labels

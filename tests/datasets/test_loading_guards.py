@@ -5,13 +5,13 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from gfnet_dense.datasets.config_checks import (
+from gfnet_dense.datasets.checks.datasets import (
     check_classes,
     check_dataset_folders,
     class_names,
 )
+from gfnet_dense.datasets.checks.segmentation_heads import check_heads
 from gfnet_dense.datasets.loading_guards import _guard_transforms, guard_pipeline
-from gfnet_dense.datasets.segmentation_heads import check_heads
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import needs_operators
 

@@ -8,8 +8,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from gfnet_dense.datasets import survey_contents
-from gfnet_dense.datasets.survey import survey
+from gfnet_dense.datasets.survey import contents as survey_contents
+from gfnet_dense.datasets.survey.survey import survey
 from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT

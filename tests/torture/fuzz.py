@@ -34,7 +34,7 @@ from gfnet_dense.checkpoint.loading import load_pretrained
 from gfnet_dense.checkpoint.publish import publish
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.cli.console import sentence
-from gfnet_dense.datasets.coco_loading import checked_coco
+from gfnet_dense.datasets.coco.loading import checked_coco
 from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.demo import shrink
 from gfnet_dense.engine.runner.dense_runner import DenseRunner

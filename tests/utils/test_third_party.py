@@ -28,7 +28,8 @@ def test_warnings_of_libraries_are_hidden(category, module):
 
 @pytest.mark.parametrize("category", [*CATEGORIES, RuntimeWarning])
 @pytest.mark.parametrize(
-    "module", ["__main__", "my_hooks", "gfnet_dense.datasets.survey", "torchmetrics", "mmsegment"]
+    "module",
+    ["__main__", "my_hooks", "gfnet_dense.datasets.survey", "torchmetrics", "mmsegment"],
 )
 def test_warnings_of_the_user_and_of_this_project_are_shown(category, module):
     assert shows(category, module)

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from gfnet_dense.datasets.image_checks import check_images
+from gfnet_dense.datasets.checks.images import check_images
 from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.registry import HOOKS
 from gfnet_dense.utils.decoding import check_image_range
@@ -18,8 +18,8 @@ class CheckDataHook(Hook):
     """Hook that makes the loading of a broken image or annotation raise InputError with its path.
 
     See :func:`gfnet_dense.datasets.loading_guards.guard_pipeline`. A sample of the images is
-    checked before, see :func:`gfnet_dense.datasets.image_checks.check_images`. DenseRunner adds the
-    hook to every run.
+    checked before, see :func:`gfnet_dense.datasets.checks.images.check_images`. DenseRunner adds
+    the hook to every run.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from gfnet_dense.checkpoint.classes import check_classes
 from gfnet_dense.checkpoint.contents import find_weights
 from gfnet_dense.checkpoint.loading import load_partly, load_whole
 from gfnet_dense.checkpoint.safe_loading import read, safe_loading
-from gfnet_dense.datasets.coco_loading import checked_coco
+from gfnet_dense.datasets.coco.loading import checked_coco
 from gfnet_dense.datasets.seeded import with_seeds
 from gfnet_dense.engine.hooks.average_statistics_hook import AverageStatisticsHook
 from gfnet_dense.engine.hooks.check_data_hook import CheckDataHook

@@ -7,12 +7,12 @@ import torch
 from mmengine.config import Config
 
 from gfnet_dense.checkpoint.download import fetch
-from gfnet_dense.datasets.config_checks import (
+from gfnet_dense.datasets.checks.datasets import (
     check_classes,
     check_dataset_folders,
     check_evaluators,
 )
-from gfnet_dense.datasets.detection_classes import check_detector_classes
+from gfnet_dense.datasets.checks.detection_classes import check_detector_classes
 from gfnet_dense.utils.errors import InputError
 
 from .resuming import newest_checkpoint

@@ -1,0 +1,1 @@
+"""Checks of the data of a config before a run."""

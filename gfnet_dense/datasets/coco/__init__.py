@@ -1,0 +1,1 @@
+"""COCO files: reading, completing and checking them."""

@@ -1,0 +1,157 @@
+"""The COCO files that a config reads, and for what purpose, without building a dataset."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.registry import DATASETS, METRICS
+
+from gfnet_dense.datasets.checks.detection_classes import find_class, thing_classes
+from gfnet_dense.utils.config import find_datasets
+
+from .structure import Purpose
+
+
+@dataclass(frozen=True)
+class CocoUse:
+    """One use of a COCO file.
+
+    Attributes:
+        path: The file.
+        classes: Class names of the config in their order.
+        purpose: What the file is for.
+        by: Key of the config that names the file, 'val_evaluator'.
+        with_masks: Whether masks are read.
+        only_polygons: Whether masks in run lengths are left out.
+        folder: Folder of the pictures, None for an evaluator.
+        is_turned: Whether photos are turned by their EXIF orientation when they are loaded.
+        filter_cfg: mmdetection's rules for images that a dataset leaves out.
+        is_part: Whether the dataset has a part of the images only (``indices``).
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    purpose: Purpose
+    by: str
+    with_masks: bool = False
+    only_polygons: bool = False
+    folder: Path | None = None
+    is_turned: bool = True
+    filter_cfg: dict = field(default_factory=dict)
+    is_part: bool = False
+
+
+def find_uses(cfg: ConfigDict, split: str) -> list[CocoUse]:
+    """Return the uses of COCO files by the datasets and the evaluators of a split.
+
+    Datasets and evaluators count if they read files as mmdetection's CocoDataset and CocoMetric do:
+    LVIS, Objects365, panoptic and other files have rules of their own.
+
+    Args:
+        cfg: A whole config of mmdetection.
+        split: 'train', 'val' or 'test'.
+
+    Raises:
+        InputError: If the class names of a dataset are invalid.
+    """
+    loader = cfg.get(f"{split}_dataloader")
+    if loader is None or cfg.get("default_scope") != "mmdet":
+        return []
+    evaluators = list(_evaluators(cfg, split))
+    purpose: Purpose = "training" if split == "train" else "evaluation"
+    if evaluators and all(each.get("format_only") for each in evaluators):
+        purpose = "prediction"
+    datasets = find_datasets(loader["dataset"])
+    uses = [use for each in datasets if (use := _of_dataset(each, cfg, split, purpose)) is not None]
+    named = (thing_classes(dataset, cfg.default_scope) for dataset in datasets)
+    classes = next((tuple(names) for names in named if names is not None), ())
+    for each in evaluators:
+        if classes and each.get("ann_file") and _is_coco_metric(each, cfg.default_scope):
+            use = CocoUse(
+                Path(each["ann_file"]),
+                classes,
+                "prediction" if each.get("format_only") else "evaluation",
+                f"{split}_evaluator",
+                with_masks="segm" in each.get("metric", ()),
+            )
+            uses = _merge(uses, use)
+    return uses
+
+
+def _evaluators(cfg: ConfigDict, split: str) -> Iterator[ConfigDict]:
+    evaluators = cfg.get(f"{split}_evaluator") or []
+    yield from evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+
+
+def _of_dataset(
+    dataset: ConfigDict, cfg: ConfigDict, split: str, purpose: Purpose
+) -> CocoUse | None:
+    """Return how a dataset uses its COCO file, None if it has none."""
+    cls, stock = find_class(dataset, cfg.default_scope), DATASETS.get("mmdet.CocoDataset")
+    if (
+        cls is None
+        or not dataset.get("ann_file")
+        or getattr(cls, "COCOAPI", None) is not stock.COCOAPI
+        or cls.load_data_list is not stock.load_data_list
+        or cls.parse_data_info is not stock.parse_data_info
+    ):
+        return None
+    classes = thing_classes(dataset, cfg.default_scope)
+    if classes is None:
+        return None
+    root = dataset.get("data_root") or ""
+    loads = [each for each in _transforms(dataset.get("pipeline")) if _is(each, "LoadAnnotations")]
+    with_masks = any(each.get("with_mask") for each in loads)
+    images = [
+        each for each in _transforms(dataset.get("pipeline")) if _is(each, "LoadImageFromFile")
+    ]
+    is_filtered = cls.filter_data is stock.filter_data and not dataset.get("test_mode")
+    colors = images[0].get("color_type", "color") if images else "color"
+    return CocoUse(
+        Path(root, dataset["ann_file"]),
+        tuple(classes),
+        purpose if purpose != "training" or loads else "prediction",  # images without labels
+        f"{split}_dataloader",
+        with_masks=with_masks,
+        only_polygons=with_masks and not all(each.get("poly2mask", True) for each in loads),
+        folder=Path(root, (dataset.get("data_prefix") or {}).get("img") or ""),
+        is_turned=colors != "unchanged" and not colors.endswith("ignore_orientation"),
+        filter_cfg=dict(dataset.get("filter_cfg") or {}) if is_filtered else {},
+        is_part=dataset.get("indices") is not None,
+    )
+
+
+def _transforms(node: Any) -> Iterator[dict]:
+    """Yield the configs of transforms in a pipeline, also those inside of others."""
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            yield from _transforms(each)
+    elif isinstance(node, dict):
+        if "type" in node:
+            yield node
+        yield from _transforms(list(node.values()))
+
+
+def _is(transform: dict, name: str) -> bool:
+    kind = transform["type"]
+    return (kind.__name__ if isinstance(kind, type) else kind.rpartition(".")[2]) == name
+
+
+def _is_coco_metric(evaluator: ConfigDict, scope: str) -> bool:
+    kind = evaluator["type"]
+    if not isinstance(kind, type):
+        kind = METRICS.get(kind if "." in kind else f"{scope}.{kind}")
+    return kind is not None and issubclass(kind, METRICS.get("mmdet.CocoMetric"))
+
+
+def _merge(uses: list[CocoUse], other: CocoUse) -> list[CocoUse]:
+    """Return uses and another one, merged with one of the same file for the same purpose."""
+    for i, use in enumerate(uses):
+        is_same = os.path.realpath(use.path) == os.path.realpath(other.path)
+        if is_same and (use.classes, use.purpose) == (other.classes, other.purpose):
+            merged = replace(use, with_masks=use.with_masks or other.with_masks)
+            return [*uses[:i], merged, *uses[i + 1 :]]
+    return [*uses, other]
