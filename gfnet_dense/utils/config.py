@@ -190,7 +190,7 @@ def merge_options(cfg: Config, options: dict | None) -> None:
     if options is None:
         return
     for key in options:
-        if similar := _misspelled(cfg, key):
+        if similar := misspelled(cfg, key):
             # A new setting may be meant: many have defaults and are not in the config.
             message = f"--cfg-options {key} sets what the config has not: is {similar} meant?"
             print_log(message, logger="current", level=logging.WARNING)
@@ -200,7 +200,7 @@ def merge_options(cfg: Config, options: dict | None) -> None:
         raise InputError(f"--cfg-options do not fit the config: {e}") from e
 
 
-def _misspelled(cfg: Config, key: str) -> str | None:
+def misspelled(cfg: Config, key: str) -> str | None:
     """Return the name in the config that a dotted key almost has, if it has none."""
     node: Any = cfg
     parts = key.split(".")

@@ -111,7 +111,13 @@ def test_detections_before_ctrl_c_are_written(folder, tmp_path):
         shutil.copy(folder / "photos" / "a.png", tmp_path / "many" / f"{i:03d}.png")
     command = infer("many", config=DET, weights="det.pth")
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells let what they start in the background ignore Ctrl-C, and children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     overlays = tmp_path / "out" / "overlays"
     deadline = time.time() + 300

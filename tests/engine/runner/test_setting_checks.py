@@ -111,6 +111,13 @@ def test_settings_that_do_not_fit_are_told(name):
     assert expected in sentence
 
 
+def test_table_of_settings_without_effect(check_table):
+    rows = [
+        (name, doubtful_settings(config(**settings))[0]) for name, (settings, _) in DOUBTFUL.items()
+    ]
+    check_table("settings", [("setting", "warning"), *rows])
+
+
 @pytest.mark.parametrize(
     "name", [config_param(path.stem) for path in sorted((ROOT / "configs").glob("*.py"))]
 )
