@@ -53,13 +53,18 @@ def predict(
         ``pred_instances``, on the CPU.
 
     Raises:
-        InputError: If ``window`` is given for a detector, a file is not an image, or an array is
-            of another shape or dtype.
+        InputError: If ``images`` is a single one, if ``batch_size``, ``window`` or ``stride`` is
+            out of range, if ``window`` is given for a detector, if a file is not an image, or if an
+            array is of another shape or dtype.
     """
+    if getattr(images, "ndim", 4) < 4 or not hasattr(images, "__iter__") or isinstance(images, str):
+        raise InputError("predict takes a list, for a single image, too: predict(model, [image])")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size is an integer of at least 1, got {batch_size!r}")
     arrays = (_pixels(model, each) for each in images)
     check_window(model, window)
     if window is not None:
-        stride = stride or (max(2 * window[0] // 3, 1), max(2 * window[1] // 3, 1))
+        stride = _stride_of(window, stride)
         for image in arrays:
             yield _predict_in_windows(model, image, window, stride)
         return
@@ -78,8 +83,13 @@ def predict(
 
 def _pixels(model: BaseModel, image: np.ndarray | str | Path) -> np.ndarray:
     """Return an image (H, W, 3), uint8, RGB; files are read as in the training of the model."""
-    if not isinstance(image, np.ndarray):
+    if isinstance(image, (str, Path)):
         return read_image(image, model.dataset_meta.get("image_range"))
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            "an image is a file or an array (H, W, 3) of uint8, RGB, got an object of the type "
+            f"{type(image).__module__}.{type(image).__name__}"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(
             "an image is an array (H, W, 3) of uint8, RGB, got an array "
@@ -92,6 +102,26 @@ def check_window(model: BaseModel, window: Size | None) -> None:
     """Raise InputError if a sliding window is given for a detector."""
     if window is not None and not _is_segmentor(model):
         raise InputError("a sliding window is for segmentors, the model is a detector")
+
+
+def _stride_of(window: Size, stride: Size | None) -> Size:
+    """Return the stride, two thirds of the window by default.
+
+    Raises:
+        InputError: Unless windows at this distance cover an image.
+    """
+    try:
+        h, w = window
+        y, x = (max(2 * h // 3, 1), max(2 * w // 3, 1)) if stride is None else stride
+        covers = 1 <= y <= h and 1 <= x <= w
+    except (TypeError, ValueError):  # no pairs of numbers
+        covers = False
+    if not covers:
+        raise InputError(
+            "window and stride are sizes (h, w) in pixels, and a stride is between 1 and the "
+            f"window, or pixels are left out; got window={window!r}, stride={stride!r}"
+        )
+    return y, x
 
 
 def _is_segmentor(model: BaseModel) -> bool:

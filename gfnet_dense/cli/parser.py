@@ -16,6 +16,8 @@ LAUNCHERS = {
     "slurm": ("SLURM_PROCID", "srun --ntasks=GPUS python"),
 }
 
+KEPT_SPACE = "\0"  # stands for a space inside of an element of a list, while the list is parsed
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """Parser with one-sentence errors, whose help keeps the line breaks of the description.
@@ -52,7 +54,16 @@ def add_config_arguments(parser: ArgumentParser) -> None:
     from mmengine.config import DictAction
 
     class Overrides(DictAction):
-        """mmengine's parser of KEY=VALUE, with errors of one sentence."""
+        """mmengine's parser of KEY=VALUE, which keeps spaces, with errors of one sentence."""
+
+        @staticmethod
+        def _parse_iterable(val: str) -> Any:
+            # mmengine removes all spaces, also those inside of paths and class names.
+            val = val.strip()
+            if not val.strip("'\"").startswith(("[", "(")) and "," not in val:
+                return DictAction._parse_int_float_bool(val.strip("'\""))
+            kept = re.sub(r"(?<=[^\s,()\[\]]) +(?=[^\s,()\[\]])", _kept_spaces, val)
+            return _with_spaces(DictAction._parse_iterable(kept))
 
         def __call__(
             self,
@@ -98,6 +109,17 @@ class _Trust(argparse.Action):
         from gfnet_dense.checkpoint.safe_reader import trust_checkpoints
 
         trust_checkpoints()
+
+
+def _kept_spaces(match: re.Match) -> str:
+    return KEPT_SPACE * len(match[0])
+
+
+def _with_spaces(value: Any) -> Any:
+    """Return a parsed value with spaces in place of :data:`KEPT_SPACE`."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_spaces(each) for each in value)
+    return value.replace(KEPT_SPACE, " ") if isinstance(value, str) else value
 
 
 def add_checkpoint_argument(parser: ArgumentParser, help_text: str) -> None:

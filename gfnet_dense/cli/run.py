@@ -28,7 +28,7 @@ def train(runner: "Runner") -> None:
     """
     from gfnet_dense.engine.hooks.save_request_hook import SaveRequestHook, Stopped
 
-    start = time.time()
+    start, main = time.time(), os.getpid()
     ends: dict[int, float] = {}  # time of the first signal of each kind that ends the training
     hook = SaveRequestHook()
     runner.register_hook(hook)
@@ -38,6 +38,8 @@ def train(runner: "Runner") -> None:
         raise KeyboardInterrupt
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != main:  # a process that a metric has forked, and that its pool ends
+            os._exit(128 + number)
         # Workers of DataLoaders may have got the signal as well. They are not needed any more, and
         # PyTorch would raise an error here, in the middle of an iteration.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -58,7 +58,7 @@ def _guard_transforms(transforms: list, metainfo: dict) -> None:
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = GuardedImage(transform, metainfo)
         elif _is_of(transform, "mmseg"):
-            transforms[i] = _GuardedSegMap(transform, metainfo)
+            transforms[i] = GuardedSegMap(transform, metainfo)
         elif _is_of(transform, "mmdet"):
             transforms[i] = _GuardedInstances(transform)
         for inner in getattr(transform, "subroutines", ()):  # TestTimeAug
@@ -118,6 +118,9 @@ class GuardedImage:
             results["exif_orientation"] = decoded.orientation
         if decoded.used_bits is not None:
             results["used_bits"] = decoded.used_bits
+        # Pictures that are evaluated are often loaded without their annotations.
+        if path == results.get("img_path"):
+            _check_labeled_size(results)
         return results
 
     def content(self, path: str) -> bytes:
@@ -125,7 +128,7 @@ class GuardedImage:
         return _content(self.transform, path, "image")
 
 
-class _GuardedSegMap:
+class GuardedSegMap:
     """LoadAnnotations of mmsegmentation that refuses label maps with other values than classes."""
 
     path_key = "seg_map_path"
@@ -152,7 +155,7 @@ class _GuardedSegMap:
         if self.is_own:
             results = _read(self.transform, results, path, "label map")
         else:
-            results["gt_seg_map"] = self._load(path, results)
+            results["gt_seg_map"] = self.class_indices(results)
             results["seg_fields"].append("gt_seg_map")
         check_seg_map(
             results["gt_seg_map"],
@@ -165,7 +168,9 @@ class _GuardedSegMap:
         )
         return results
 
-    def _load(self, path: str, results: dict) -> np.ndarray:
+    def class_indices(self, results: dict) -> np.ndarray:
+        """Return the class indices of a sample, (H, W) uint8, from what its dataset knows of it."""
+        path = results[self.path_key]
         reduces, of_dataset = self.transform.reduce_zero_label, results["reduce_zero_label"]
         if reduces not in (None, of_dataset):
             raise InputError(
@@ -187,10 +192,7 @@ class _GuardedInstances:
 
     def __call__(self, results: dict) -> dict:
         path = results["img_path"]
-        labeled = results.get("height", 0), results.get("width", 0)
-        if "ori_shape" in results and all(labeled):
-            orientation = results.get("exif_orientation", 1)
-            check_size(path, results["ori_shape"], labeled, "its annotation file", orientation)
+        _check_labeled_size(results)
         try:
             if self.transform.with_mask:
                 for instance in results.get("instances", []):
@@ -209,6 +211,15 @@ class _GuardedInstances:
         if not finite:
             raise InputError(f"the annotations of {path} hold a box that is not finite")
         return results
+
+
+def _check_labeled_size(results: dict) -> None:
+    """Raise InputError if a loaded image has another size than its dataset of boxes says."""
+    labeled = results.get("height", 0), results.get("width", 0)
+    if "ori_shape" in results and all(labeled):
+        orientation = results.get("exif_orientation", 1)
+        path = results["img_path"]
+        check_size(path, results["ori_shape"], labeled, "its annotation file", orientation)
 
 
 def _content(transform: Any, path: str, kind: str) -> bytes:

@@ -22,7 +22,7 @@ PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 # Extras of this package that bring a library.
 EXTRAS = {"mmseg": "seg", "mmdet": "det", "mmcv": "seg"}
 OPERATORS = "mmcv._ext"  # the module of mmcv's compiled operators
-SIMILAR = 0.8  # least similarity (difflib's ratio) of a key that may be misspelled, 0..1
+SIMILAR = 0.85  # least similarity (difflib's ratio) of a key that may be misspelled, 0..1
 
 
 def find_config(name: str | Path) -> Path:

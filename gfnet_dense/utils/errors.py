@@ -9,6 +9,7 @@ from importlib import import_module
 from .users_code import places_in_users_code
 
 REGISTRY = "mmengine/registry/"  # part of the path of the files that build objects from configs
+RUNNER = "mmengine/runner/"  # of those that raise RuntimeError for settings that exclude each other
 
 
 class InputError(ValueError):
@@ -38,10 +39,13 @@ def building(what: str) -> Iterator[None]:
     except InputError:
         raise
     except (
-        AssertionError, AttributeError, LookupError, OverflowError, RecursionError, TypeError,
+        AssertionError, AttributeError, LookupError, OverflowError, RuntimeError, TypeError,
         ValueError,
     ) as e:  # fmt: skip
-        if not _is_raised_by_registry(e):
+        is_runtime = isinstance(e, RuntimeError) and not isinstance(e, RecursionError)
+        if is_runtime and not _is_raised_in(RUNNER, e):
+            raise  # such as CUDA's, or of a lack of memory
+        if not _is_raised_in(REGISTRY, e):
             if places_in_users_code(e):
                 raise
         elif import_error := _import_error(str(e)):
@@ -50,8 +54,8 @@ def building(what: str) -> Iterator[None]:
         raise InputError(f"{what} cannot be built: {type(e).__name__}: {reason}") from e
 
 
-def _is_raised_by_registry(error: Exception) -> bool:
-    return REGISTRY in traceback.extract_tb(error.__traceback__)[-1].filename
+def _is_raised_in(folder: str, error: Exception) -> bool:
+    return folder in traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _import_error(message: str) -> ImportError | None:

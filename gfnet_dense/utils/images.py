@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -40,6 +40,11 @@ def read_bytes(path: str | Path, kind: str = "image", backend_args: dict | None 
             if os.path.getsize(path) > MAX_BYTES:
                 raise InputError(f"{path} is larger than {MAX_BYTES / 2**30:.0f} GiB: cut it")
         return fileio.get(path, backend_args)
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, sorted; hidden ones are left out, as mmsegmentation does."""
+    return (path for path in sorted(folder.rglob("*")) if path.name[0] != "." and path.is_file())
 
 
 def read_image(path: str | Path, image_range: Sequence[float] | None = None) -> np.ndarray:

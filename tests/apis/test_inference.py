@@ -1,5 +1,6 @@
 """Predictions of a segmentor whose logits are known: a pixel's class is its red value."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,3 +134,26 @@ def test_configs_that_load_images_in_another_way_are_refused(color_type):
 def test_arrays_of_another_shape_or_dtype_are_refused(array):
     with pytest.raises(InputError, match=r"is an array \(H, W, 3\) of uint8, RGB, got"):
         list(predict(KnownSegmentor(), [array]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(window=(16, 16), stride=(17, 16)),
+        dict(window=(16, 16), stride=(0, 16)),
+        dict(window=(0, 16)),
+        dict(window=16),
+        dict(window=(16, 16), stride=8),
+        dict(batch_size=0),
+        dict(batch_size=1.5),
+    ],
+)
+def test_windows_with_gaps_and_impossible_batches_are_refused(settings):
+    with pytest.raises(InputError, match="window and stride are sizes|batch_size is an integer"):
+        list(predict(KnownSegmentor(), [np.zeros((32, 32, 3), np.uint8)], **settings))
+
+
+@pytest.mark.parametrize("images", ["a.png", Path("a.png"), np.zeros((8, 8, 3), np.uint8)])
+def test_a_single_image_is_told_from_a_list(images):
+    with pytest.raises(InputError, match=r"for a single image, too: predict\(model, \[image\]\)"):
+        list(predict(KnownSegmentor(), images))

@@ -208,7 +208,7 @@ def test_label_maps_of_mmdetection_are_not_checked():
 
     transforms = [LoadDetectionAnnotations(with_seg=True), LoadSegmentationAnnotations()]
     _guard_transforms(transforms, dict(classes=["a"]))
-    assert [type(t).__name__ for t in transforms] == ["_GuardedInstances", "_GuardedSegMap"]
+    assert [type(t).__name__ for t in transforms] == ["_GuardedInstances", "GuardedSegMap"]
 
 
 @needs_operators

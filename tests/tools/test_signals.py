@@ -55,6 +55,23 @@ def trained(folder, signals, code, workers=False, **settings):
     return sorted(path.name for path in folder.glob("*.pth"))
 
 
+class PoolHook(Hook):
+    """Hook that computes in a pool of processes, as mmdetection's VOCMetric does."""
+
+    def after_val_epoch(self, runner, metrics=None):
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(abs, range(4))
+        time.sleep(0.2)
+
+
+def test_the_end_of_a_pool_of_processes_is_no_signal_of_the_user(tmp_path, capfd):
+    """Pools end their processes by SIGTERM, at which each of them printed a traceback."""
+    runner = toy_runner(tmp_path, val=True)
+    runner.register_hook(PoolHook())
+    cli.train(runner)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
 CASES = [
     ("SIGTERM", {5: TERM}, 143, ["iter_5.pth"]),

@@ -64,6 +64,7 @@ def test_an_option_that_may_be_misspelled(key, meant):
         "model.backbone.with_cp",
         "model.backbone.drop_path_rate",
         "auto_scale_lr.enable",
+        "model.decode_head.ignore_index",  # there is in_index
     ],
 )
 def test_other_options_are_not_taken_for_misspelled(key):

@@ -12,10 +12,12 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import IMAGE_SUFFIXES
 
 from .ignored_labels import differing_ignore_indices
+from .lists import check_list, repeated_names
 from .segmentation_heads import check_heads, find_heads, type_name
 
 # By dataset type: name of the data set, and the address from which it can be downloaded.
@@ -53,10 +55,41 @@ def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
         splits: Dataloaders to check, any of 'train', 'val', 'test'.
 
     Raises:
-        InputError: If a folder or an annotation file is missing, or a folder is empty.
+        InputError: If a folder or an annotation file is missing, a folder is empty, a list of names
+            is broken, or datasets differ in ``image_range``.
     """
+    check_ranges(cfg, splits)
     for dataset in _datasets_of(cfg, splits):
         check_folders(dataset)
+        repeated = repeated_names(dataset)
+        if repeated:
+            print_log(repeated, logger="current", level=logging.WARNING)
+
+
+def check_ranges(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
+    """Check that all datasets of a config have the same ``image_range``.
+
+    mmengine would say of those inside a ConcatDataset that their metainfo differs.
+
+    Args:
+        cfg: A whole config.
+        splits: Dataloaders to check, any of 'train', 'val', 'test'.
+
+    Raises:
+        InputError: If two of them differ.
+    """
+    ranges = [
+        (split, check_image_range((dataset.get("metainfo") or {}).get("image_range")))
+        for split in splits
+        for dataset in _datasets_of(cfg, (split,))
+    ]
+    for split, image_range in ranges:
+        if image_range != ranges[0][1]:
+            raise InputError(
+                f"image_range is {ranges[0][1]} in the metainfo of a dataset of {ranges[0][0]}_"
+                f"dataloader and {image_range} in one of {split}_dataloader: set the same in all "
+                "datasets of the config"
+            )
 
 
 def check_classes(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
@@ -126,8 +159,8 @@ def check_folders(dataset: ConfigDict) -> None:
         dataset: Config of one dataset, without wrappers.
 
     Raises:
-        InputError: If a folder or the annotation file is missing, or if a folder holds no images
-            with the suffix in the config.
+        InputError: If a folder or the annotation file is missing, if a folder holds no images with
+            the suffix in the config, or if a list of names is broken.
     """
     root = Path(dataset.get("data_root") or "")
     for key, prefix in dataset.get("data_prefix", {}).items():
@@ -150,6 +183,7 @@ def check_folders(dataset: ConfigDict) -> None:
             f"the annotation file {root / ann_file}, ann_file in the config, does not exist: "
             "configs/_base_/datasets tells for each dataset how it is made"
         )
+    check_list(dataset)
 
 
 def _refuse_folder(

@@ -31,27 +31,27 @@ def check_detector_classes(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
 
     Raises:
         InputError: If a head has another number of classes than a dataset, or if the classes of a
-            dataset are invalid, or are not those of the other splits.
+            dataset are invalid, or are not those of all others, also of its own split.
     """
     if cfg.get("default_scope") != "mmdet" or "language_model" in cfg.model:
         return
-    first: dict[str, list[str]] = {}
+    named: list[tuple[str, list[str]]] = []
     for split in splits:
         loader = cfg.get(f"{split}_dataloader")
         for dataset in find_datasets(loader["dataset"]) if loader is not None else ():
             classes = thing_classes(dataset, cfg.default_scope)
             if classes is None:
                 continue
-            _check_heads(cfg.model, classes, f"the {split} dataset")
-            first.setdefault(split, classes)
-    for split, classes in list(first.items())[1:]:
-        other = next(iter(first))
-        if classes != first[other]:
-            raise InputError(
-                f"the classes of the {other} dataset are {list_names(first[other])}, those of the "
-                f"{split} dataset {list_names(classes)}: set the same metainfo=dict(classes=...) "
-                "in both, in the same order"
-            )
+            _check_heads(cfg.model, classes, f"the {split} dataset", _own_cure(dataset))
+            named.append((split, classes))
+            (first, expected), *_ = named
+            if classes != expected:
+                other = split if split != first else f"other {split}"
+                raise InputError(
+                    f"the classes of the {first} dataset are {list_names(expected)}, those of the "
+                    f"{other} dataset {list_names(classes)}: set the same "
+                    "metainfo=dict(classes=...) in both, in the same order"
+                )
 
 
 def find_class(dataset: ConfigDict, scope: str) -> Any:
@@ -107,13 +107,35 @@ def thing_classes(dataset: ConfigDict, scope: str) -> list[str] | None:
     return names
 
 
-def _check_heads(model: ConfigDict, classes: list[str], owner: str) -> None:
+def _own_cure(dataset: ConfigDict) -> str:
+    """Return what to do where a dataset has the classes of its type, since its config names none.
+
+    Args:
+        dataset: Config of one dataset, without wrappers.
+
+    Returns:
+        The cure, empty if the config names classes.
+    """
+    given = dataset.get("metainfo") or {}
+    if "classes" in given or "thing_classes" in given:
+        return ""
+    kind = getattr(dataset["type"], "__name__", dataset["type"])
+    other = next((key for key in given if key.lower() == "classes"), None)
+    why = f"has {other} instead of classes" if other else "names no classes"
+    return (
+        f"these are the classes of {kind}, since its metainfo {why}: set "
+        "metainfo=dict(classes=...) of this dataset to those of your data"
+    )
+
+
+def _check_heads(model: ConfigDict, classes: list[str], owner: str, own_cure: str = "") -> None:
     """Raise InputError if heads of a detector have another number of classes than a dataset.
 
     Args:
         model: Config of the detector.
         classes: Class names of the dataset.
         owner: Name of the dataset, for the message.
+        own_cure: What to do first, if the classes are not those of the config.
     """
     wrong = {name: n for name, n in _numbers(model, "model") if n != len(classes)}
     if wrong:
@@ -122,7 +144,9 @@ def _check_heads(model: ConfigDict, classes: list[str], owner: str) -> None:
         shown = f"{', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}"
         raise InputError(
             f"{names} is {value}, but {owner} has {len(classes)} "
-            f"class{'es' if len(classes) > 1 else ''} ({shown}): set it to {len(classes)}"
+            f"class{'es' if len(classes) > 1 else ''} ({shown})"
+            + (f"; {own_cure}, or num_classes to" if own_cure else ": set it to")
+            + f" {len(classes)}"
         )
     for name, weights, number in _weights(model, "model"):
         if len(weights) not in (number, number + 1):  # with or without "no object"

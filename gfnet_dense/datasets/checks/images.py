@@ -1,4 +1,4 @@
-"""Check of a sample of images for what no single file shows: sensor depths and turned photos."""
+"""Check of a sample of images for what no single file shows: depths, turned photos, classes."""
 
 import logging
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from gfnet_dense.datasets.loading_guards import GuardedImage, inner_datasets
+from gfnet_dense.datasets.loading_guards import GuardedImage, GuardedSegMap, inner_datasets
 from gfnet_dense.utils.decoding import is_dark, likely_range, used_bits
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.image_headers import exif_orientation, open_unchecked
 from gfnet_dense.utils.images import read_bytes
+
+from .label_maps import doubtful_label_maps, unused_images
 
 SAMPLES = 32  # images of a dataset that are read, spread evenly
 
@@ -19,7 +21,8 @@ def check_images(dataset: Any) -> None:
     """Read a sample of the images of a dataset, before a training.
 
     A warning is logged for images that are turned by their EXIF orientation while their label maps
-    have no such tag, if the sizes do not tell whether the label maps are turned already.
+    have no such tag, if the sizes do not tell whether the label maps are turned already; for images
+    of another suffix, and for label maps that :mod:`.label_maps` doubts.
 
     Args:
         dataset: A dataset guarded by :func:`.loading_guards.guard_pipeline`.
@@ -32,9 +35,43 @@ def check_images(dataset: Any) -> None:
         transforms = getattr(getattr(inner, "pipeline", None), "transforms", [])
         readers = [t for t in transforms if isinstance(t, GuardedImage) and not t.is_own]
         if readers and len(inner):
-            places = np.linspace(0, len(inner) - 1, min(len(inner), SAMPLES)).astype(int)
-            infos = [inner.get_data_info(int(i)) for i in places]
-            _check_sample(infos, readers[0])
+            _check_sample(_sample(inner), readers[0])
+        unused = unused_images(inner)
+        if unused:
+            _warn(
+                f"{len(unused)} images are not used, such as {unused[0]}: img_suffix is "
+                f"{inner.img_suffix!r}"
+            )
+        for sentence in doubtful_samples(inner):
+            _warn(sentence)
+
+
+def doubtful_samples(dataset: Any) -> list[str]:
+    """Return the sentences of :func:`.label_maps.doubtful_label_maps` on a sample of a dataset.
+
+    Args:
+        dataset: A guarded dataset, without wrappers.
+    """
+    transforms = getattr(getattr(dataset, "pipeline", None), "transforms", [])
+    readers = [t for t in transforms if isinstance(t, GuardedSegMap) and not t.is_own]
+    if not readers:
+        return []
+    try:
+        return doubtful_label_maps(
+            _sample(dataset), dataset.metainfo["classes"], readers[0].class_indices
+        )
+    except InputError:  # raised again where the file is loaded
+        return []
+
+
+def _sample(dataset: Any) -> list[dict]:
+    """Return what a dataset knows of some samples, spread evenly."""
+    places = np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLES)).astype(int)
+    return [dataset.get_data_info(int(i)) for i in places]
+
+
+def _warn(sentence: str) -> None:
+    print_log(sentence, logger="current", level=logging.WARNING)
 
 
 def _check_sample(infos: list[dict], reader: GuardedImage) -> None:
@@ -68,12 +105,10 @@ def _check_sample(infos: list[dict], reader: GuardedImage) -> None:
         )
     if turned:
         orientation, path = turned[0]
-        print_log(
+        _warn(
             f"{path} is turned by its EXIF orientation {orientation} and its label map has no such "
             f"tag ({len(turned)} of {len(infos)} images that were read): if the label maps were "
-            "drawn on images that were not turned, remove the tags",
-            logger="current",
-            level=logging.WARNING,
+            "drawn on images that were not turned, remove the tags"
         )
 
 

@@ -26,6 +26,7 @@ from .annotations import (
     value_faults,
 )
 from .names import check_names, list_names
+from .readings import LARGE_SHARE, doubts_of_boxes
 from .structure import (
     Purpose,
     doubts_of_images,
@@ -33,14 +34,6 @@ from .structure import (
     faults_of_lists,
     shorten,
 )
-
-# From this share on, annotations that are left out are a warning.
-LARGE_SHARE = 0.05
-# Boxes may reach this many pixels out of their picture.
-SLACK = 2
-# From this number and this share of boxes that reach out on, boxes that look like corners are
-# taken for corners. Corners that are spread evenly would reach out in three of four cases.
-MANY, CORNER_SHARE = 4, 0.25
 
 
 @dataclass
@@ -215,27 +208,11 @@ def _count(
 def _judge(report: CocoReport, arrays: AnnotationArrays, purpose: Purpose) -> None:
     """Add errors and warnings about all annotations of a file together to its report."""
     path, total = report.path, report.num_annotations
-    own = (arrays.label >= 0) & (arrays.image_index >= 0) & np.isfinite(arrays.boxes[:, 0])
-    x, y, w, h = arrays.boxes[own].T
-    height, width = arrays.sizes[own].T
-    if own.any() and (arrays.boxes[own] >= 0).all() and max((x + w).max(), (y + h).max()) <= 1:
-        report.errors.append(
-            f"all boxes in {path} lie between 0 and 1, COCO's are in pixels: multiply x and width "
-            "by the width of the picture, y and height by its height"
-        )
+    doubts = doubts_of_boxes(arrays, path)
+    report.warnings += doubts.warnings
+    if doubts.errors:
+        report.errors += doubts.errors
         return
-    reach = (x + w > width + SLACK) | (y + h > height + SLACK) | (np.minimum(x, y) < -SLACK)
-    share = reach.mean() if reach.size else 0
-    if share > LARGE_SHARE:
-        are_corners = ((w > x) & (h > y) & (w <= width + SLACK) & (h <= height + SLACK)).all()
-        sentence = f"{reach.sum()} of {reach.size} boxes in {path} reach out of their picture"
-        if are_corners and reach.size >= MANY and share >= CORNER_SHARE:
-            report.errors.append(
-                f"{sentence}, and all would lie inside as corners [x1, y1, x2, y2]: COCO's boxes "
-                "are [x, y, width, height]"
-            )
-        else:
-            report.warnings.append(f"{sentence}: compare boxes and pictures")
     num_used = report.used.total()
     reasons = [
         f"{len(indices)} {reason} (first {report.first_left_out[reason]})"
@@ -261,8 +238,9 @@ def _judge(report: CocoReport, arrays: AnnotationArrays, purpose: Purpose) -> No
     without = [name for name, count in report.used.items() if not count]
     if without:
         report.warnings.append(f"{path} has no usable object of {list_names(without)}")
-    if purpose == "evaluation" and (arrays.ignore & own).any():
+    ignored = arrays.ignore & (arrays.label >= 0) & (arrays.image_index >= 0)
+    if purpose == "evaluation" and ignored.any():
         report.warnings.append(
-            f"{(arrays.ignore & own).sum()} annotations in {path} are marked with ignore, which "
+            f"{ignored.sum()} annotations in {path} are marked with ignore, which "
             "the evaluation counts as objects all the same: set iscrowd to 1 instead"
         )

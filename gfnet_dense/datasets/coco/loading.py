@@ -20,7 +20,7 @@ from gfnet_dense.utils.errors import InputError
 from .completion import Filled, complete
 from .file import CocoReport, describe, inspect, read_coco
 from .pictures import check_sample
-from .uses import CocoUse, find_uses
+from .uses import CocoUse, faults_of_evaluators, find_uses
 
 
 @contextmanager
@@ -30,7 +30,8 @@ def checked_coco(cfg: ConfigDict, split: str) -> Iterator[None]:
     - What has one meaning and is absent is filled in, see :func:`.completion.complete`.
     - Class names, ids, boxes and masks are checked, see :func:`.file.inspect`.
     - 16 pictures are compared with their sizes in the file, see :mod:`.pictures`.
-    - The images of an evaluator's file are compared with those of the dataset's.
+    - The images of an evaluator's file are compared with those of the dataset's. CocoMetric has a
+      file, the one of all datasets.
     - One line about each use of a file is logged, and warnings.
 
     Args:
@@ -38,9 +39,11 @@ def checked_coco(cfg: ConfigDict, split: str) -> Iterator[None]:
         split: 'train', 'val' or 'test'.
 
     Raises:
-        InputError: In the block, if a file cannot be used.
+        InputError: If the evaluator cannot work, and in the block, if a file cannot be used.
     """
     uses = find_uses(cfg, split)
+    for fault in faults_of_evaluators(cfg, split, uses):
+        raise InputError(fault)
     if not uses:
         yield
         return

@@ -33,6 +33,11 @@ def faults_of_lists(content: dict, path: Path, purpose: Purpose) -> list[str]:
         odd = next((each for each in content[key] if type(each) is not dict), None)
         if odd is not None or None in content[key]:
             return [f"{path} is no COCO file: its {key} hold {shorten(odd)}"]
+        if key == "annotations" and all("segments_info" in each for each in content[key]):
+            return [
+                f"{path} is a file of panoptic segments, whose objects are in segments_info: take "
+                "the file of instances, instances_....json"
+            ]
         if key != "annotations":
             ids = [each.get("id") for each in content[key]]
             for i, each in enumerate(ids):

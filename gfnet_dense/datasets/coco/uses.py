@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, METRICS
 from gfnet_dense.datasets.checks.detection_classes import find_class, thing_classes
 from gfnet_dense.utils.config import find_datasets
 
+from .names import list_names
 from .structure import Purpose
 
 
@@ -79,6 +80,45 @@ def find_uses(cfg: ConfigDict, split: str) -> list[CocoUse]:
             )
             uses = _merge(uses, use)
     return uses
+
+
+def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> list[str]:
+    """Return why CocoMetric could not evaluate the datasets of a split, or would do it wrongly.
+
+    Args:
+        cfg: A whole config of mmdetection.
+        split: 'val' or 'test'.
+        uses: Uses of the split, see :func:`find_uses`.
+    """
+    loader, faults = cfg.get(f"{split}_dataloader"), []
+    if loader is None or cfg.get("default_scope") != "mmdet":
+        return []
+    of_datasets = {os.path.realpath(use.path): use.path for use in uses if use.folder is not None}
+    for each in _evaluators(cfg, split):
+        if not _is_coco_metric(each, cfg.default_scope):
+            continue
+        path = each.get("ann_file")
+        others = dict(of_datasets)
+        if path and others.pop(os.path.realpath(path), None) and others:
+            faults.append(
+                f"the {split}_evaluator reads {path} alone, but the {split}_dataloader has the "
+                f"pictures of {list_names([str(other) for other in others.values()])}, too, whose "
+                "ids may mean other pictures: put all into one file, or evaluate them apart with "
+                "MultiDatasetsEvaluator"
+            )
+        # CocoMetric makes a file of its own from the objects that the pipeline hands over.
+        elif not path and not all(
+            "instances" in transform.get("meta_keys", ())
+            for dataset in find_datasets(loader["dataset"])
+            for transform in _transforms(dataset.get("pipeline"))
+            if _is(transform, "PackDetInputs")
+        ):
+            file = f" to {next(iter(of_datasets.values()))}" if of_datasets else ""
+            faults.append(
+                f"CocoMetric in {split}_evaluator has no ann_file: set it{file}, or add "
+                f"'instances' to meta_keys of PackDetInputs in the {split}_dataloader"
+            )
+    return faults
 
 
 def _evaluators(cfg: ConfigDict, split: str) -> Iterator[ConfigDict]:

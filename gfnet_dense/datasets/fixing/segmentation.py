@@ -14,13 +14,13 @@ from PIL import Image
 from gfnet_dense.datasets.checks.datasets import check_folders
 from gfnet_dense.datasets.checks.images import is_ambiguous
 from gfnet_dense.datasets.loading_guards import check_seg_map, class_indices
-from gfnet_dense.datasets.survey.contents import Problem, in_parallel, visible_files
+from gfnet_dense.datasets.survey.contents import Problem, in_parallel
 from gfnet_dense.datasets.survey.pictures import why_broken
 from gfnet_dense.datasets.survey.segmentation import IGNORED, build_dataset
 from gfnet_dense.utils.decoding import LOSSY
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.image_headers import FORMATS, exif_orientation
-from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_bytes
+from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_bytes, visible_files
 from gfnet_dense.utils.types import Size
 
 from .copy import NamedDataset, Plan

@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,8 +137,3 @@ class _Mapped(Dataset):
 
 def _unchanged(sample: Any) -> Any:
     return sample
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted; hidden ones are left out, as mmsegmentation does."""
-    return (path for path in sorted(folder.rglob("*")) if path.name[0] != "." and path.is_file())

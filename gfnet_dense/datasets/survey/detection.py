@@ -19,21 +19,13 @@ from gfnet_dense.datasets.coco.completion import Filled, complete, encode_mask
 from gfnet_dense.datasets.coco.file import OTHER_CLASSES, CocoReport, describe, inspect, read_coco
 from gfnet_dense.datasets.coco.loading import filter_images
 from gfnet_dense.datasets.coco.pictures import EXCHANGES, check_size
-from gfnet_dense.datasets.coco.uses import CocoUse, find_uses
+from gfnet_dense.datasets.coco.uses import CocoUse, faults_of_evaluators, find_uses
 from gfnet_dense.utils.decoding import Range, check_image_range
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_image
+from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_image, visible_files
 from gfnet_dense.utils.users_code import places_in_users_code
 
-from .contents import (
-    EXAMPLES,
-    AnnotatedImage,
-    Example,
-    Problem,
-    Report,
-    in_parallel,
-    visible_files,
-)
+from .contents import EXAMPLES, AnnotatedImage, Example, Problem, Report, in_parallel
 from .pictures import Picture, dark_pictures, read_picture
 
 # COCO's classes of sizes: areas in pixels from which on an object is medium, and large
@@ -56,11 +48,14 @@ def survey_split(cfg: ConfigDict, split: str, datasets: list[ConfigDict]) -> Rep
     except InputError as e:
         report.errors.append(Problem("", str(e)))
     try:
-        uses = [use for name in names for use in find_uses(cfg, name)]
+        of_split = {name: find_uses(cfg, name) for name in names}
+        uses = [use for each in of_split.values() for use in each]
         ranges = {path_of(each): range_of(each) for each in datasets}
     except InputError as e:
         report.errors.append(Problem("", str(e)))
         return report
+    for name, each in of_split.items():
+        report.errors += [Problem("", text) for text in faults_of_evaluators(cfg, name, each)]
     # Splits that share their datasets share their files, too.
     for use in {(use.path, use.purpose, use.folder): use for use in uses}.values():
         _survey_file(report, use, ranges.get(use.path))

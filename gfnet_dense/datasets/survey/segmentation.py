@@ -15,14 +15,16 @@ from mmengine.registry import DATASETS
 
 from gfnet_dense.datasets.checks.datasets import check_folders, class_names
 from gfnet_dense.datasets.checks.ignored_labels import differing_ignore_indices, ignored_by_head
-from gfnet_dense.datasets.checks.images import is_ambiguous
+from gfnet_dense.datasets.checks.images import doubtful_samples, is_ambiguous
+from gfnet_dense.datasets.checks.label_maps import unused_images
+from gfnet_dense.datasets.checks.lists import repeated_names
 from gfnet_dense.datasets.checks.segmentation_heads import check_heads, type_name
 from gfnet_dense.datasets.loading_guards import guard_pipeline
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_bytes
+from gfnet_dense.utils.images import read_bytes, visible_files
 from gfnet_dense.utils.users_code import places_in_users_code
 
-from .contents import AnnotatedImage, Example, Problem, Report, in_parallel, visible_files
+from .contents import AnnotatedImage, Example, Problem, Report, in_parallel
 from .pictures import Picture, dark_pictures, identical_files
 
 IGNORED = 255  # index of pixels that have no label
@@ -76,6 +78,8 @@ def _survey_dataset(report: Report, cfg: ConfigDict, whole: ConfigDict) -> None:
     splits = tuple(report.split.split(", "))
     for sentence in differing_ignore_indices(whole, classes, splits):
         report.warnings.append(Problem("", sentence))
+    report.warnings += [Problem("", sentence) for sentence in (repeated_names(cfg),) if sentence]
+    report.warnings += [Problem("", sentence) for sentence in doubtful_samples(dataset)]
     report.add_classes(classes)
     report.palette = dataset.metainfo["palette"]
     report.warnings.extend(unused_files(dataset))
@@ -222,12 +226,8 @@ def unused_files(dataset: Any) -> list[Problem]:
         image = images / (name + dataset.img_suffix)
         if path.name.endswith(dataset.seg_map_suffix) and not image.exists():
             problems.append(Problem(str(path), f"the label map {path} has no image in {images}"))
-    if dataset.ann_file or labels.is_relative_to(images):
-        return problems
-    for path in visible_files(images):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.endswith(dataset.img_suffix):
-            suffix = dataset.img_suffix
-            problems.append(
-                Problem(str(path), f"the image {path} is not used, img_suffix is {suffix!r}")
-            )
+    problems += [
+        Problem(str(path), f"the image {path} is not used, img_suffix is {dataset.img_suffix!r}")
+        for path in unused_images(dataset)
+    ]
     return problems

@@ -5,6 +5,7 @@
 
 from mmengine.config import ConfigDict
 
+from gfnet_dense.datasets.checks.datasets import check_ranges
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.errors import InputError
 
@@ -36,6 +37,10 @@ def survey(cfg: ConfigDict) -> list[Report]:
     reports = [
         module.survey_split(cfg, split, datasets) for split, datasets in _splits(cfg).items()
     ]
+    try:
+        check_ranges(cfg, ("train", "val", "test"))
+    except InputError as e:
+        reports[0].errors.append(Problem("", str(e)))
     if reports and reports[0].split.startswith("train"):
         training, *others = reports
         if training.split != "train":

@@ -1,13 +1,16 @@
 """Checks of the images and annotations while they are loaded, and of a sample of images before."""
 
 import logging
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from gfnet_dense.datasets.checks.batches import check_evaluated_sizes
 from gfnet_dense.datasets.checks.images import check_images
-from gfnet_dense.datasets.loading_guards import guard_pipeline
+from gfnet_dense.datasets.checks.objects import check_objects
+from gfnet_dense.datasets.loading_guards import guard_pipeline, inner_datasets
 from gfnet_dense.registry import HOOKS
 from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
@@ -33,15 +36,21 @@ class CheckDataHook(Hook):
         """Guard and check the datasets of training and validation.
 
         Raises:
-            InputError: If the images cannot be used, or the datasets differ in ``image_range``.
+            InputError: If the images cannot be used, if a detector has no objects, or if the
+                datasets differ in ``image_range``.
         """
         datasets = [runner.train_dataloader.dataset]
+        check_objects(datasets[0])
         if runner.val_loop is not None:
             datasets.append(runner.val_dataloader.dataset)
         for dataset in datasets:
             guard_pipeline(dataset)
             check_images(dataset)
-        _check_same_range(datasets[0].metainfo, datasets[-1].metainfo)
+        if runner.val_loop is not None:
+            check_evaluated_sizes(runner.val_dataloader, _preprocessor(runner))
+        first, *others = [each for dataset in datasets for each in inner_datasets(dataset)]
+        for other in others:
+            _check_same_range(first.metainfo, other.metainfo)
 
     def before_val(self, runner: Runner) -> None:
         """Guard the dataset of a validation without a training."""
@@ -56,11 +65,18 @@ class CheckDataHook(Hook):
         dataset = runner.test_dataloader.dataset
         guard_pipeline(dataset)
         if self._trained is not None:
-            _check_same_range(self._trained, dataset.metainfo)
+            for inner in inner_datasets(dataset):
+                _check_same_range(self._trained, inner.metainfo)
         try:
             check_images(dataset)
         except InputError as e:
             print_log(str(e), logger="current", level=logging.WARNING)
+
+
+def _preprocessor(runner: Runner) -> Any:
+    """Return the data_preprocessor of the model, None if it has none."""
+    model = getattr(runner, "model", None)
+    return getattr(getattr(model, "module", model), "data_preprocessor", None)
 
 
 def _check_same_range(trained: dict, evaluated: dict) -> None:

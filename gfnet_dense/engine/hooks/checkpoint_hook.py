@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -22,13 +23,14 @@ from gfnet_dense.engine.state_keys import (
     VALIDATED,
 )
 from gfnet_dense.registry import HOOKS
+from gfnet_dense.utils.errors import InputError
 
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook for trainings that may be interrupted at any moment.
 
-    It differs from mmengine's hook in four ways:
+    It differs from mmengine's hook in five ways:
 
     - An old checkpoint is removed after the new one is complete, not before it is written.
     - A resumed training first runs the validation that is due at its checkpoint, if the training
@@ -38,6 +40,8 @@ class CheckpointHook(MMEngineCheckpointHook):
       iteration.
     - :meth:`save_now` saves a checkpoint out of turn. It is counted like the others; where
       checkpoints are those of epochs, it is removed when the next one is complete.
+    - A figure of ``save_best`` that no evaluator can have is refused before the training. One that
+      a validation lacks, perhaps since nothing was detected, is a warning, and no KeyError.
     """
 
     is_due = False  # whether a checkpoint waits to be written
@@ -50,8 +54,13 @@ class CheckpointHook(MMEngineCheckpointHook):
     file_backend: Any
 
     def before_train(self, runner: Runner) -> None:
-        """Run the validation that was due when the training was interrupted."""
+        """Run the validation that was due when the training was interrupted.
+
+        Raises:
+            InputError: If no evaluator has the figures of ``save_best``.
+        """
         super().before_train(runner)
+        self._check_best(runner)
         self._forget_best_of_another_metric(runner)
         loop = runner.train_loop
         done, end = _progress(runner)
@@ -66,6 +75,23 @@ class CheckpointHook(MMEngineCheckpointHook):
             # If this validation is the best one, mmengine writes the last checkpoint again.
             self.last_ckpt = runner.message_hub.get_info("last_ckpt")
             runner.val_loop.run()
+
+    def _check_best(self, runner: Runner) -> None:
+        """Raise InputError if ``save_best`` begins with the prefix of no evaluator."""
+        evaluator = getattr(runner.val_loop, "evaluator", None)
+        # Other evaluators, such as mmdetection's for several datasets, have names of their own.
+        if not self.save_best or evaluator is None or type(evaluator) is not Evaluator:
+            return
+        prefixes = [metric.prefix for metric in evaluator.metrics]
+        if not all(prefixes):  # the names of a metric without prefix are only known later
+            return
+        for key in self.key_indicators:
+            if key != "auto" and not any(key.startswith(f"{prefix}/") for prefix in prefixes):
+                raise InputError(
+                    f"save_best of the CheckpointHook is {key}, but the figures of the "
+                    f"val_evaluator begin with {' or '.join(f'{each}/' for each in prefixes)}: set "
+                    "default_hooks.checkpoint.save_best to one of them, or to 'auto'"
+                )
 
     def _forget_best_of_another_metric(self, runner: Runner) -> None:
         """Begin anew with the best score: mmengine keeps a single one without the metric's name."""
@@ -152,6 +178,14 @@ class CheckpointHook(MMEngineCheckpointHook):
             runner.message_hub.update_info(REQUESTED, "")
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if self.save_best:
+            missing = [key for key in self.key_indicators if key not in ("auto", *metrics)]
+            if missing:
+                runner.logger.warning(
+                    f"the validation has no {' and no '.join(missing)}, by which save_best chooses "
+                    f"the best checkpoint, but {', '.join(metrics)}"
+                )
+            metrics = {**metrics, **dict.fromkeys(missing)}  # mmengine skips None
         backend, self.file_backend = self.file_backend, _LateRemovals(self.file_backend)
         removed = self.file_backend.removed
         try:

@@ -24,7 +24,7 @@ from gfnet_dense.utils.config_diff import ABSENT, diff_configs
 
 from .config_text import parse_config_text
 from .epochs import place_in_epochs
-from .resume_checks import check_hub, check_like, check_optimizers, check_progress
+from .resume_checks import check_hub, check_like, check_optimizers, check_progress, check_step
 
 # What is read of a config's text. The rest of a config are the parts from which these are made,
 # places of files, and what is compared by its effect: optimizer and schedules.
@@ -37,6 +37,7 @@ BY_EFFECT = ("optim_wrapper.optimizer", "optim_wrapper.paramwise_cfg", "randomne
 DERIVED = {"total_iters", "total_steps", "_schedule_phases", "cumulative_periods", "min_values"}
 # Settings of PyTorch's GradScaler; its scale is progress.
 SCALER = ("growth_factor", "backoff_factor", "growth_interval")
+MOST_LINES = 30  # differences that are listed
 
 
 def fit(checkpoint: dict, runner: Runner) -> list[str]:
@@ -75,9 +76,22 @@ def fit(checkpoint: dict, runner: Runner) -> list[str]:
     return lines + list(_text_differences(checkpoint["meta"].get("cfg"), runner.cfg.pretty_text))
 
 
+def describe(name: str, lines: list[str]) -> str:
+    """Return the message about the differences between the checkpoint ``name`` and the config."""
+    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return "\n  ".join(
+        [
+            f"the config differs from that of {name}: weights, state of the optimizer and progress "
+            "are those of the checkpoint, the config decides about the rest",
+            *lines[:MOST_LINES],
+            *more,
+        ]
+    )
+
+
 def _adopt_settings(checkpoint: dict, runner: Runner, before: dict) -> list[str]:
     """Give a checkpoint, with the settings ``before``, the config's; return the differences."""
-    lines, settings = [], settings_of(runner)
+    lines, settings, found_parts = [], settings_of(runner), set(checkpoint)
     for key in ("processes", "images"):
         if key in before and before[key] != settings[key]:
             lines.append(_line(f"number of {key}", before[key], settings[key]))
@@ -90,10 +104,13 @@ def _adopt_settings(checkpoint: dict, runner: Runner, before: dict) -> list[str]
         lines += [f"{name}.{line}" if name else line for line in found]
         changed = {key for key, *_ in options}
         scheduled = {str(each.get("param_name")) for each in now["schedulers"]}
-        if schedule or changed & scheduled:
+        # CheckpointHook(save_param_scheduler=False) leaves their states out.
+        is_missing = bool(now["schedulers"]) and "param_schedulers" not in found_parts
+        if schedule or changed & scheduled or is_missing:
             changed |= _adopt_schedule(checkpoint, runner, name, changed & scheduled, schedule)
         if changed:
             _adopt_options(state, wrapper.state_dict(), changed)
+            check_step(state, wrapper)
         lines += _adopt_scaler(state, wrapper.state_dict())
     return lines
 
@@ -157,6 +174,8 @@ def _adopt_schedule(
     states: Any = checkpoint.get("param_schedulers")
     states = states.get(name) if isinstance(states, dict) else states
     waiting = {i for i, each in enumerate(own) if getattr(each, "need_val_args", False)}
+    if waiting and states is None:
+        raise ValueError("its schedules are missing, and one depends on the validations so far")
     if waiting and {i for i, _ in differences} <= waiting and not options:
         # Only what happens at the next validations differs. The states have as many entries.
         for i in waiting:
@@ -238,6 +257,10 @@ def _text_differences(old: object, new: str) -> Iterator[str]:
     old_parts, new_parts = (
         {k: v for k, v in side.items() if k in SECTIONS} for side in (before, after)
     )
+    for side in (old_parts, new_parts):  # where a config has none, --resume sets the checkpoint's
+        randomness = side.get("randomness")
+        if isinstance(randomness, dict) and not randomness.keys() - {"seed"}:
+            del side["randomness"]
     for key, a, b in diff_configs(old_parts, new_parts):
         if not key.startswith(BY_EFFECT):
             yield _line(key, a, b)

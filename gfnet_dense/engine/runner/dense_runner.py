@@ -20,6 +20,7 @@ from mmengine.model import (
     is_model_wrapper,
     revert_sync_batchnorm,
 )
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -28,7 +29,9 @@ from gfnet_dense.checkpoint.classes import check_classes
 from gfnet_dense.checkpoint.contents import find_weights
 from gfnet_dense.checkpoint.loading import load_partly, load_whole
 from gfnet_dense.checkpoint.safe_loading import read, safe_loading
+from gfnet_dense.datasets.checks import batches
 from gfnet_dense.datasets.coco.loading import checked_coco
+from gfnet_dense.datasets.metainfo import join_metainfo
 from gfnet_dense.datasets.seeded import with_seeds
 from gfnet_dense.engine.hooks.average_statistics_hook import AverageStatisticsHook
 from gfnet_dense.engine.hooks.check_data_hook import CheckDataHook
@@ -41,7 +44,7 @@ from gfnet_dense.utils.users_code import places_in_users_code
 from . import batch_norm, continuing, resume_checks
 from .epochs import skip_batches
 from .resuming import check_same_start
-from .setting_checks import doubtful_settings
+from .setting_checks import check_optimizer_names, doubtful_settings
 from .trackers import check_trackers
 
 # Log messages that only the log file gets: the environment, the whole config, a line for every
@@ -50,9 +53,11 @@ NOISE = re.compile(
     r"paramwise_options -- |Hooks will be executed in the following order|\s*-{20,}\s*System env"
     r"|\s*Config:\s|\"FileClient\" will be deprecated|\"HardDiskBackend\" is the alias"
     r"|The prefix is not set in metric class|per class results:$|Exp name: "
+    r"|\S+ is skipped since its requires_grad=False|\S+ is duplicate\. It is skipped since"
 )
 
-MOST_LINES = 30  # differences that are listed when a training is resumed
+# The error of mmengine's BaseDataset without images, which NumPy raises
+NO_IMAGE = "need at least one array to concatenate"
 
 
 class DenseRunner(Runner):
@@ -108,24 +113,24 @@ class DenseRunner(Runner):
         if isinstance(self._train_dataloader, dict):
             with building("the data of the config"):
                 self._train_dataloader = with_seeds(self._train_dataloader)
-        with checked_coco(self.cfg, "train"):
+        with checked_coco(self.cfg, "train"), building("the train_cfg of the config"):
             built = super().build_train_loop(loop)
         batch_norm.check_batches(self.model, built.dataloader)
         return built
 
     def train(self) -> nn.Module:
         """Train; a batch that is too small for a batch norm raises an InputError."""
-        with batch_norm.explained(), safe_loading():
+        with batch_norm.explained(), batches.explained(), safe_loading():
             return super().train()
 
     def val(self) -> dict:
         """Validate, with checkpoints read as data."""
-        with safe_loading():
+        with batches.explained(), safe_loading():
             return super().val()
 
     def test(self) -> dict:
         """Test, with checkpoints read as data."""
-        with safe_loading():
+        with batches.explained(), safe_loading():
             return super().test()
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -141,7 +146,16 @@ class DenseRunner(Runner):
             InputError: If it cannot be built, or would load nothing.
         """
         with building("the data of the config"):
-            loader = Runner.build_dataloader(*args, **kwargs)
+            try:
+                loader = Runner.build_dataloader(*args, **kwargs)
+            except ValueError as e:
+                if str(e) != NO_IMAGE:
+                    raise
+                raise InputError(
+                    "the data of the config hold no image: look at their ann_file and filter_cfg, "
+                    "and at metainfo.classes, without whose objects filter_empty_gt leaves out all"
+                ) from None
+        join_metainfo(loader.dataset)
         if isinstance(loader.dataset, Sized) and len(loader) == 0:
             raise InputError(
                 f"there are {len(loader.dataset)} images, fewer than the batch_size of the "
@@ -158,6 +172,12 @@ class DenseRunner(Runner):
         """Build the test loop, and check the COCO files that it reads."""
         with checked_coco(self.cfg, "test"):
             return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, *args: Any, **kwargs: Any) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizer, or raise an InputError that says why it cannot be built."""
+        check_optimizer_names(self.optim_wrapper)
+        with building("the optim_wrapper of the config"):
+            return super().build_optim_wrapper(*args, **kwargs)
 
     def build_param_scheduler(self, *args: Any, **kwargs: Any) -> list | dict[str, list]:
         """Build the schedulers, or raise an InputError that says why they cannot be built."""
@@ -301,12 +321,7 @@ class DenseRunner(Runner):
                 f"train_cfg.max_{'epochs' if is_epochs else 'iters'} goes on from it"
             )
         if lines:
-            more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-            self.logger.warning(
-                f"the config differs from that of {name}: weights, state of the optimizer and "
-                "progress are those of the checkpoint, the config decides about the rest\n  "
-                + "\n  ".join(lines[:MOST_LINES] + more)
-            )
+            self.logger.warning(continuing.describe(name, lines))
 
     def _check_resumed(self, filename: str, checkpoint: dict) -> None:
         if not resume_checks.PARTS <= set(checkpoint):

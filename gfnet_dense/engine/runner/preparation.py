@@ -47,7 +47,7 @@ def prepare_training(cfg: Config, resume: bool, amp: bool) -> None:
 
 def _set_start(cfg: Config) -> None:
     """Set ``resume``, ``load_from`` and the seed of a config after its newest checkpoint."""
-    hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     settings = {key: hook.get(key) for key in ("out_dir", "filename_tmpl")}
     newest = newest_checkpoint(Path(cfg.work_dir), **settings)
     cfg.resume = newest is not None
@@ -70,7 +70,7 @@ def _set_start(cfg: Config) -> None:
 
 def _check_local(cfg: Config) -> None:
     """Raise InputError unless files are written to folders of this machine."""
-    hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     for key, place in (
         ("work_dir", cfg.get("work_dir")),
         ("default_hooks.checkpoint.out_dir", hook.get("out_dir")),

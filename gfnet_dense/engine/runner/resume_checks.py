@@ -4,6 +4,8 @@ PyTorch and mmengine accept most wrong states, and fail some iterations later.
 """
 
 import cmath
+import copy
+import inspect
 from collections import Counter
 from numbers import Number
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
-from torch import Tensor
+from torch import Tensor, nn, zeros_like
 from torch.optim import SGD, Adam, AdamW
 
 from gfnet_dense.engine.state_keys import NOT_FINITE, REQUESTED, VALIDATED
@@ -103,9 +105,11 @@ def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
     if not isinstance(given, dict) or not isinstance(given.get("param_groups"), list):
         raise ValueError("the optimizer is not what the config makes it")
     _check_groups(given["param_groups"], own["param_groups"])
-    unknown = {"state"}  # keys whose values are not compared
-    if not type(wrapper.optimizer).__module__.startswith("torch.optim"):
-        unknown |= {"param_groups", "base_param_settings"}
+    unknown = {"state", "param_groups"}  # keys whose values are not compared here
+    if _is_pytorchs(wrapper.optimizer):
+        _check_options(given["param_groups"], own["param_groups"], type(wrapper.optimizer))
+    else:
+        unknown.add("base_param_settings")
     for key in (own.keys() & given.keys()) - unknown:
         check_like(given[key], own[key], f"optimizer.{key}", extra=True)
     for group, own_group in zip(given["param_groups"], own["param_groups"], strict=True):
@@ -122,6 +126,55 @@ def check_optimizer(given: dict, wrapper: OptimWrapper) -> None:
             raise ValueError(f"the optimizer's state of parameter {number} is not finite")
     if type(wrapper.optimizer) in KNOWN:
         _check_states(states, by_number)
+
+
+def check_step(given: dict, wrapper: OptimWrapper) -> None:
+    """Raise ValueError if options need an entry of the state that a checkpoint does not have.
+
+    Such are the maxima that ``amsgrad=True`` of Adam keeps. For each group an optimizer of the same
+    class makes a step with a parameter of zeros. Only optimizers of PyTorch are tried.
+
+    Args:
+        given: The state in the checkpoint, checked, with the options that it will have.
+        wrapper: The wrapper whose optimizer will load it.
+    """
+    if not _is_pytorchs(wrapper.optimizer):
+        return
+    pairs = zip(given["param_groups"], wrapper.optimizer.param_groups, strict=True)
+    for group, own_group in pairs:
+        numbers = zip(group["params"], own_group["params"], strict=True)
+        found = [(given["state"][n], p) for n, p in numbers if given["state"].get(n)]
+        if not found:
+            continue
+        state, parameter = found[0]
+        tried = nn.Parameter(zeros_like(parameter))
+        tried.grad = zeros_like(tried)
+        optimizer = type(wrapper.optimizer)([{**group, "params": [tried]}])
+        groups = [{**group, "params": [0]}]
+        optimizer.load_state_dict(dict(state={0: copy.deepcopy(state)}, param_groups=groups))
+        try:
+            optimizer.step()
+        except KeyError as e:
+            raise ValueError(
+                f"its optimizer has no {e.args[0]}, which the config's options need"
+            ) from e
+
+
+def _is_pytorchs(optimizer: Any) -> bool:
+    return type(optimizer).__module__.startswith("torch.optim")
+
+
+def _check_options(given: list[dict], own: list[dict], cls: type) -> None:
+    """Raise ValueError unless the options of all groups are of the kind of the optimizer's own.
+
+    The defaults of the class fit, too: that of ``fused`` is None.
+    """
+    defaults = {key: each.default for key, each in inspect.signature(cls).parameters.items()}
+    for i, (group, own_group) in enumerate(zip(given, own, strict=True)):
+        for key in group.keys() & own_group.keys():
+            if isinstance(group[key], Tensor) or group[key] != defaults.get(key, ...):
+                where = f"optimizer.param_groups.{i}.{key}"
+                check_like(group[key], own_group[key], where, extra=True)
 
 
 def _check_groups(given: list, own: list[dict]) -> None:

@@ -11,9 +11,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
 from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.errors import InputError
 
 # Names that a runner reads from a config.
 SETTINGS = set(inspect.signature(Runner.__init__).parameters) - {"self"}
@@ -39,6 +41,33 @@ def doubtful_settings(cfg: Config) -> list[str]:
     ]
 
 
+def check_optimizer_names(optim_wrapper: Any) -> None:
+    """Check that the optimizers of a config exist; mmengine says: None is not a callable object.
+
+    Args:
+        optim_wrapper: Setting of the config: one wrapper, or several by name.
+
+    Raises:
+        InputError: If an optimizer is not known.
+    """
+    if not isinstance(optim_wrapper, dict):
+        return
+    for wrapper in (optim_wrapper, *optim_wrapper.values()):
+        optimizer = wrapper.get("optimizer") if isinstance(wrapper, dict) else None
+        kind = optimizer.get("type") if isinstance(optimizer, dict) else None
+        if not isinstance(kind, str):
+            continue
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+            if registry.get(kind) is None:
+                known = sorted({*registry.module_dict, *OPTIMIZERS.module_dict})
+                same = [name for name in known if name.lower() == kind.lower()]
+                close = same or get_close_matches(kind, known, n=1)
+                raise InputError(
+                    f"optim_wrapper.optimizer.type is {kind}, which is no optimizer of PyTorch or "
+                    f"mmengine{f': is {close[0]} meant?' if close else ''}"
+                )
+
+
 def _misspelled(cfg: Config) -> Iterator[str]:
     for name in cfg:
         close = [] if name in SETTINGS else get_close_matches(name, SETTINGS, cutoff=SIMILAR)
@@ -55,10 +84,10 @@ def _channels(model: ConfigDict) -> Iterator[str]:
             f"data_preprocessor.mean is {mean}, for pixels from 0 to 1, but pixels are from 0 to "
             "255: multiply mean and std by 255"
         )
-    # Images are loaded as B, G, R.
-    expected = IMAGENET_MEAN if preprocessor.get("bgr_to_rgb") else IMAGENET_MEAN[::-1]
+    # Images are loaded as B, G, R, and each of these settings exchanges the first and the last.
+    now = any(preprocessor.get(key) for key in ("bgr_to_rgb", "rgb_to_bgr", "to_rgb"))
+    expected = IMAGENET_MEAN if now else IMAGENET_MEAN[::-1]
     if mean == expected[::-1]:
-        now = bool(preprocessor.get("bgr_to_rgb"))
         yield (
             f"data_preprocessor.mean is {mean}, ImageNet's means in the order "
             f"{'B, G, R' if now else 'R, G, B'}, but bgr_to_rgb={now} gives the model "
@@ -68,9 +97,14 @@ def _channels(model: ConfigDict) -> Iterator[str]:
 
 def _schedules(cfg: Config) -> Iterator[str]:
     """Compare the schedules of the learning rate with the length of the training."""
-    by_epoch = cfg.train_cfg.get("by_epoch", cfg.train_cfg.get("type") != "IterBasedTrainLoop")
+    by_epoch = cfg.train_cfg.get("by_epoch", _name(cfg.train_cfg) != "IterBasedTrainLoop")
     unit = "epochs" if by_epoch else "iterations"
-    length = cfg.train_cfg.get("max_epochs" if by_epoch else "max_iters")
+    key = "max_epochs" if by_epoch else "max_iters"
+    length = cfg.train_cfg.get(key)
+    if isinstance(length, int) and length <= 0:
+        yield f"train_cfg.{key} is {length}: nothing is trained"
+    if length is not None and not (isinstance(length, int) and length > 0):
+        return  # what is no number is told when the loop is built
     schedulers = cfg.get("param_scheduler") or []
     if isinstance(schedulers, dict):
         # One scheduler, or those of several optimizers by name
@@ -86,8 +120,9 @@ def _schedules(cfg: Config) -> Iterator[str]:
                 )
             continue
         ends.append((scheduler.get("end"), i))
-        late = [n for n in scheduler.get("milestones") or () if length and n >= length]
-        if late:
+        milestones = [n for n in scheduler.get("milestones") or () if isinstance(n, int)]
+        late = [n for n in milestones if n >= length] if length else []
+        if late and length and (scheduler.get("end") or 0) <= length:  # else the end says it all
             yield f"{name} has a milestone at {late[0]}, but the training ends at {length} {unit}"
     finite = [(end, i) for end, i in ends if isinstance(end, int)]
     if not finite or len(finite) < len(ends) or not length:

@@ -172,6 +172,38 @@ def test_splits_with_other_classes_are_refused(val, message):
         check_detector_classes(cfg, ALL)
 
 
+@pytest.mark.parametrize(
+    ("metainfo", "why"),
+    [
+        ({}, "names no classes"),
+        (dict(CLASSES=OWN), "has CLASSES instead of classes"),  # the key of mmdetection 3.0rc
+    ],
+)
+def test_classes_that_the_config_does_not_name_are_not_taken_for_those_of_the_data(metainfo, why):
+    cfg = with_model(dict(bbox_head=dict(num_classes=2)))
+    cfg.val_dataloader.dataset.metainfo = metainfo
+    message = (
+        "is 2, but the val dataset has 80 classes .person, bicycle, car, ....; these are the "
+        f"classes of CocoDataset, since its metainfo {why}: set metainfo=dict.classes=.... of this "
+        "dataset to those of your data, or num_classes to 80$"
+    )
+    with pytest.raises(InputError, match=message):
+        check_detector_classes(cfg, ALL)
+
+
+def test_all_datasets_of_a_split_are_compared():
+    """Each file fits the order of its own dataset, but a label means two classes."""
+    cfg = with_model(dict(bbox_head=dict(num_classes=2)))
+    inner = cfg.train_dataloader.dataset
+    other = dict(inner, metainfo=dict(classes=OWN[::-1]))
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, other])
+    with pytest.raises(InputError, match="train dataset are disc, blob, .* other train .* blob, d"):
+        check_detector_classes(cfg, ALL)
+    other["metainfo"] = dict(classes=list(OWN))
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, other])
+    check_detector_classes(cfg, ALL)
+
+
 def test_datasets_in_wrappers_and_of_other_kinds_are_compared_too():
     cfg = with_model(dict(bbox_head=dict(num_classes=2)))
     inner = cfg.train_dataloader.dataset

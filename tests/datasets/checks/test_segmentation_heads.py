@@ -6,6 +6,7 @@ import mmseg
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
@@ -62,6 +63,7 @@ def train_head(num_labels, head):
         'right' if the head has learned the labels, else how it failed, as in a cell of the table.
     """
     torch.manual_seed(0)
+    init_default_scope("mmseg")
     labels = torch.randint(0, num_labels, (2, 1, 16, 16))
     features = one_hot(labels[:, 0], 4).permute(0, 3, 1, 2).float()
     labels[..., :2] = 255

@@ -65,6 +65,20 @@ def corners(annotation):
     return [x, y, x + w, y + h]
 
 
+def centers(annotation):
+    x, y, w, h = annotation["bbox"]
+    return [x + w / 2, y + h / 2, w, h]
+
+
+def percent(annotation):
+    x, y, w, h = annotation["bbox"]
+    return [100 * x / WIDTH, 100 * y / HEIGHT, 100 * w / WIDTH, 100 * h / HEIGHT]
+
+
+def halved(annotation):
+    return [[n / 2 for n in polygon] for polygon in annotation["segmentation"]]
+
+
 def run_lengths(annotation, **changes):
     x, y, w, h = annotation["bbox"]
     counts = [x * HEIGHT + y, h]
@@ -120,7 +134,39 @@ FAULTS = [
     ),
     ("box as a dict", first(bbox=dict(x=1, y=2)), (REFUSED, "not four numbers"), SAME),
     ("boxes from 0 to 1", every(bbox=parts), (REFUSED, "between 0 and 1"), SAME),
-    ("boxes as corners", every(bbox=corners), (REFUSED, "as corners"), SAME),
+    ("boxes as corners", every(bbox=corners), (REFUSED, "masks .* fit as corners"), SAME),
+    (
+        "boxes as corners, no mask",
+        every(bbox=corners, segmentation=[]),
+        (REFUSED, "all would lie inside as corners"),
+        SAME,
+    ),
+    ("boxes as centers", every(bbox=centers), (REFUSED, "masks .* fit as centers"), SAME),
+    (
+        "boxes as centers, no mask",
+        every(bbox=centers, segmentation=[]),
+        (REFUSED, "all would lie inside as centers"),
+        SAME,
+    ),
+    ("boxes in percent", every(bbox=percent), (REFUSED, "masks .* fit as percent"), SAME),
+    (
+        "boxes that are not around their masks",
+        every(segmentation=halved),
+        (WARNED, "12 of 12 boxes .* compared with the masks of their objects lie elsewhere"),
+        SAME,
+    ),
+    (
+        "one box that is not around its mask",
+        first(segmentation=[[n / 2 for n in POLYGON]]),
+        (USED, "12 of 12"),
+        SAME,
+    ),
+    (
+        "a file of panoptic segments",
+        dict(GOOD, annotations=[dict(image_id=1, segments_info=[])]),
+        (REFUSED, "is a file of panoptic segments"),
+        SAME,
+    ),
     (
         "a negative width",
         first(bbox=[50, 10, -30, 30]),

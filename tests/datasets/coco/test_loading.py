@@ -235,6 +235,48 @@ def test_the_files_of_dataset_and_evaluator_must_be_of_the_same_images(data):
         split_files(data, whole, renamed)
 
 
+def refusal(cfg):
+    with pytest.raises(InputError) as error, checked_coco(cfg, "val"):
+        pass
+    return str(error.value)
+
+
+def test_an_evaluator_must_read_the_file_of_all_datasets(data):
+    """Ids of the second file are those of other pictures in the first: the AP was 0.66, not 0.95.
+
+    MultiDatasetsEvaluator gives each dataset its own evaluator.
+    """
+    (data / "other.json").write_text(json.dumps(content_of(4)))
+    cfg = data_config(data)
+    inner = cfg.val_dataloader.dataset
+    two = [inner, ConfigDict(inner, ann_file="other.json")]
+    cfg.val_dataloader.dataset = dict(type="ConcatDataset", datasets=two)
+    assert re.search("val_evaluator reads .*val.json alone, but .* of .*other.json", refusal(cfg))
+    metrics = [dict(cfg.val_evaluator), dict(cfg.val_evaluator)]
+    cfg.val_evaluator = dict(
+        type="MultiDatasetsEvaluator", metrics=metrics, dataset_prefixes=["a", "b"]
+    )
+    with checked_coco(cfg, "val"):
+        pass
+    cfg = data_config(data)
+    cfg.val_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, dict(inner)])
+    with checked_coco(cfg, "val"):
+        pass
+
+
+def test_an_evaluator_without_file_needs_the_objects_from_the_pipeline(data):
+    """Else mmdetection ends in an AssertionError after the first interval."""
+    cfg = data_config(data)
+    path = cfg.val_evaluator.pop("ann_file")
+    assert f"CocoMetric in val_evaluator has no ann_file: set it to {path}, or add" in refusal(cfg)
+    cfg.val_dataloader.dataset.type = "VOCDataset"
+    assert "CocoMetric in val_evaluator has no ann_file: set it, or add 'instan" in refusal(cfg)
+    keys = ("img_id", "ori_shape", "instances")
+    cfg.val_dataloader.dataset.pipeline[-1].meta_keys = keys
+    with checked_coco(cfg, "val"):
+        pass
+
+
 def warnings_of(data, split, **dataset):
     _, _, messages = read_split(data, split, **dataset)
     return "\n".join(text for level, text in messages if level == logging.WARNING)

@@ -119,23 +119,30 @@ def test_sizes_are_compared_before_the_first_iteration(tmp_path, check_table):
     check_table("picture sizes", rows)
 
 
-@pytest.mark.parametrize("number", [1, 4])
-def test_a_size_that_the_sample_does_not_see_is_found_when_the_picture_is_loaded(number, tmp_path):
-    """Sixteen of many pictures are looked at beforehand, every one when it is loaded."""
+@pytest.mark.parametrize("number, with_labels", [(1, True), (4, True), (4, False)])
+def test_a_size_that_the_sample_does_not_see_is_found_when_the_picture_is_loaded(
+    number, with_labels, tmp_path
+):
+    """Sixteen of many pictures are looked at beforehand, every one when it is loaded.
+
+    Pictures that are evaluated are often loaded without their labels.
+    """
+    pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True)]
+    pipeline = pipeline if with_labels else pipeline[:1]
     content = content_of(40)
     folder = tmp_path / "data"
     write_pictures(folder / "images", content)
     wrong = deepcopy(content)
     wrong["images"][number].update(width=HEIGHT, height=WIDTH)
     write_data(folder, wrong)
-    dataset, _, _ = read_split(folder, "train")
+    dataset, _, _ = read_split(folder, "val", pipeline=pipeline)
     guard_pipeline(dataset)
     dataset[0]
     with pytest.raises(InputError, match="160x128 pixels, but 128x160.*width and height are exch"):
         dataset[number]
     with_tag(8)(Image.new("RGB", (WIDTH, HEIGHT)), folder / "images" / f"{number:02d}.png")
     write_data(folder, content)
-    dataset, _, _ = read_split(folder, "train")
+    dataset, _, _ = read_split(folder, "val", pipeline=pipeline)
     guard_pipeline(dataset)
     with pytest.raises(InputError, match="128x160 pixels, but 160x128.*EXIF orientation 8"):
         dataset[number]

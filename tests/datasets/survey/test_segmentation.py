@@ -1,13 +1,16 @@
 """Survey of segmentation data: problems of single images and between them."""
 
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
 from mmseg.utils import register_all_modules
 from PIL import Image
 
+from gfnet_dense.datasets.checks.datasets import check_dataset_folders
 from gfnet_dense.datasets.survey.survey import survey
+from gfnet_dense.utils.errors import InputError
 from tests.small_data import label_config, write_labels, write_maps, write_picture
 
 
@@ -77,3 +80,19 @@ def test_settings_of_the_config_that_a_training_checks_are_checked(maps):
         loader.dataset.metainfo.classes = ["background", "road"]
     sentences = [problem.sentence for problem in survey(cfg)[0].errors]
     assert "one output channel needs loss_decode" in sentences[0]
+
+
+def test_datasets_of_different_ranges_are_refused_before_they_are_built(maps):
+    cfg = label_config(maps)
+    dataset = cfg.train_dataloader.dataset
+    other = deepcopy(dataset)
+    other.metainfo.image_range = (0, 4095)
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[dataset, other])
+    message = r"is None in .* of train_dataloader and \(0.0, 4095.0\) in one of train_dataloader"
+    with pytest.raises(InputError, match=message):
+        check_dataset_folders(cfg, ("train", "val"))
+    assert any("set the same in all datasets" in e.sentence for e in survey(cfg)[0].errors)
+    for each in (dataset, cfg.val_dataloader.dataset):
+        each.metainfo.image_range = [0, 4095]
+    check_dataset_folders(cfg, ("train", "val"))
+    assert not survey(cfg)[0].errors

@@ -133,6 +133,8 @@ TAKEN = [
      ["train_dataloader.batch_size: 2 in the checkpoint, 4 now"]),
     ("accumulation", {}, wrapped(accumulative_counts=2),
      ["optim_wrapper.accumulative_counts: nothing in the checkpoint, 2 now"]),
+    ("implementation", {}, dict(optim_wrapper=adamw(foreach=True)),
+     ["foreach: None in the checkpoint, True now"]),
     ("gradient clipping", {}, wrapped(clip_grad=dict(max_norm=0.1)),
      ["optim_wrapper.clip_grad: nothing in the checkpoint, {'max_norm': 0.1} now"]),
     ("number of images", {}, dict(dataset=dict(length=12)),
@@ -207,6 +209,8 @@ REFUSED = [
     ("another optimizer", {}, momentum(), "its optimizer is AdamW, the config's SGD"),
     ("an optimizer with the same state", {}, dict(optim_wrapper=adamw(type="Adam")),
      "its optimizer is AdamW, the config's Adam"),
+    ("an option that needs further state", {}, dict(optim_wrapper=adamw(amsgrad=True)),
+     "its optimizer has no max_exp_avg_sq, which the config's options need"),
     ("other groups of parameters", {}, multipliers(bias_lr_mult=2.0),
      "its optimizer has 1 groups with 6 parameters, the config's 6 groups with 6 parameters"),
     ("order of classes", dict(dataset=dict(classes=["disc", "blob"])),
@@ -408,6 +412,31 @@ def test_end_of_a_training_without_anything_left_is_told(rows, tmp_path, capsys)
     line = "nothing is left to train"
     assert f"{line}: iter_4.pth is of the end that the config sets" in out and not told(capsys)
     rows["nothing, at the end of the training"] = line
+
+
+@pytest.mark.parametrize("scheduler", [POLY, [WARMUP, POLY | dict(begin=3)]])
+def test_schedule_whose_state_is_not_in_the_checkpoint_goes_on(scheduler, tmp_path):
+    settings = dict(param_scheduler=scheduler, save_param_scheduler=False, interval=AT)
+    toy_runner(tmp_path, AT, **settings).train()
+    path = tmp_path / f"iter_{AT}.pth"
+    found = options_of(toy_runner(tmp_path, END, resume=path, **settings))
+    whole = options_of(toy_runner(tmp_path / "whole", END, **settings))
+    assert found == {i: whole[i] for i in range(AT, END)}
+
+
+def test_plateau_whose_state_is_not_in_the_checkpoint_is_refused(tmp_path):
+    settings = dict(val=True, param_scheduler=PLATEAU, save_param_scheduler=False)
+    toy_runner(tmp_path, max_epochs=1, **settings).train()
+    with pytest.raises(InputError, match="its schedules are missing, and one depends on the valid"):
+        toy_runner(tmp_path, max_epochs=2, resume=tmp_path / "epoch_1.pth", **settings).train()
+
+
+@pytest.mark.parametrize("other", ["", "deterministic=True, "])
+def test_seed_that_the_command_has_set_is_no_difference(other):
+    """A config without a seed gets that of the checkpoint by --resume."""
+    drawn, own = f"randomness = dict({other}seed=7)", f"randomness = dict({other})" if other else ""
+    for texts in ((f"a = 1\n{own}", f"a = 1\n{drawn}"), (f"a = 1\n{drawn}", f"a = 1\n{own}")):
+        assert list(continuing._text_differences(*texts)) == []
 
 
 def test_seed_is_that_of_the_checkpoint(rows, tmp_path, capsys):

@@ -212,3 +212,68 @@ def test_training_with_several_optimizers_resumes(tmp_path, capsys):
     assert told(capsys) == ["other.lr: 0.02 in the checkpoint, 0.05 now"]
     with pytest.raises(InputError, match="its optimizers are not those of the config: one, third"):
         toy_runner(tmp_path / "c", 8, resume=path, **two(one=0.01, third=0.02)).train()
+
+
+# Options of PyTorch's optimizers by class: they can be switched when a training is resumed.
+SWITCHED = [
+    ("Adam", {}, dict(amsgrad=True), "max_exp_avg_sq"),
+    ("Adam", dict(amsgrad=True), {}, None),
+    ("Adam", {}, dict(fused=True), None),
+    ("Adam", dict(fused=True), {}, None),
+    ("Adafactor", {}, dict(eps=(1e-8, 1e-3)), None),
+    ("RMSprop", {}, dict(centered=True), "grad_avg"),
+    ("RMSprop", {}, dict(momentum=0.5), "momentum_buffer"),
+    ("RMSprop", dict(momentum=0.5), {}, None),
+    ("SGD", {}, dict(momentum=0.5), None),
+    ("SGD", dict(momentum=0.5), dict(momentum=0.5, nesterov=True), None),
+]
+
+
+@pytest.mark.parametrize("name, before, now, missing", SWITCHED)
+def test_option_that_is_switched_is_taken_or_refused_before_the_first_step(
+    name, before, now, missing, tmp_path, capsys
+):
+    first, second = settings_for(name), settings_for(name)
+    first["optim_wrapper"]["optimizer"] |= before
+    second["optim_wrapper"]["optimizer"] |= now
+    path = start(tmp_path, **first)
+    capsys.readouterr()
+    runner = toy_runner(tmp_path, AT + 1, resume=path, text=True, **second)
+    if missing is None:
+        runner.train()
+        (changed,) = set(before.items()) ^ set(now.items())
+        assert any(line.startswith(f"{changed[0]}: ") for line in told(capsys))
+    else:
+        with pytest.raises(InputError, match=f"its optimizer has no {missing}, which the config"):
+            runner.train()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type="Adamw"))),
+            "type is Adamw, .*: is AdamW meant",
+        ),
+        (dict(optim_wrapper=dict(optimizer=dict(type="AdamW", lr=-1))), "Invalid learning rate"),
+        (dict(optim_wrapper=dict(optimizer=dict(type="SGD", rate=1))), "argument 'rate'"),
+        (dict(optim_wrapper=dict(accumulative_counts=0)), "accumulative_counts.*greater than"),
+        (dict(max_iters="4k"), "train_cfg of the config cannot be built: "),
+    ],
+)
+def test_optimizer_or_loop_that_cannot_be_built_is_told_in_a_sentence(settings, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        toy_runner(tmp_path, **settings).train()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="AmpOptimWrapper needs a GPU")
+def test_mixed_precision_without_a_gpu_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="optim_wrapper of the config.*only available .* on gpu"):
+        toy_runner(tmp_path, optim_wrapper=dict(type="AmpOptimWrapper")).train()
+
+
+def test_loop_with_a_type_and_by_epoch_is_told_in_a_sentence(tmp_path):
+    runner = toy_runner(tmp_path)
+    runner._train_loop["by_epoch"] = False
+    with pytest.raises(InputError, match="the train_cfg of the config.*Only one of `type` or"):
+        runner.train()

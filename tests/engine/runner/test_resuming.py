@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.engine.hooks import checkpoint_hook
-from gfnet_dense.engine.runner.preparation import prepare_training
+from gfnet_dense.engine.runner.preparation import _check_local, _set_start, prepare_training
 from gfnet_dense.engine.runner.resuming import newest_checkpoint
 from gfnet_dense.engine.state_keys import NOT_FINITE, VALIDATED
 from gfnet_dense.utils.errors import InputError
@@ -105,6 +105,28 @@ def test_each_of_several_best_checkpoints_is_kept_until_the_next_is_complete(tmp
     assert names(tmp_path) == expected
 
 
+def test_a_figure_that_a_validation_lacks_does_not_end_the_training(tmp_path):
+    """A detector that finds nothing at first has no AP, while another evaluator has figures."""
+    settings = dict(val=True, save_best=["bbox", "mean"], rule="greater")
+    runner = toy_runner(tmp_path, **settings)
+    runner.train()
+    assert names(tmp_path, "best*") == ["best_mean_iter_8.pth"]
+    log = next(tmp_path.rglob("*.log")).read_text()
+    assert "the validation has no bbox, by which save_best chooses the best checkpoint" in log
+
+
+def test_a_figure_of_no_evaluator_is_refused_before_the_training(tmp_path):
+    runner = toy_runner(tmp_path, val=True, save_best="coco/bbox_mAP", rule="greater")
+    runner.val_loop.evaluator.metrics[0].prefix = "pascal_voc"
+    with pytest.raises(InputError, match="is coco/bbox_mAP, but .* begin with pascal_voc/: set"):
+        runner.train()
+    assert runner.iter == 0
+    runner = toy_runner(tmp_path / "b", val=True, save_best="voc/mean", rule="greater")
+    runner.val_loop.evaluator.metrics[0].prefix = "voc"
+    runner.train()
+    assert names(tmp_path / "b", "best*") == ["best_voc_mean_iter_8.pth"]
+
+
 def test_resumed_training_removes_old_checkpoints_that_a_killed_one_left(tmp_path, monkeypatch):
     def stopping(path):
         raise Stopped
@@ -148,6 +170,13 @@ def test_resume_without_a_checkpoint_starts_from_load_from(tmp_path, capsys):
     prepare_training(cfg, resume=True, amp=False)
     assert cfg.resume and Path(cfg.load_from) == tmp_path / "iter_2.pth"
     assert cfg.randomness.seed == 1
+
+
+def test_resume_with_the_default_hooks_of_mmengine(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), default_hooks=None))
+    _check_local(cfg)
+    _set_start(cfg)
+    assert not cfg.resume
 
 
 def test_checkpoints_with_custom_out_dir_and_file_names_are_found(tmp_path):

@@ -38,9 +38,18 @@ GOOD = {
     ),
     "a schedule that ends above 0": dict(param_scheduler=[{**POLY, "end": 50, "eta_min": 1e-6}]),
     "no schedule": dict(param_scheduler=None),
+    "a length that is no number, told elsewhere": dict(
+        train_cfg=dict(type="IterBasedTrainLoop", max_iters="4k")
+    ),
     "schedules of two optimizers": dict(param_scheduler=dict(a=[POLY], b=[POLY])),
     "means of R, G, B for R, G, B": dict(
         model=dict(data_preprocessor=dict(mean=RGB, bgr_to_rgb=True))
+    ),
+    "means of R, G, B for a preprocessor of mmdetection's reid": dict(
+        model=dict(data_preprocessor=dict(mean=RGB, to_rgb=True))
+    ),
+    "means of R, G, B, the other way round": dict(
+        model=dict(data_preprocessor=dict(mean=RGB, rgb_to_bgr=True))
     ),
     "means of B, G, R for B, G, R": dict(model=dict(data_preprocessor=dict(mean=RGB[::-1]))),
     "means of other images": dict(model=dict(data_preprocessor=dict(mean=[90.0, 95.0, 97.0]))),
@@ -65,9 +74,13 @@ DOUBTFUL = {
     "a milestone behind the end": (
         dict(
             train_cfg=dict(by_epoch=True, max_epochs=10),
-            param_scheduler=[dict(type="MultiStepLR", milestones=[8, 11])],
+            param_scheduler=[dict(type="MultiStepLR", end=10, milestones=[8, 11])],
         ),
         "has a milestone at 11, but the training ends at 10 epochs",
+    ),
+    "no iteration": (
+        dict(train_cfg=dict(type="IterBasedTrainLoop", max_iters=0)),
+        "train_cfg.max_iters is 0: nothing is trained",
     ),
     "means for pixels up to 1": (
         dict(model=dict(data_preprocessor=dict(mean=[0.485, 0.456, 0.406], bgr_to_rgb=True))),
