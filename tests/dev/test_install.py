@@ -200,7 +200,8 @@ def test_what_is_killed_is_created_anew(clone, kill):
     code, output = install_in(clone, "--det")
     assert code == 0, output
     assert output.count("creating ") == 1
-    assert ("waiting for another command" in output) == kill.startswith("call")
+    if kill.startswith("step"):  # no command was running; another one may have ended meanwhile
+        assert "waiting for another command" not in output
     assert packages_of(clone) == TWO
 
 

@@ -6,6 +6,7 @@ the training then runs with losses of 0. COCO files are checked when they are re
 """
 
 import logging
+import sys
 from collections import Counter
 from typing import Any
 
@@ -30,6 +31,8 @@ def check_objects(dataset: Any) -> None:
     Raises:
         InputError: If a dataset whose annotations are loaded has none.
     """
+    if "mmdet" not in sys.modules:  # else the look-up would import it
+        return
     base = DATASETS.get("mmdet.BaseDetDataset")
     for inner in inner_datasets(dataset):
         if base is not None and isinstance(inner, base) and _loads_annotations(inner):

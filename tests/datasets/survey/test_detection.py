@@ -126,7 +126,8 @@ def test_pictures_of_16_bits_that_are_read_black_are_an_error(coco):
     (error,) = problems(survey(coco_config(coco))[:1], "errors")
     assert "12 of its 16 bits" in error and "image_range=(0, 4095)" in error
     cfg = coco_config(coco)
-    cfg.train_dataloader.dataset.metainfo.image_range = (0, 4095)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.metainfo.image_range = (0, 4095)
     assert problems(survey(cfg)[:1], "errors") == []
 
 
