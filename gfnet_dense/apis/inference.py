@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement, PixelData
 from torch import nn
 
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config import find_datasets, type_name
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import read_image
 from gfnet_dense.utils.types import Size
@@ -136,9 +135,9 @@ def _test_pipeline(model: BaseModel) -> Compose:
     """
     dataset = find_datasets(model.cfg.test_dataloader.dataset)[0]
     readers = ("LoadImage", "LoadAnnotations", "LoadPanoptic")
-    transforms = [t for t in dataset["pipeline"] if not _type_name(t).startswith(readers)]
+    transforms = [t for t in dataset["pipeline"] if not type_name(t).startswith(readers)]
     for reader in dataset["pipeline"]:
-        if _type_name(reader).startswith("LoadImage"):
+        if type_name(reader).startswith("LoadImage"):
             if reader.get("color_type", "color") != "color":
                 raise InputError(
                     f"the config loads images with color_type={reader['color_type']!r}, and files "
@@ -155,11 +154,6 @@ class _ToFloat32:
     def __call__(self, results: dict) -> dict:
         results["img"] = results["img"].astype(np.float32)
         return results
-
-
-def _type_name(transform: ConfigDict) -> str:
-    """Return the type of a transform without its scope, such as ``Resize`` of ``mmdet.Resize``."""
-    return transform["type"].rpartition(".")[2]
 
 
 def _as_loaded(image: np.ndarray) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import traceback
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
@@ -54,6 +55,26 @@ def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:
     if "datasets" in dataset:
         return [inner for outer in dataset["datasets"] for inner in find_datasets(outer)]
     return [dataset]
+
+
+def datasets_of(cfg: ConfigDict, *splits: str) -> Iterator[ConfigDict]:
+    """Yield the innermost dataset configs of the dataloaders of some splits, 'train', 'val', ..."""
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            yield from find_datasets(loader["dataset"])
+
+
+def evaluators_of(cfg: ConfigDict, split: str) -> list[ConfigDict]:
+    """Return the configs of the evaluators of a split, one or several in the config."""
+    evaluators = cfg.get(f"{split}_evaluator") or []
+    return list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
+
+
+def type_name(settings: dict) -> str:
+    """Return the name of the class that a config builds, without its scope; '' if it has none."""
+    kind = settings.get("type", "")  # lazy configs hold the class itself
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def read_config(path: str | Path) -> Config:

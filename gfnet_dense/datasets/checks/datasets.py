@@ -4,21 +4,20 @@ They run before a training starts, and build no dataset.
 """
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config import datasets_of, evaluators_of, type_name
 from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import IMAGE_SUFFIXES
 
 from .ignored_labels import differing_ignore_indices
 from .lists import check_list, repeated_names
-from .segmentation_heads import check_heads, find_heads, type_name
+from .segmentation_heads import check_heads, find_heads
 
 # By dataset type: name of the data set, and the address from which it can be downloaded.
 SOURCES = {
@@ -59,7 +58,7 @@ def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
             is broken, or datasets differ in ``image_range``.
     """
     check_ranges(cfg, splits)
-    for dataset in _datasets_of(cfg, splits):
+    for dataset in datasets_of(cfg, *splits):
         check_folders(dataset)
         repeated = repeated_names(dataset)
         if repeated:
@@ -81,7 +80,7 @@ def check_ranges(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
     ranges = [
         (split, check_image_range((dataset.get("metainfo") or {}).get("image_range")))
         for split in splits
-        for dataset in _datasets_of(cfg, (split,))
+        for dataset in datasets_of(cfg, split)
     ]
     for split, image_range in ranges:
         if image_range != ranges[0][1]:
@@ -111,7 +110,7 @@ def check_classes(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
         return
     first: tuple[str, list[str]] | None = None
     for split in splits:
-        for dataset in _datasets_of(cfg, (split,)):
+        for dataset in datasets_of(cfg, split):
             if type_name(dataset) in NAMES_IN_FILES:
                 continue
             named = f"{split}_dataloader", class_names(dataset, cfg.default_scope)
@@ -143,13 +142,6 @@ def _check_same_classes(first: tuple[str, list[str]], other: tuple[str, list[str
         f"the datasets name different classes: {how}; give all the same metainfo=dict(classes=...),"
         " in the same order"
     )
-
-
-def _datasets_of(cfg: ConfigDict, splits: tuple[str, ...]) -> Iterator[ConfigDict]:
-    for split in splits:
-        loader = cfg.get(f"{split}_dataloader")
-        if loader is not None:
-            yield from find_datasets(loader["dataset"])
 
 
 def check_folders(dataset: ConfigDict) -> None:
@@ -268,8 +260,7 @@ def check_evaluators(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
         InputError: If a file is missing.
     """
     for split in splits:
-        evaluators = cfg.get(f"{split}_evaluator") or []
-        for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        for each in evaluators_of(cfg, split):
             path = each.get("ann_file")
             if path and "://" not in str(path) and not Path(path).exists():
                 raise InputError(

@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
 from gfnet_dense.datasets.coco.names import list_names
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config import datasets_of
 from gfnet_dense.utils.errors import InputError
 
 # Parts of a model whose num_classes is not that of the dataset: proposals have one class, stuff and
@@ -37,8 +37,7 @@ def check_detector_classes(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
         return
     named: list[tuple[str, list[str]]] = []
     for split in splits:
-        loader = cfg.get(f"{split}_dataloader")
-        for dataset in find_datasets(loader["dataset"]) if loader is not None else ():
+        for dataset in datasets_of(cfg, split):
             classes = thing_classes(dataset, cfg.default_scope)
             if classes is None:
                 continue

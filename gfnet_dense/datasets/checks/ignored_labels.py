@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config import datasets_of, evaluators_of, type_name
 
-from .segmentation_heads import find_heads, losses_of, type_name
+from .segmentation_heads import find_heads, losses_of
 
 DEFAULT = 255
 # Losses that ignore the index they are built with; all others get that of their head.
@@ -84,7 +84,7 @@ def ignored_by_head(model: ConfigDict) -> tuple[str, int | None] | None:
 
 def _resizes(cfg: ConfigDict) -> bool:
     """Return whether images of the training may become smaller than the crop."""
-    transforms = (each for data in _datasets(cfg, ["train"]) for each in data.get("pipeline", []))
+    transforms = (each for data in datasets_of(cfg, "train") for each in data.get("pipeline", []))
     return any("Resize" in type_name(each) for each in transforms)
 
 
@@ -101,8 +101,7 @@ def _of_losses(model: ConfigDict) -> Iterator[tuple[str, int | None]]:
 
 def _of_metrics(cfg: ConfigDict, splits: tuple[str, ...]) -> Iterator[tuple[str, int | None]]:
     for split in splits:
-        evaluator = cfg.get(f"{split}_evaluator") or []
-        for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        for metric in evaluators_of(cfg, split):
             if type_name(metric) == "IoUMetric" or "ignore_index" in metric:
                 yield f"{split}_evaluator.ignore_index", metric.get("ignore_index", DEFAULT)
 
@@ -112,7 +111,7 @@ def _of_padding(cfg: ConfigDict, splits: tuple[str, ...]) -> Iterator[tuple[str,
         "model.data_preprocessor.seg_pad_val",
         (cfg.model.get("data_preprocessor") or {}).get("seg_pad_val", DEFAULT),
     )
-    for dataset in _datasets(cfg, [split for split in splits if split == "train"]):
+    for dataset in datasets_of(cfg, "train") if "train" in splits else ():
         for transform in dataset.get("pipeline", []):
             pad = transform.get("pad_val")
             value = pad.get("seg") if isinstance(pad, dict) else transform.get("seg_pad_val")
@@ -125,7 +124,7 @@ def _of_datasets(
     sentences = []
     reduced: dict[bool, str] = {}
     for split in splits:
-        for dataset in _datasets(cfg, [split]):
+        for dataset in datasets_of(cfg, split):
             key = f"{split}_dataloader.dataset"
             given = dataset.get("ignore_index", index)
             if given != index:
@@ -146,13 +145,6 @@ def _of_datasets(
             "labels of one are those of the other plus 1"
         )
     return list(dict.fromkeys(sentences))
-
-
-def _datasets(cfg: ConfigDict, splits: list[str]) -> Iterator[ConfigDict]:
-    for split in splits:
-        loader = cfg.get(f"{split}_dataloader")
-        if loader:
-            yield from find_datasets(loader["dataset"])
 
 
 def _reduces_zero(dataset: ConfigDict) -> bool:

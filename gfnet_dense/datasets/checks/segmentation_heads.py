@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
+from gfnet_dense.utils.config import type_name
 from gfnet_dense.utils.errors import InputError
 
 # Heads whose num_classes is not that of the dataset: STDCHead tells boundaries from the rest.
@@ -68,12 +69,6 @@ def _find_heads(node: Any, name: str) -> Iterator[tuple[str, ConfigDict]]:
             yield name, node
         for key, value in node.items():
             yield from _find_heads(value, f"{name}.{key}")
-
-
-def type_name(node: dict) -> str:
-    """Return the name of the class that a config builds, without its scope; '' if it has none."""
-    kind = node.get("type", "")
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def num_outputs(head: dict) -> int | None:

@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, METRICS
 
 from gfnet_dense.datasets.checks.detection_classes import find_class, thing_classes
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config import evaluators_of, find_datasets, type_name
 
 from .names import list_names
 from .structure import Purpose
@@ -61,7 +61,7 @@ def find_uses(cfg: ConfigDict, split: str) -> list[CocoUse]:
     loader = cfg.get(f"{split}_dataloader")
     if loader is None or cfg.get("default_scope") != "mmdet":
         return []
-    evaluators = list(_evaluators(cfg, split))
+    evaluators = evaluators_of(cfg, split)
     purpose: Purpose = "training" if split == "train" else "evaluation"
     if evaluators and all(each.get("format_only") for each in evaluators):
         purpose = "prediction"
@@ -94,7 +94,7 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
     if loader is None or cfg.get("default_scope") != "mmdet":
         return []
     of_datasets = {os.path.realpath(use.path): use.path for use in uses if use.folder is not None}
-    for each in _evaluators(cfg, split):
+    for each in evaluators_of(cfg, split):
         if not _is_coco_metric(each, cfg.default_scope):
             continue
         path = each.get("ann_file")
@@ -111,7 +111,7 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
             "instances" in transform.get("meta_keys", ())
             for dataset in find_datasets(loader["dataset"])
             for transform in _transforms(dataset.get("pipeline"))
-            if _is(transform, "PackDetInputs")
+            if type_name(transform) == "PackDetInputs"
         ):
             file = f" to {next(iter(of_datasets.values()))}" if of_datasets else ""
             faults.append(
@@ -119,11 +119,6 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
                 f"'instances' to meta_keys of PackDetInputs in the {split}_dataloader"
             )
     return faults
-
-
-def _evaluators(cfg: ConfigDict, split: str) -> Iterator[ConfigDict]:
-    evaluators = cfg.get(f"{split}_evaluator") or []
-    yield from evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
 
 
 def _of_dataset(
@@ -143,11 +138,10 @@ def _of_dataset(
     if classes is None:
         return None
     root = dataset.get("data_root") or ""
-    loads = [each for each in _transforms(dataset.get("pipeline")) if _is(each, "LoadAnnotations")]
+    transforms = list(_transforms(dataset.get("pipeline")))
+    loads = [each for each in transforms if type_name(each) == "LoadAnnotations"]
+    images = [each for each in transforms if type_name(each) == "LoadImageFromFile"]
     with_masks = any(each.get("with_mask") for each in loads)
-    images = [
-        each for each in _transforms(dataset.get("pipeline")) if _is(each, "LoadImageFromFile")
-    ]
     is_filtered = cls.filter_data is stock.filter_data and not dataset.get("test_mode")
     colors = images[0].get("color_type", "color") if images else "color"
     return CocoUse(
@@ -173,11 +167,6 @@ def _transforms(node: Any) -> Iterator[dict]:
         if "type" in node:
             yield node
         yield from _transforms(list(node.values()))
-
-
-def _is(transform: dict, name: str) -> bool:
-    kind = transform["type"]
-    return (kind.__name__ if isinstance(kind, type) else kind.rpartition(".")[2]) == name
 
 
 def _is_coco_metric(evaluator: ConfigDict, scope: str) -> bool:

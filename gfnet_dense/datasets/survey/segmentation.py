@@ -18,8 +18,9 @@ from gfnet_dense.datasets.checks.ignored_labels import differing_ignore_indices,
 from gfnet_dense.datasets.checks.images import doubtful_samples, is_ambiguous
 from gfnet_dense.datasets.checks.label_maps import unused_images
 from gfnet_dense.datasets.checks.lists import repeated_names
-from gfnet_dense.datasets.checks.segmentation_heads import check_heads, type_name
+from gfnet_dense.datasets.checks.segmentation_heads import check_heads
 from gfnet_dense.datasets.loading_guards import guard_pipeline
+from gfnet_dense.utils.config import type_name
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import read_bytes, visible_files
 from gfnet_dense.utils.users_code import places_in_users_code

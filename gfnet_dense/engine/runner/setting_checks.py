@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.utils.config import evaluators_of, find_datasets, type_name
 from gfnet_dense.utils.errors import InputError
 
 # Names that a runner reads from a config.
@@ -97,7 +97,7 @@ def _channels(model: ConfigDict) -> Iterator[str]:
 
 def _schedules(cfg: Config) -> Iterator[str]:
     """Compare the schedules of the learning rate with the length of the training."""
-    by_epoch = cfg.train_cfg.get("by_epoch", _name(cfg.train_cfg) != "IterBasedTrainLoop")
+    by_epoch = cfg.train_cfg.get("by_epoch", type_name(cfg.train_cfg) != "IterBasedTrainLoop")
     unit = "epochs" if by_epoch else "iterations"
     key = "max_epochs" if by_epoch else "max_iters"
     length = cfg.train_cfg.get(key)
@@ -111,7 +111,7 @@ def _schedules(cfg: Config) -> Iterator[str]:
         schedulers = [schedulers] if "type" in schedulers else []
     ends = []
     for i, scheduler in enumerate(schedulers):
-        name = f"param_scheduler[{i}], {_name(scheduler)},"
+        name = f"param_scheduler[{i}], {type_name(scheduler)},"
         if scheduler.get("by_epoch", True) != by_epoch:
             if not by_epoch and not scheduler.get("convert_to_iter_based"):
                 yield (
@@ -133,10 +133,10 @@ def _schedules(cfg: Config) -> Iterator[str]:
         yield (
             f"the schedule of the learning rate is for {end} {unit}, the training ends at {length}"
         )
-    elif end < length and _name(last) in TO_ZERO and not last.get("eta_min"):
+    elif end < length and type_name(last) in TO_ZERO and not last.get("eta_min"):
         yield (
             f"the learning rate is 0 from {end} to {length} {unit}: param_scheduler[{i}], "
-            f"{_name(last)}, ends before the training"
+            f"{type_name(last)}, ends before the training"
         )
 
 
@@ -149,7 +149,7 @@ def _evaluations(cfg: Config) -> Iterator[str]:
         if loader.get("drop_last"):
             yield f"{split}_dataloader.drop_last=True leaves the last images out of the evaluation"
         # Panoptic data sets have a second file, of instances, with the same numbers of images.
-        datasets = [d for d in find_datasets(loader["dataset"]) if "Panoptic" not in _name(d)]
+        datasets = [d for d in find_datasets(loader["dataset"]) if "Panoptic" not in type_name(d)]
         for dataset in datasets:
             if dataset.get("filter_cfg") and not dataset.get("test_mode"):
                 yield (
@@ -157,8 +157,7 @@ def _evaluations(cfg: Config) -> Iterator[str]:
                     "test_mode=True"
                 )
         files = {_annotation_file(dataset) for dataset in datasets}
-        evaluators = cfg.get(f"{split}_evaluator") or []
-        for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        for each in evaluators_of(cfg, split):
             file = each.get("ann_file")
             if file and files and os.path.normpath(file) not in files:
                 yield (
@@ -172,9 +171,3 @@ def _annotation_file(dataset: ConfigDict) -> str:
     return os.path.normpath(
         os.path.join(dataset.get("data_root") or "", dataset.get("ann_file", ""))
     )
-
-
-def _name(settings: Any) -> str:
-    """Return the name of a ``type``, which is text or, in lazy configs, a class."""
-    kind = settings.get("type")
-    return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
