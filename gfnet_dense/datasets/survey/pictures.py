@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from gfnet_dense.datasets.coco.pictures import stored_size
 from gfnet_dense.utils.decoding import Range, decode_image, is_dark, likely_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.image_headers import exif_orientation, naming
@@ -40,11 +41,6 @@ class Picture(NamedTuple):
     used_bits: int | None = None
     error: str = ""
 
-    @property
-    def shown_size(self) -> tuple[int, int]:
-        """(width, height) as it is read: turned by its EXIF orientation."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
-
 
 def read_picture(path: str, image_range: Range | None = None) -> Picture:
     """Read the header of an image, and all of one of 16 bits; errors are part of the result.
@@ -55,7 +51,8 @@ def read_picture(path: str, image_range: Range | None = None) -> Picture:
     """
     try:
         with Image.open(path) as image:
-            size, orientation = image.size, exif_orientation(image)
+            (height, width), orientation = stored_size(image), exif_orientation(image)
+            size = width, height
             is_deep = image.mode in DEEP_MODES or ";16" in str(image.tile)
         if not is_deep:
             return Picture(path, size, orientation)
