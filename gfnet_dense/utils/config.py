@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.registry import Registry
 
 from .errors import InputError
 from .users_code import places_in_users_code
@@ -75,6 +76,20 @@ def type_name(settings: dict) -> str:
     """Return the name of the class that a config builds, without its scope; '' if it has none."""
     kind = settings.get("type", "")  # lazy configs hold the class itself
     return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+
+
+def registered_class(registry: Registry, settings: dict, scope: str) -> Any:
+    """Return the class that a config builds, None if it is unknown.
+
+    Args:
+        registry: Registry of such classes.
+        settings: A config with ``type``.
+        scope: Library that registers a type without a scope: ``default_scope`` of the whole config.
+    """
+    kind = settings["type"]
+    if not isinstance(kind, str):  # lazy configs hold the class itself
+        return kind
+    return registry.get(kind if "." in kind else f"{scope}.{kind}")
 
 
 def read_config(path: str | Path) -> Config:

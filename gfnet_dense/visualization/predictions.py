@@ -16,6 +16,19 @@ SHOWN_SCORE = 0.3  # minimum score of the boxes in overlays, as in mmdetection
 LEGEND_OF_VIDEO = 8  # maximum number of classes in the legend of a frame, most frequent first
 
 
+def without_logits(sample: BaseDataElement) -> BaseDataElement:
+    """Return ground truth and prediction of a sample on the CPU, without its logits.
+
+    Args:
+        sample: mmseg's SegDataSample or mmdet's DetDataSample with ``img_path``.
+    """
+    kept = BaseDataElement(metainfo=dict(img_path=sample.img_path))
+    for name in ("gt_sem_seg", "pred_sem_seg", "gt_instances", "pred_instances"):
+        if name in sample:
+            setattr(kept, name, getattr(sample, name))
+    return kept.cpu()
+
+
 def draw(
     image: np.ndarray,
     sample: BaseDataElement,

@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from gfnet_dense.utils.config import datasets_of, evaluators_of, type_name
+from gfnet_dense.utils.config import datasets_of, evaluators_of, registered_class, type_name
 from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import IMAGE_SUFFIXES
@@ -216,9 +216,7 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
         InputError: If the type is unknown, if there are no class names or unknown ones, or if the
             palette has another number of colors.
     """
-    cls, kind = dataset["type"], type_name(dataset)
-    if isinstance(cls, str):  # else a config in pure Python
-        cls = DATASETS.get(cls if "." in cls else f"{scope}.{cls}")
+    cls, kind = registered_class(DATASETS, dataset, scope), type_name(dataset)
     if cls is None:
         raise InputError(f"{dataset['type']} is no type of dataset that {scope} knows")
     classes = cls._load_metainfo(dataset.get("metainfo")).get("classes")

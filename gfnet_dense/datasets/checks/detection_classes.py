@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
 from gfnet_dense.datasets.coco.names import list_names
-from gfnet_dense.utils.config import datasets_of
+from gfnet_dense.utils.config import datasets_of, registered_class
 from gfnet_dense.utils.errors import InputError
 
 # Parts of a model whose num_classes is not that of the dataset: proposals have one class, stuff and
@@ -60,11 +60,8 @@ def find_class(dataset: ConfigDict, scope: str) -> Any:
         dataset: Config of one dataset, without wrappers.
         scope: Library that registers its type.
     """
-    kind = dataset["type"]
-    if not isinstance(kind, type):  # lazy configs hold the class itself
-        kind = DATASETS.get(kind if "." in kind else f"{scope}.{kind}")
-    base = DATASETS.get("mmdet.BaseDetDataset")
-    return kind if kind is not None and issubclass(kind, base) else None
+    cls, base = registered_class(DATASETS, dataset, scope), DATASETS.get("mmdet.BaseDetDataset")
+    return cls if cls is not None and issubclass(cls, base) else None
 
 
 def thing_classes(dataset: ConfigDict, scope: str) -> list[str] | None:

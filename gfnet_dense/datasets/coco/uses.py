@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, METRICS
 
 from gfnet_dense.datasets.checks.detection_classes import find_class, thing_classes
-from gfnet_dense.utils.config import evaluators_of, find_datasets, type_name
+from gfnet_dense.utils.config import evaluators_of, find_datasets, registered_class, type_name
 
 from .names import list_names
 from .structure import Purpose
@@ -170,10 +170,8 @@ def _transforms(node: Any) -> Iterator[dict]:
 
 
 def _is_coco_metric(evaluator: ConfigDict, scope: str) -> bool:
-    kind = evaluator["type"]
-    if not isinstance(kind, type):
-        kind = METRICS.get(kind if "." in kind else f"{scope}.{kind}")
-    return kind is not None and issubclass(kind, METRICS.get("mmdet.CocoMetric"))
+    cls = registered_class(METRICS, evaluator, scope)
+    return cls is not None and issubclass(cls, METRICS.get("mmdet.CocoMetric"))
 
 
 def _merge(uses: list[CocoUse], other: CocoUse) -> list[CocoUse]:

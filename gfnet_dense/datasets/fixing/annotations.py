@@ -3,8 +3,9 @@
 import numpy as np
 
 from gfnet_dense.datasets.coco.annotations import AnnotationArrays
-from gfnet_dense.datasets.coco.file import CocoReport, describe, inspect, shorten
+from gfnet_dense.datasets.coco.file import CocoReport, describe, inspect
 from gfnet_dense.datasets.coco.names import check_names
+from gfnet_dense.datasets.coco.structure import shorten
 from gfnet_dense.datasets.coco.uses import CocoUse
 from gfnet_dense.datasets.survey.contents import Problem
 

@@ -13,8 +13,9 @@ from mmengine.config import ConfigDict
 
 from gfnet_dense.datasets.coco.annotations import read_boxes
 from gfnet_dense.datasets.coco.completion import complete
-from gfnet_dense.datasets.coco.file import describe, faults_of_lists, read_coco
+from gfnet_dense.datasets.coco.file import describe, read_coco
 from gfnet_dense.datasets.coco.pictures import EXCHANGES
+from gfnet_dense.datasets.coco.structure import faults_of_lists
 from gfnet_dense.datasets.coco.uses import CocoUse, find_uses
 from gfnet_dense.datasets.survey.contents import Problem, in_parallel
 from gfnet_dense.datasets.survey.detection import path_of, range_of

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from gfnet_dense.registry import HOOKS
+from gfnet_dense.visualization.predictions import without_logits
 from gfnet_dense.visualization.sheets import draw_detection_sheet, draw_segmentation_sheet
 
 
@@ -43,12 +44,7 @@ class ContactSheetHook(Hook):
         stride = max(1, len(runner.val_dataloader) // max(1, self.num_samples))
         if batch_idx % stride == 0 and len(self._samples) < self.num_samples:
             assert outputs is not None
-            sample = outputs[0]
-            kept = BaseDataElement(metainfo=dict(img_path=sample.img_path))
-            for name in ("gt_sem_seg", "pred_sem_seg", "gt_instances", "pred_instances"):
-                if name in sample:  # without the logits, which are large
-                    setattr(kept, name, getattr(sample, name))
-            self._samples.append(kept.cpu())
+            self._samples.append(without_logits(outputs[0]))
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

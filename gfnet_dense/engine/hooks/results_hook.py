@@ -20,7 +20,7 @@ from gfnet_dense.visualization.overlays import (
     overlay_instances,
     overlay_labels,
 )
-from gfnet_dense.visualization.predictions import draw, label_map, write_key
+from gfnet_dense.visualization.predictions import draw, label_map, without_logits, write_key
 
 OPACITY = 0.5  # of colors and masks in pictures
 
@@ -113,10 +113,7 @@ def draw_beside_truth(sample: BaseDataElement, metainfo: dict[str, Any]) -> np.n
         (H, W, 3), uint8, RGB; a segmentation has a legend below.
     """
     image = read_image(sample.img_path, metainfo.get("image_range"))
-    kept = BaseDataElement()  # without the logits, which are large
-    for name in ("gt_sem_seg", "gt_instances", "pred_sem_seg", "pred_instances"):
-        if name in sample:
-            setattr(kept, name, getattr(sample, name).cpu())
+    kept = without_logits(sample)
     if "pred_instances" in kept:
         panels = [draw(image, kept, metainfo, OPACITY)]
         if "gt_instances" in kept:
