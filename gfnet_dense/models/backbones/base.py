@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gfnet_dense.models.layers.block import Block
+from gfnet_dense.models.layers.global_filter import GlobalFilter, check_border
 from gfnet_dense.models.utils.filter_resize import resize_position_embedding
 from gfnet_dense.models.utils.state_dict import Arch, adapt_state_dict
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
@@ -40,6 +41,8 @@ class GFNetBackbone(BaseModule):
             nothing.
         with_cp: Whether blocks are recomputed in the backward pass to save memory.
         filter_resize: Mode of :func:`.resize_filter`.
+        border: Border of the filters in training, see :class:`.GlobalFilter`.
+        test_border: Border of the filters in evaluation.
         pos_embed: Position embedding, (1, h * w, dim), for the first grid.
     """
 
@@ -51,6 +54,8 @@ class GFNetBackbone(BaseModule):
     frozen_stages: int
     with_cp: bool
     filter_resize: str
+    border: str
+    test_border: str
     pos_embed: nn.Parameter
 
     def _add_norms(self, dims: Sequence[int]) -> None:
@@ -83,10 +88,17 @@ class GFNetBackbone(BaseModule):
         """
 
     def train(self, mode: bool = True) -> "GFNetBackbone":
-        """Set training or evaluation mode; frozen stages always stay in evaluation mode."""
+        """Set training or evaluation mode, and the border of this mode.
+
+        Frozen stages always stay in evaluation mode. While the others train, their filters have the
+        border of training.
+        """
         super().train(mode)
         for module in self._frozen_modules():
             module.eval()
+        for module in self.modules():
+            if isinstance(module, GlobalFilter):
+                module.border = self.border if mode else self.test_border
         return self
 
     def init_weights(self) -> None:
@@ -211,6 +223,18 @@ def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[
         if not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
             raise InputError(f"{key} of an arch are integers above 0, got {arch[key]}")
     return arch
+
+
+def resolve_test_border(test_border: str | None, border: str, filter_resize: str) -> str:
+    """Return the border of evaluation; None stands for that of training, ``border``.
+
+    Raises:
+        InputError: Unless ``test_border`` goes with ``filter_resize``.
+    """
+    if test_border is None:
+        return border
+    check_border(test_border, filter_resize, "test_border")
+    return test_border
 
 
 def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from .base import (
     check_out_indices,
     drop_path_rates,
     resolve_arch,
+    resolve_test_border,
 )
 from .fast_inference import can_infer
 
@@ -78,6 +79,9 @@ class GFNet(GFNetBackbone):
             the published ``bilinear`` or ``bicubic``, a filter covers the whole map at every image
             size.
         border: What filters see beyond the map, see :class:`.GlobalFilter`.
+        test_border: What they see there in evaluation; the same as in training if None. The
+            weights do not depend on it: a model can be trained with one border and tested with
+            another.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=...)`` takes official ImageNet
             files and our own, see :func:`gfnet_dense.checkpoint.load_pretrained`.
 
@@ -95,6 +99,7 @@ class GFNet(GFNetBackbone):
         with_cp: bool = False,
         filter_resize: str = "trigonometric",
         border: str = "circular",
+        test_border: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg=init_cfg)
@@ -111,6 +116,8 @@ class GFNet(GFNetBackbone):
         self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
         self.with_cp = with_cp
         self.filter_resize = filter_resize
+        self.border = border
+        self.test_border = resolve_test_border(test_border, border, filter_resize)
 
         in_dims = (3, *self.dims)
         self.patch_embed = nn.ModuleList(

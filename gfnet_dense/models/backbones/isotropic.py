@@ -23,6 +23,7 @@ from .base import (
     check_out_indices,
     drop_path_rates,
     resolve_arch,
+    resolve_test_border,
 )
 from .fast_inference import can_infer
 
@@ -61,6 +62,9 @@ class IsotropicGFNet(GFNetBackbone):
             the published ``bilinear`` or ``bicubic``, a filter covers the whole map at every image
             size.
         border: What filters see beyond the map, see :class:`.GlobalFilter`.
+        test_border: What they see there in evaluation; the same as in training if None. The
+            weights do not depend on it: a model can be trained with one border and tested with
+            another.
         init_cfg: See :class:`.GFNet`.
 
     Raises:
@@ -77,6 +81,7 @@ class IsotropicGFNet(GFNetBackbone):
         with_cp: bool = False,
         filter_resize: str = "trigonometric",
         border: str = "circular",
+        test_border: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg=init_cfg)
@@ -94,6 +99,8 @@ class IsotropicGFNet(GFNetBackbone):
         self.frozen_stages = check_frozen_stages(frozen_stages, num_blocks)
         self.with_cp = with_cp
         self.filter_resize = filter_resize
+        self.border = border
+        self.test_border = resolve_test_border(test_border, border, filter_resize)
 
         self.patch_embed = PatchEmbed(3, dim, PATCH_SIZE)
         h, w = self.grids[0]

@@ -37,6 +37,21 @@ from .spectral import (
 BORDERS = ("circular", "zeros", "reflect")
 
 
+def check_border(border: str, resize: str, name: str = "border") -> None:
+    """Raise InputError unless ``border``, the argument ``name``, goes with resizing by ``resize``.
+
+    The kernel is padded with a border other than circular, and trigonometric resizing alone keeps
+    it then.
+    """
+    if border not in BORDERS:
+        raise InputError(f"{name} is one of {', '.join(BORDERS)}, got {border!r}")
+    if border != "circular" and resize != "trigonometric":
+        raise InputError(
+            f"{name}={border!r} needs filter_resize='trigonometric', got {resize!r}: the other "
+            "modes do not keep the kernel when it is padded"
+        )
+
+
 class GlobalFilter(nn.Module):
     """Depth-wise convolution with a learned kernel as large as the stored map size, by FFT.
 
@@ -61,7 +76,8 @@ class GlobalFilter(nn.Module):
         border: What the kernel sees beyond the map. ``circular``, as published: the opposite
             side. ``zeros``: zeros, which makes the layer a true convolution, the same on a crop
             and on the whole image. ``reflect``: the mirrored map. ``zeros`` and ``reflect`` need
-            ``trigonometric`` resizing, the only mode that keeps the kernel when it is padded.
+            ``trigonometric`` resizing, the only mode that keeps the kernel when it is padded. The
+            attribute of this name may be set later.
 
     Attributes:
         complex_weight: K, real and imaginary part of the half spectrum, (h, w // 2 + 1, dim, 2).
@@ -90,13 +106,7 @@ class GlobalFilter(nn.Module):
     ):
         super().__init__()
         check_resize_mode(resize)
-        if border not in BORDERS:
-            raise InputError(f"border is one of {', '.join(BORDERS)}, got {border!r}")
-        if border != "circular" and resize != "trigonometric":
-            raise InputError(
-                f"border={border!r} needs filter_resize='trigonometric', got {resize!r}: the other "
-                "modes do not keep the kernel when it is padded"
-            )
+        check_border(border, resize)
         h, w = size
         self.dim, self.size, self.resize, self.border = dim, (h, w), resize, border
         self.complex_weight = nn.Parameter(torch.randn(h, w // 2 + 1, dim, 2) * 0.02)
