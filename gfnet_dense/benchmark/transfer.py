@@ -1,7 +1,8 @@
 """Evaluate a trained segmentor on images that are larger than its training crop.
 
 A test setting is either sliding windows of the crop size, so that filters see maps of the size on
-which they were trained, or whole images, with a mode of resizing filters to them and a border.
+which they were trained, or whole images with a mode of resizing filters to them. Each has a border
+of the filters, which need not be that of the training.
 """
 
 import tempfile
@@ -25,8 +26,10 @@ from gfnet_dense.utils.third_party import quiet_third_party
 
 from .sweep import Case
 
-SLIDE = "slide"  # name of the setting with sliding windows
-AS_TRAINED = " (as trained)"  # ends the name of the setting with the config's own mode and border
+# Name of the setting with sliding windows and the border of the training; the others are compared
+# with it. The names of sliding windows with other borders begin so, too.
+SLIDE = "slide"
+AS_TRAINED = " (as trained)"  # ends the name of whole images with the mode and border of training
 # Metrics of mmsegmentation's evaluator; the first that was evaluated is reported
 MAIN_METRICS = ("mIoU", "mDice", "mFscore")
 
@@ -49,9 +52,10 @@ def cases(
         scales: Factors by which the config's test size is multiplied.
         modes: Modes in which filters are resized to the whole image, see
             :func:`gfnet_dense.models.utils.filter_resize.resize_filter`.
-        borders: Borders of the filters, see
-            :class:`gfnet_dense.models.layers.global_filter.GlobalFilter`. None: the config's
-            border. Modes that a border does not allow are left out, see :func:`filter_settings`.
+        borders: Borders of the filters in the test (``test_border`` of the backbone), see
+            :class:`gfnet_dense.models.layers.global_filter.GlobalFilter`. None: the border of the
+            training, and zeros. Modes that a border does not allow are left out, see
+            :func:`filter_settings`.
         demo: Evaluate the config's demo, on synthetic scenes.
         cfg_options: Overrides of the config, by dotted key.
 
@@ -64,20 +68,36 @@ def cases(
             raise InputError(f"a scale is a factor of the test size, above 0, got {scale:g}")
     scale_test_images(cfg, 1)  # raises its error now instead of in every run
     backbone = cfg.model.backbone
+    own_mode = backbone.get("filter_resize", "trigonometric")
     own_border = backbone.get("border", "circular")
-    trained = backbone.get("filter_resize", "trigonometric"), own_border
+    if borders is None:
+        borders = (own_border, "zeros") if "trigonometric" in modes else (own_border,)
+    borders = list(dict.fromkeys(borders))
+    # In a test the border of the training has no effect; it is set to one that the mode allows.
     options = dict(config=config, checkpoint=checkpoint, demo=demo, cfg_options=cfg_options)
-    settings = {SLIDE: dict(options, test_mode="slide", backbone={})}
-    for mode, border in filter_settings(modes, borders or [own_border]):
-        name = f"whole, {mode}, {border}" + AS_TRAINED * ((mode, border) == trained)
+    settings = {SLIDE: dict(options, test_mode="slide", backbone=dict(test_border=own_border))}
+    for border in borders:
+        if border != own_border and is_allowed(own_mode, border):
+            settings[f"{SLIDE}, {border}"] = dict(
+                options, test_mode="slide", backbone=dict(test_border=border)
+            )
+    for mode, border in filter_settings(modes, borders):
+        name = f"whole, {mode}, {border}" + AS_TRAINED * ((mode, border) == (own_mode, own_border))
         settings[name] = dict(
-            options, test_mode="whole", backbone=dict(filter_resize=mode, border=border)
+            options,
+            test_mode="whole",
+            backbone=dict(filter_resize=mode, border=border, test_border=border),
         )
     return [
         Case(name, scale, run, setting)
         for name, setting in settings.items()
         for scale in dict.fromkeys(scales)
     ]
+
+
+def is_allowed(mode: str, border: str) -> bool:
+    """Tell whether a resizing mode goes with a border: every border goes with trigonometric."""
+    return border == "circular" or mode == "trigonometric"
 
 
 def filter_settings(modes: Sequence[str], borders: Sequence[str]) -> list[tuple[str, str]]:
@@ -93,12 +113,7 @@ def filter_settings(modes: Sequence[str], borders: Sequence[str]) -> list[tuple[
     for border in borders:
         if border not in BORDERS:
             raise InputError(f"border is one of {', '.join(BORDERS)}, got {border!r}")
-    pairs = [
-        (mode, border)
-        for border in borders
-        for mode in modes
-        if border == "circular" or mode == "trigonometric"
-    ]
+    pairs = [(mode, border) for border in borders for mode in modes if is_allowed(mode, border)]
     if not pairs:
         raise InputError(
             f"the border {borders[0]} goes with the mode trigonometric alone, got {modes[0]}"

@@ -66,6 +66,7 @@ def metrics(case):
 
 
 WHOLE = "whole, trigonometric, circular (as trained)"
+ZEROS = "whole, trigonometric, zeros"
 
 
 def test_one_sliding_window_gives_the_metrics_of_the_whole_image(folder):
@@ -80,7 +81,13 @@ def test_one_sliding_window_gives_the_metrics_of_the_whole_image(folder):
 
 def test_each_resize_mode_and_border_gives_different_metrics():
     found = cases(scales=[1.5], modes=["trigonometric", "bilinear"], borders=["circular", "zeros"])
-    assert len({tuple(metrics(case).values()) for case in found.values()}) == 4
+    assert len({tuple(metrics(case).values()) for case in found.values()}) == len(found) == 5
+
+
+def test_a_border_in_the_test_gives_the_metrics_of_a_config_with_this_border():
+    found = cases()
+    zeros = metrics(cases({"model.backbone.border": "zeros"})[f"{ZEROS} (as trained)", 1])
+    assert metrics(found[ZEROS, 1]) == zeros != metrics(found[WHOLE, 1])
 
 
 def test_cases_vary_either_the_resize_mode_or_the_border():
@@ -91,20 +98,37 @@ def test_cases_vary_either_the_resize_mode_or_the_border():
     )
     assert [way for way, scale in found if scale == 2] == [
         "slide",
+        "slide, zeros",
+        "slide, reflect",
         WHOLE,
         "whole, bilinear, circular",
         "whole, bicubic, circular",
         "whole, spectral_pad, circular",
-        "whole, trigonometric, zeros",
+        ZEROS,
         "whole, trigonometric, reflect",
     ]
-    assert len(found) == 14
-    assert found["slide", 1].options["backbone"] == {}
+    assert len(found) == 18
+    assert found["slide", 1].options["backbone"] == {"test_border": "circular"}
 
 
-def test_the_configs_own_border_is_the_default():
-    found = cases({"model.backbone.border": "zeros"}, modes=transfer.FILTER_RESIZE_MODES)
-    assert [way for way, _ in found] == ["slide", "whole, trigonometric, zeros (as trained)"]
+@pytest.mark.parametrize(
+    "backbone, modes, expected",
+    [
+        ({}, ["trigonometric"], ["slide", "slide, zeros", WHOLE, ZEROS]),
+        ({"test_border": "zeros"}, ["trigonometric"], ["slide", "slide, zeros", WHOLE, ZEROS]),
+        ({"border": "zeros"}, transfer.FILTER_RESIZE_MODES, ["slide", f"{ZEROS} (as trained)"]),
+        ({}, ["bilinear"], ["slide", "whole, bilinear, circular"]),
+        (
+            {"filter_resize": "bicubic"},
+            ["trigonometric", "bicubic"],
+            ["slide", "whole, trigonometric, circular", "whole, bicubic, circular (as trained)"]
+            + [ZEROS],
+        ),
+    ],
+)
+def test_the_border_of_the_training_and_zeros_are_the_default(backbone, modes, expected):
+    options = {f"model.backbone.{key}": value for key, value in backbone.items()}
+    assert [way for way, _ in cases(options, modes=modes)] == expected
 
 
 def test_scales_multiply_only_the_size_of_test_images():

@@ -5,123 +5,110 @@ import pytest
 from mmengine.registry import MODELS, init_default_scope
 
 import borders
-from gfnet_dense.utils.errors import InputError
 from pages import insert_block
 from tests.markdown import read_table
 
-NATIVE, SMALL, CROPS = (128, [128]), (56, [128]), (128, [96, 128, 160])
-EXPECTED = {  # border, (img_size, crops), whether it starts from trained weights
-    "pretraining": ("circular", (56, [56]), False),
-    "circular-native": ("circular", NATIVE, False),
-    "zeros-native": ("zeros", NATIVE, False),
-    "circular-small": ("circular", SMALL, False),
-    "zeros-small": ("zeros", SMALL, False),
-    "circular-crops": ("circular", CROPS, False),
-    "zeros-crops": ("zeros", CROPS, False),
-    "tuned-circular": ("circular", NATIVE, True),
-    "tuned-zeros": ("zeros", NATIVE, True),
-    "tuned-circular-small": ("circular", SMALL, True),
-    "tuned-zeros-small": ("zeros", SMALL, True),
+VARIANTS = {  # scenes, border and img_size
+    "street-circular-42": ("street", "circular", 42),
+    "mirrored-circular-42": ("mirrored", "circular", 42),
+    "street-zeros-42": ("street", "zeros", 42),
+    "mirrored-zeros-42": ("mirrored", "zeros", 42),
+    "street-circular-96": ("street", "circular", 96),
+    "mirrored-circular-96": ("mirrored", "circular", 96),
 }
 
 
-def test_expected_variants_are_all_variants():
-    assert list(borders.VARIANTS) == list(EXPECTED)
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_config_of_each_variant_has_its_border_sizes_and_weights(name):
-    border, (img_size, crops), starts = EXPECTED[name]
-    cfg = borders.build_config(name, seed=2)
-    assert cfg.work_dir == f"work_dirs/borders/{name}/seed2"
+@pytest.mark.parametrize("variant", borders.VARIANTS, ids=lambda variant: variant.name)
+def test_config_of_each_variant_has_its_scenes_border_and_sizes(variant):
+    scenes, border, img_size = VARIANTS[variant.name]
+    assert len(borders.VARIANTS) == len(VARIANTS)
+    cfg = borders.build_config(variant, seed=2)
+    assert cfg.work_dir == f"work_dirs/borders/{variant.name}/seed2"
     assert cfg.randomness.seed == 2
-    (crop,) = (
-        t
-        for t in cfg.train_dataloader.dataset.pipeline
-        if t["type"] in ("RandomCrop", "RandomChoice")
-    )
-    choices = [choice[0] for choice in crop.get("transforms", [[crop]])]
-    assert [choice["crop_size"] for choice in choices] == [(side, side) for side in crops]
-    assert cfg.model.test_cfg.crop_size == (128, 128)
-    weights = cfg.model.backbone.get("init_cfg", {}).get("checkpoint")
-    assert weights == ("work_dirs/borders/pretraining/seed2/iter_600.pth" if starts else None)
+    for split in ("train", "val", "test"):
+        dataset = cfg[f"{split}_dataloader"].dataset
+        assert dataset.data_root.startswith(f"work_dirs/borders/data/{scenes}/")
+        sizes = {t["type"]: t.get("scale", t.get("crop_size")) for t in dataset.pipeline}
+        if split == "train":
+            assert (sizes["RandomResize"], sizes["RandomCrop"]) == ((768, 192), (96, 96))
+        else:
+            assert sizes["Resize"] == (768, 192)
+    assert cfg.model.test_cfg.crop_size == cfg.model.data_preprocessor.size == (96, 96)
     init_default_scope("mmseg")
     backbone = MODELS.build(cfg.model).backbone
-    assert backbone.grids[0] == (img_size // 4, img_size // 4)
+    assert backbone.grids[0] == (-(-img_size // 4),) * 2
     assert {block.filter.border for stage in backbone.blocks for block in stage} == {border}
-    assert [group["end"] for group in cfg.param_scheduler] == [60, 600]
+    assert [group["end"] for group in cfg.param_scheduler] == [40, 400]
+
+
+def test_opposite_sides_differ_in_street_scenes_and_are_alike_in_mirrored_ones():
+    def shares(labels):
+        return np.bincount(labels.ravel(), minlength=151) / labels.size
+
+    for name, draw in borders.SCENES.items():
+        scenes = [draw(seed) for seed in range(8)]
+        assert {scene.labels.shape for scene in scenes} == {(192, 256)}
+        assert {scene.image.shape for scene in scenes} == {(192, 256, 3)}
+        top, bottom = (
+            np.mean([shares(scene.labels[rows]) for scene in scenes], axis=0)
+            for rows in (slice(0, 20), slice(-20, None))
+        )
+        overlap = np.minimum(top, bottom).sum()  # 1 for equal shares of the classes
+        assert overlap > 0.99 if name == "mirrored" else overlap < 0.1
 
 
 @pytest.fixture
-def trainings(tmp_path, monkeypatch):
-    """Replace training and testing by stubs; return the list of trainings that are requested."""
+def processes(tmp_path, monkeypatch):
+    """Replace the processes by stubs; return the list of those that are started."""
     monkeypatch.chdir(tmp_path)
     order = []
 
-    def train(name, seed):
-        order.append((name, seed))
-        borders.folder(name, seed).mkdir(parents=True, exist_ok=True)
-        borders.checkpoint(name, seed).touch()
+    def run(function, variant, seed):
+        order.append((function.__name__, variant.name, seed))
+        borders.folder(variant, seed).mkdir(parents=True, exist_ok=True)
+        if function is borders._train:
+            borders.checkpoint(variant, seed).touch()
+        else:
+            ways = ("slide", "whole, trigonometric, zeros")
+            borders._results(variant, seed).write_text(json.dumps({way: [50, 60] for way in ways}))
 
-    def run_sweep(cases, path, **kwargs):
-        write_results(path, 50)
-
-    monkeypatch.setattr(borders, "train", train)
-    monkeypatch.setattr(borders, "run_sweep", run_sweep)
-    monkeypatch.setattr(borders.transfer, "cases", lambda **kwargs: [])
+    monkeypatch.setattr(borders, "_run_in_process", run)
     return order
 
 
-def write_results(path, value, status="ok"):
-    records = [{"mIoU": value, "metric": "mIoU"}]
-    entries = [
-        dict(series=series, size=size, status=status, records=records)
-        for series in ("slide", "whole, trigonometric, zeros (as trained)")
-        for size in (1, 1.5, 2)
-    ]
-    path.write_text(json.dumps(dict(complete=True, cases=entries)))
-
-
-def test_complete_trainings_and_tests_are_not_repeated(trainings):
+def test_complete_trainings_and_tests_are_not_repeated(processes):
     metrics = borders.run()
-    assert [name for name, seed in trainings if seed == 0] == list(EXPECTED)  # pretraining first
-    assert len(set(trainings)) == len(trainings) == 33
-    assert len(metrics) == 10 and "pretraining" not in metrics
+    assert len(set(processes)) == len(processes) == 2 * 3 * len(VARIANTS)
+    assert list(metrics) == list(VARIANTS)
     shapes = {values.shape for ways in metrics.values() for values in ways.values()}
-    assert shapes == {(3, 3)}
-    trainings.clear()
-    borders.checkpoint("zeros-native", 1).unlink()
-    write_results(borders.folder("zeros-crops", 0) / "transfer.json", 0, "time limit")
+    assert shapes == {(3, 2)}
+    processes.clear()
+    first, second = borders.VARIANTS[2:4]
+    borders.checkpoint(first, 1).unlink()
+    borders._results(second, 0).unlink()
     borders.run()
-    # The first lacks results, but train keeps its checkpoint; the second lacks its checkpoint.
-    assert trainings == [("zeros-crops", 0), ("zeros-native", 1)]
+    assert processes == [("_test", second.name, 0), ("_train", first.name, 1)]
 
 
-def test_error_names_a_failed_test(trainings, monkeypatch):
-    monkeypatch.setattr(
-        borders, "run_sweep", lambda cases, path, **kwargs: write_results(path, 0, "time limit")
-    )
-    with pytest.raises(InputError, match="circular-native/seed0, slide at 1: time limit"):
-        borders.run()
+def metrics_of(ways):
+    return {name: ways for name in VARIANTS}
 
 
 def test_table_has_the_spread_of_differences_paired_by_seed():
     # The means 20 and 22 have spreads of 10 and 11, but the differences are 1, 2 and 3.
-    slide = np.array([[10.0, 40, 1], [20, 40, 1], [30, 40, 1]])
-    whole = slide + [[1, 0, -1], [2, 0, -1], [3, 0, -1]]
-    metrics = {
-        "zeros-native": {"slide": slide, "whole, trigonometric": whole},
-        "tuned-circular-small": {"slide": slide[:1]},
-    }
-    native = "zeros, filters for 128, crops of 128"
-    tuned = "circular, filters for 56, crops of 128, from circular weights"
-    differences = ("22.0 ± 11.0 (+2.0 ± 1.0)", "40.0 ± 0.0 (+0.0 ± 0.0)", "0.0 ± 0.0 (-1.0 ± 0.0)")
-    assert read_table(borders.format_table(metrics)) == [
-        ["trained with", "tested", "x 1", "x 1.5", "x 2"],
-        [native, "slide", "20.0 ± 10.0", "40.0 ± 0.0", "1.0 ± 0.0"],
-        [native, "whole, trigonometric", *differences],
-        [tuned, "slide", "10.0", "40.0", "1.0"],
-    ]
+    slide = np.array([[10.0, 40], [20, 40], [30, 40]])
+    whole = slide + [[1, 0], [2, 0], [3, 0]]
+    ways = {"slide": slide, "whole, trigonometric, zeros": whole}
+    cells = ["20.0 ± 10.0", "40.0 ± 0.0"] * 2
+    differences = ["22.0 ± 11.0 (+2.0 ± 1.0)", "40.0 ± 0.0 (+0.0 ± 0.0)"] * 2
+    table = read_table(borders.format_table(metrics_of(ways)))
+    columns = ["street, x 1", "street, x 1.5", "mirrored, x 1", "mirrored, x 1.5"]
+    assert table[0] == ["trained with", "tested", *columns]
+    expected = []
+    for title in ("circular, filters for 42", "zeros, filters for 42", "circular, filters for 96"):
+        expected += [[title, "slide", *cells]]
+        expected += [[title, "whole, trigonometric, zeros", *differences]]
+    assert table[1:] == expected
 
 
 def test_spread_is_the_sample_standard_deviation():
@@ -131,24 +118,21 @@ def test_spread_is_the_sample_standard_deviation():
     assert not borders.spread(values[:1]).any()  # unknown for one seed: no error bar
 
 
-def test_plot_has_a_panel_for_each_training_that_compares_borders():
+def test_plot_has_a_bar_for_each_training_and_border_in_the_test():
     def constant(value):
-        return np.full((3, 3), value)
+        return np.full((3, 2), value)
 
     ways = {
         "slide": constant(40.0),
-        "whole, trigonometric": constant(41.0),
-        "whole, bilinear": constant(9.0),
+        "slide, zeros": constant(7.0),
+        "whole, trigonometric, circular": constant(38.0),
+        "whole, trigonometric, zeros": constant(41.0),
+        "whole, bicubic, circular": constant(9.0),
     }
-    names = ["circular-native", "zeros-native", "circular-crops"]
-    first, second = borders.draw_plot(dict.fromkeys(names, ways)).axes
-    assert [c.get_label() for c in first.containers] == [
-        "circular, slide",
-        "circular, whole",
-        "zeros, slide",
-        "zeros, whole",
-    ]
-    assert [c[0].get_ydata().tolist() for c in second.containers] == [[40] * 3, [41] * 3]
+    panels = borders.draw_plot(metrics_of(ways)).axes
+    assert [axis.get_title() for axis in panels] == ["street scenes", "mirrored scenes"]
+    for axis in panels:
+        assert [bar.get_height() for bar in axis.patches] == [-2, 1] * 3
 
 
 def test_insert_block_replaces_the_block_of_the_same_name():

@@ -35,7 +35,9 @@ def coco_folder(root: str | Path = DATA_ROOT) -> Path:
     return Path(root) / f"v{VERSION}" / "coco"
 
 
-def write_ade20k(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
+def write_ade20k(
+    root: str | Path = DATA_ROOT, seed: int = 0, draw: Callable[[int], Scene] | None = None
+) -> Path:
     """Write synthetic scenes in the layout of ADEChallengeData2016, unless the folder exists.
 
     Label maps are 8-bit PNGs with the class indices of ADE20K: 0 for "other", 1..150 for classes.
@@ -43,11 +45,12 @@ def write_ade20k(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
     Args:
         root: Folder in which :func:`ade20k_folder` is created, completely or not at all.
         seed: Seed of the scenes. Scenes of training and of validation never share a seed.
+        draw: Function from a seed to a scene, :func:`.draw_scene` if None.
 
     Returns:
         The folder ``ADEChallengeData2016``.
     """
-    return _write(ade20k_folder(root), NUM_IMAGES, seed, _write_ade20k_split)
+    return _write(ade20k_folder(root), NUM_IMAGES, seed, _write_ade20k_split, draw or draw_scene)
 
 
 def write_coco(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
@@ -64,7 +67,7 @@ def write_coco(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
     Returns:
         The folder ``coco``.
     """
-    return _write(coco_folder(root), NUM_COCO_IMAGES, seed, _write_coco_split)
+    return _write(coco_folder(root), NUM_COCO_IMAGES, seed, _write_coco_split, draw_scene)
 
 
 def _write(
@@ -72,6 +75,7 @@ def _write(
     num_images: dict[str, int],
     seed: int,
     write_split: Callable[[Path, str, Iterator[Scene]], None],
+    draw: Callable[[int], Scene],
 ) -> Path:
     """Write the scenes of all splits into a temporary folder, and rename it to ``folder``."""
     if folder.is_dir():
@@ -84,7 +88,7 @@ def _write(
         part = Path(temporary) / folder.name
         start = seed * sum(num_images.values())
         for split, count in num_images.items():
-            write_split(part, split, map(draw_scene, range(start, start + count)))
+            write_split(part, split, map(draw, range(start, start + count)))
             start += count
         try:
             part.rename(folder)
