@@ -4,6 +4,7 @@
 # make lint       ruff, the contracts of who imports whom (import-linter), types (mypy)
 # make install    the environment of make demo, in .venv;  make install-det: that of make test
 # make torture    the tests of docs/reliability.md in full (half an hour), and their figures
+# make gpu        tests and benchmarks on an NVIDIA GPU, in ten minutes, by the Python that is active
 PYTHON ?= python3
 # Install what is missing, then run .venv's Python, which others do not change meanwhile.
 RUN := $(PYTHON) .dev/install.py --run
@@ -14,7 +15,7 @@ SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FAST := tests/models tests/checkpoint tests/utils tests/test_package.py
 test test-fast torture: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-fast torture install install-det lint clean
+.PHONY: demo test test-fast torture gpu install install-det lint clean
 
 demo:
 	$(RUN) tools/train.py configs/upernet_gfnet_ade20k.py --demo
@@ -27,6 +28,10 @@ test-fast: lint
 
 torture:
 	$(RUN_DET) -m tests.torture $(SHARED)
+
+# Not .venv's Python, whose PyTorch is for CPUs.
+gpu:
+	$(PYTHON) .dev/gpu.py
 
 install:
 	@$(PYTHON) .dev/install.py

@@ -9,9 +9,13 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gfnet_dense/__init__.py").read_text())[1]
 
 # The maintained continuation of OpenMMLab's packages. The original ones have the same import
-# names: where they are installed, `pip install --no-deps gfnet-dense` keeps them.
-SEG = ["onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"]
-DET = ["onedl-mmcv>=2.3.6", "onedl-mmdetection>=3.5.1"]
+# names: where they are installed, `pip install --no-deps gfnet-dense` keeps them. Private names of
+# mmengine are used (the modules say which), and mmsegmentation and mmdetection refuse other mmcv:
+# the next minor release of mmengine and mmcv, and the next major one of the others, is not tried.
+MMENGINE = "onedl-mmengine>=0.10.12,<0.11"
+MMCV = "onedl-mmcv>=2.3.6,<2.4"
+SEG = [MMCV, "onedl-mmsegmentation>=1.4.2,<2"]
+DET = [MMCV, "onedl-mmdetection>=3.5.1,<4"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 LINT = ["import-linter", "mypy", "ruff"]
 
@@ -27,12 +31,20 @@ setup(
     package_data={
         "gfnet_dense": ["py.typed", "*.pyi", ".mim/model-index.yml", ".mim/configs/**/*.py"]
     },
+    # Windows has no fsync of a folder, and no module resource: checkpoints cannot be saved there.
+    classifiers=[
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.6",
+        "torch>=2.6,<3",  # private operators and serialization; 2.6 is the oldest that was tried
         "lazy-loader>=0.5",
         "numpy",
-        "onedl-mmengine>=0.10.12",
+        MMENGINE,
         "rich",
         "safetensors>=0.4",
     ],

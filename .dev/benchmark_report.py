@@ -4,7 +4,7 @@
     python .dev/benchmark_report.py
 
 The JSON files are results of tools/benchmark.py. NAME.json goes between the markers <!-- NAME -->
-and <!-- end --> of the page.
+and <!-- end --> of the page, and between <!-- gpu --> and <!-- end --> what make gpu has measured.
 """
 
 import json
@@ -20,6 +20,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         from gfnet_dense.benchmark.report import present, write_plot
+        from gpu_report import describe_page
         from pages import insert_block
 
         page = DOCS / "benchmarks.md"
@@ -31,6 +32,7 @@ def main() -> None:
             block = f"![Time and memory over size](images/{picture.name})\n\n{tables}"
             text = insert_block(text, path.stem, block)
             print(f"written: {picture}")
+        text = insert_block(text, "gpu", describe_page(DOCS / "benchmarks" / "gpu", DOCS))
         page.write_text(text)
         print(f"written: {page}")
 

@@ -37,7 +37,7 @@ ARCH = dict(
 MAX_ITERS = 400
 BATCH_SIZE = 8
 SEEDS = (0, 1, 2)
-SCALES = (1.0, 1.5)  # of the test images; 1 is the size at which scenes are drawn
+SCALES = (0.5, 1.0, 1.5)  # of the test images; at 0.5 they are as high as the crop
 SCENE = (192, 256)  # height and width of a scene in pixels
 CROP = 96  # side of the training crops and of the sliding windows in pixels
 STRIDE = 64  # of the sliding windows
@@ -287,7 +287,7 @@ def draw_plot(metrics: Metrics) -> Figure:
                 if not setting.startswith("whole, trigonometric"):
                     continue
                 border = setting.rpartition(", ")[2]
-                difference = (values - by_setting[transfer.SLIDE])[:, 0]  # at scale 1
+                difference = (values - by_setting[transfer.SLIDE])[:, SCALES.index(1)]
                 axis.bar(bars, difference.mean(), color=COLORS[border])
                 axis.errorbar(bars, difference.mean(), spread(difference), color="black", capsize=3)
                 labels.append(f"{training[0]}, {training[1]}\ntest: {border}")

@@ -23,6 +23,8 @@ def main(model: str, photo: str, out: str = "segmented.png") -> None:
     classes, palette, (height, width), mean, std = (
         json.loads(meta[key]) for key in ("classes", "palette", "size", "mean", "std")
     )
+    if meta["channels"] == "bands":
+        sys.exit(f"{model} is for images of {json.loads(meta['bands'])['count']} bands, not photos")
     image = Image.fromarray(read_image(photo, json.loads(meta.get("image_range", "null"))))
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
     if meta["channels"] == "BGR":

@@ -10,6 +10,8 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
@@ -28,11 +30,20 @@ DATASETS = Registry(
 DATA_SAMPLERS = Registry(
     "data sampler", parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=["gfnet_dense.datasets"]
 )
+TRANSFORMS = Registry(
+    "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.datasets"]
+)
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",
     parent=MMENGINE_WEIGHT_INITIALIZERS,
     scope=SCOPE,
     locations=["gfnet_dense.checkpoint"],
+)
+OPTIM_WRAPPERS = Registry(
+    "optimizer wrapper",
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope=SCOPE,
+    locations=["gfnet_dense.engine.optimizers"],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",

@@ -41,7 +41,10 @@ def run(command, cwd, env=None, fresh=False):
     Returns:
         A ``subprocess.CompletedProcess`` with outputs as text.
     """
-    is_tool = command[0] == sys.executable and Path(command[1]).parent == ROOT / "tools"
+    # A tool of ours, or of an installed library
+    is_tool = command[0] == sys.executable and (
+        Path(command[1]).parent == ROOT / "tools" or ".mim" in Path(command[1]).parts
+    )
     if fresh or not is_tool or env is not None or os.environ.get("PYTHONPATH") != PYTHONPATH:
         return subprocess.run(
             command, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT

@@ -74,6 +74,8 @@ def test_full_size_config_has_consistent_sizes_and_schedules(path):
     assert cfg.auto_scale_lr.base_batch_size % loader.batch_size == 0
     assert model.backbone.init_cfg.checkpoint == f"gfnet://{model.backbone.arch}"
     assert model.backbone.img_size == 224
+    hooks = {hook["type"] for hook in cfg.custom_hooks}
+    assert {"gfnet_dense.FiniteLossHook", "gfnet_dense.CufftPlanCacheHook"} <= hooks
     if path in DETECTORS:
         assert cfg.param_scheduler[-1]["end"] == cfg.train_cfg.max_epochs
         return

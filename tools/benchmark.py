@@ -49,9 +49,8 @@ def parse_args() -> argparse.Namespace:
         command.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
         command.add_argument("--batch-size", type=int, default=1)
         command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
-        command.add_argument(
-            "--amp", action="store_true", help="bfloat16 on a CPU, float16 on GPUs"
-        )
+        cli.add_amp_argument(command)
+        command.add_argument("--tf32", action="store_true", help="allow TF32, on NVIDIA GPUs")
         command.add_argument("--compile", action="store_true", help="with torch.compile")
         command.add_argument("--threads", type=int, help="on a CPU (default: PyTorch's choice)")
 
@@ -67,7 +66,9 @@ def parse_args() -> argparse.Namespace:
         "--modes", nargs="+", help="modes of resizing the filters (default: all modes)"
     )
     transfer.add_argument(
-        "--borders", nargs="+", help="border handling of the filters (default: as in the config)"
+        "--borders",
+        nargs="+",
+        help="borders of the filters in the test (default: that of the training, and zeros)",
     )
 
     for command, time_limit in ((mixers, 900), (backbones, 900), (model, 900), (transfer, 86400)):
@@ -110,6 +111,7 @@ def measured_cases(args: argparse.Namespace) -> list:
         device=args.device,
         threads=args.threads,
         amp=args.amp,
+        tf32=args.tf32,
         compile=args.compile,
         train=getattr(args, "train", False),
         batch_size=args.batch_size,

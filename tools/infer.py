@@ -24,8 +24,11 @@ def parse_args() -> argparse.Namespace:
     cli.add_checkpoint_argument(parser, "file of weights, as saved by tools/train.py")
     parser.add_argument("inputs", nargs="+", help="images, folders, patterns of files, videos")
     parser.add_argument("--out-dir", type=Path, default=Path("predicted"), metavar="DIR")
-    parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images, or windows, at once (default: 1)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    cli.add_amp_argument(parser)
     parser.add_argument(
         "--opacity",
         type=float,
@@ -73,8 +76,10 @@ def main() -> None:
         from gfnet_dense import load_model
         from gfnet_dense.apis.inputs import find_inputs
         from gfnet_dense.apis.predict_files import PredictOptions, predict_files
+        from gfnet_dense.apis.reading import loads_bands
+        from gfnet_dense.utils.bands import NUMPY_SUFFIX
 
-        inputs = find_inputs(args.inputs)
+        inputs = find_inputs(args.inputs, (NUMPY_SUFFIX,) if loads_bands(cfg) else ())
         for sentence in inputs.left_out:
             print(sentence, file=sys.stderr)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,7 +89,13 @@ def main() -> None:
             raise InputError(f"--device {device} cannot be used here: leave it out") from None
         model = load_model(cfg, args.checkpoint, device)
         options = PredictOptions(
-            args.out_dir, args.opacity, args.classes, args.batch_size, args.slide, args.stride
+            args.out_dir,
+            args.opacity,
+            args.classes,
+            args.batch_size,
+            args.slide,
+            args.stride,
+            args.amp,
         )
         summary = predict_files(model, inputs.files, options)
         speed = summary.images / summary.seconds

@@ -17,6 +17,7 @@ def parse_args() -> argparse.Namespace:
         "--out", metavar="DIR", help="save predictions there: PNG label maps, or COCO JSON"
     )
     parser.add_argument("--show-dir", metavar="DIR", help="save images with overlays there")
+    cli.add_amp_argument(parser)
     parser.add_argument("--tta", action="store_true", help="several scales and flips, averaged")
     return parser.parse_args()
 
@@ -30,7 +31,7 @@ def main() -> None:
         from gfnet_dense.engine.runner import build_runner
         from gfnet_dense.engine.runner.preparation import prepare_testing
 
-        prepare_testing(cfg, args.checkpoint)
+        prepare_testing(cfg, args.checkpoint, args.amp)
         cli.set_outputs(cfg, out=args.out, show_dir=args.show_dir, tta=args.tta)
         cli.test(build_runner(cfg))
 

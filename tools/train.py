@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="resume from the last checkpoint in the work dir"
     )
-    parser.add_argument("--amp", action="store_true", help="automatic mixed precision (GPU)")
+    cli.add_amp_argument(parser)
     return parser.parse_args()
 
 

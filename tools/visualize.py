@@ -52,6 +52,9 @@ def main() -> None:
         import torch
 
         from gfnet_dense import load_backbone
+        from gfnet_dense.datasets.checks.bands import check_count
+        from gfnet_dense.utils.bands import read_bands
+        from gfnet_dense.utils.channels import Channels
         from gfnet_dense.utils.images import read_image
         from gfnet_dense.visualization import features, filters, receptive_field
 
@@ -69,9 +72,14 @@ def main() -> None:
         size = cli.parse_size(args.size) if args.size else None
         if args.command == "erf":
             size = size or (512, 512)
-        images = [read_image(path) for path in args.images or ()]
+        channels = Channels(backbone.in_channels)
+        read = read_image if channels.count == 3 else read_bands
+        images = [read(path) for path in args.images or ()]
+        for path, image in zip(args.images or (), images, strict=True):
+            check_count(image, str(path), channels)
         if args.command == "erf":
-            noise = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
+            shape = 4, channels.count, *size
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             inputs = torch.cat([features.normalize(i, size) for i in images]) if images else noise
             fields = receptive_field.receptive_field(backbone, inputs)
             strides = features.strides_of(backbone)
@@ -86,7 +94,8 @@ def main() -> None:
                     outputs.append([y[0] for y in backbone(x)])
             strides = features.strides_of(backbone)
             title = f"Principal components of the outputs of {name}"
-            features.draw_features(images, outputs, strides, title, out)
+            pictures = [channels.shown(image) for image in images]
+            features.draw_features(pictures, outputs, strides, title, out)
         print(f"written: {out}")
 
 

@@ -22,6 +22,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type="gfnet_dense.CheckDataHook"),
     dict(type="gfnet_dense.FiniteLossHook"),
+    dict(type="gfnet_dense.CufftPlanCacheHook", max_size=128),  # 8 plans x 16 shapes of images
 ]
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")

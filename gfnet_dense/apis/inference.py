@@ -1,27 +1,27 @@
 """Predicting images in Python with a trained model, with the results of ``tools/test.py``."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement, PixelData
 from torch import nn
 
+from gfnet_dense.utils.amp import amp_dtype, autocast
 from gfnet_dense.utils.config import find_datasets, type_name
+from gfnet_dense.utils.cufft import plan_limit
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import read_image
+from gfnet_dense.utils.scope import default_scope
 from gfnet_dense.utils.types import Size
 
+from .reading import ImageReader, reader_of
 from .sliding_window import labels_of, resized_labels, slide
-
-_SCOPE_LOCK = Lock()  # all threads share mmengine's default scope
 
 
 def predict(
@@ -30,6 +30,7 @@ def predict(
     batch_size: int = 1,
     window: Size | None = None,
     stride: Size | None = None,
+    amp: str | None = None,
 ) -> Iterator[BaseDataElement]:
     """Yield the prediction of each image, at the size of the image.
 
@@ -38,14 +39,21 @@ def predict(
 
     Args:
         model: A model returned by :func:`gfnet_dense.load_model`.
-        images: Files, or arrays (H, W, 3), uint8, RGB.
+        images: Files, or arrays (H, W, 3), uint8, RGB. For a config that loads images by
+            ``gfnet_dense.LoadImageBands``, arrays are (H, W, bands), with the values and in the
+            order of the files.
         batch_size: Maximum number of images in one forward pass. Only neighbors that have the same
-            size after the pipeline share a batch. Ignored with ``window``.
+            size after the pipeline share a batch. With ``window`` it is the maximum number of
+            windows, of one row of an image: a GPU is faster with as many as its memory holds, a
+            CPU with one.
         window: Size (h, w) of a window that slides over the image; segmentors only. Logits are
             averaged where windows overlap. Memory grows with the size of the window and with the
             width of the image, not with its height.
         stride: Vertical and horizontal distance between windows, in pixels. Defaults to two thirds
             of the window.
+        amp: ``bfloat16``, ``float16`` (GPU) or ``auto`` (float16 on a GPU, bfloat16 on a CPU) for
+            mixed precision: matrix products and convolutions in half the bits. Classes whose logits
+            are almost equal may change. None for float32.
 
     Yields:
         mmseg's SegDataSample with ``pred_sem_seg``, or mmdet's DetDataSample with
@@ -53,54 +61,51 @@ def predict(
 
     Raises:
         InputError: If ``images`` is a single one, if ``batch_size``, ``window`` or ``stride`` is
-            out of range, if ``window`` is given for a detector, if a file is not an image, or if an
-            array is of another shape or dtype.
+            out of range, if ``window`` is given for a detector, if the device has no ``amp``, if a
+            file is not an image, or if an array is of another shape or dtype.
     """
     if getattr(images, "ndim", 4) < 4 or not hasattr(images, "__iter__") or isinstance(images, str):
         raise InputError("predict takes a list, for a single image, too: predict(model, [image])")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is an integer of at least 1, got {batch_size!r}")
-    arrays = (_pixels(model, each) for each in images)
-    check_window(model, window)
+    reader = reader_of(model)
+    arrays = (reader.read(each) for each in images)
+    check_options(model, window, amp)
     if window is not None:
         stride = _stride_of(window, stride)
         for image in arrays:
-            yield _predict_in_windows(model, image, window, stride)
+            yield _predict_in_windows(model, reader, image, window, stride, batch_size, amp)
         return
     pipeline = _test_pipeline(model)
-    packed = (pipeline(_as_loaded(image)) for image in arrays)
+    packed = (pipeline(_as_loaded(reader.loaded(image))) for image in arrays)
     for _, group in groupby(packed, key=lambda data: data["inputs"].shape):
         while batch := list(islice(group, batch_size)):
             # The block ends before the yield: the caller's code between two predictions must not
             # run without gradients.
-            with torch.no_grad():
+            with _inference(model, amp):
                 samples = (_segment if _is_segmentor(model) else _detect)(
                     model, pseudo_collate(batch)
                 )
             yield from samples
 
 
-def _pixels(model: BaseModel, image: np.ndarray | str | Path) -> np.ndarray:
-    """Return an image (H, W, 3), uint8, RGB; files are read as in the training of the model."""
-    if isinstance(image, (str, Path)):
-        return read_image(image, model.dataset_meta.get("image_range"))
-    if not isinstance(image, np.ndarray):
-        raise InputError(
-            "an image is a file or an array (H, W, 3) of uint8, RGB, got an object of the type "
-            f"{type(image).__module__}.{type(image).__name__}"
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(
-            "an image is an array (H, W, 3) of uint8, RGB, got an array "
-            f"{image.shape} of {image.dtype}"
-        )
-    return image
+@contextmanager
+def _inference(model: BaseModel, amp: str | None) -> Iterator[None]:
+    """Run a model without gradients, in mixed precision if given, on images of many shapes."""
+    with torch.no_grad(), plan_limit(_device_of(model)), autocast(model, amp):
+        yield
 
 
-def check_window(model: BaseModel, window: Size | None) -> None:
-    """Raise InputError if a sliding window is given for a detector."""
+def check_options(model: BaseModel, window: Size | None, amp: str | None) -> None:
+    """Raise InputError for the window of a detector, and if the model's device has no ``amp``."""
     if window is not None and not _is_segmentor(model):
         raise InputError("a sliding window is for segmentors, the model is a detector")
+    if amp is not None:
+        amp_dtype(amp, _device_of(model).type)
+
+
+def _device_of(model: BaseModel) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _stride_of(window: Size, stride: Size | None) -> Size:
@@ -128,23 +133,14 @@ def _is_segmentor(model: BaseModel) -> bool:
 
 
 def _test_pipeline(model: BaseModel) -> Compose:
-    """Build the test transforms of the model's config, without those that read files.
-
-    Raises:
-        InputError: If the config reads images in another way than :func:`read_image`.
-    """
+    """Build the test transforms of the model's config, without those that read files."""
     dataset = find_datasets(model.cfg.test_dataloader.dataset)[0]
     readers = ("LoadImage", "LoadAnnotations", "LoadPanoptic")
     transforms = [t for t in dataset["pipeline"] if not type_name(t).startswith(readers)]
     for reader in dataset["pipeline"]:
-        if type_name(reader).startswith("LoadImage"):
-            if reader.get("color_type", "color") != "color":
-                raise InputError(
-                    f"the config loads images with color_type={reader['color_type']!r}, and files "
-                    "are predicted in color: use tools/test.py, or train with color_type='color'"
-                )
-            transforms[:0] = [_ToFloat32()] if reader.get("to_float32") else []
-    with _SCOPE_LOCK, DefaultScope.overwrite_default_scope(model.cfg.default_scope):
+        if type_name(reader).startswith("LoadImage") and reader.get("to_float32"):
+            transforms[:0] = [_ToFloat32()]
+    with default_scope(model.cfg.default_scope):
         return Compose(transforms)
 
 
@@ -157,10 +153,10 @@ class _ToFloat32:
 
 
 def _as_loaded(image: np.ndarray) -> dict[str, Any]:
-    """Return the dict that mmcv's LoadImageFromFile would make of an RGB image; its img is BGR."""
+    """Return the dict that mmcv's LoadImageFromFile would make of an image that it has loaded."""
     size = image.shape[:2]
     return dict(
-        img=np.ascontiguousarray(image[..., ::-1]),
+        img=image,
         img_shape=size,
         ori_shape=size,
         img_path="",
@@ -192,23 +188,30 @@ def _segment(model: BaseModel, batch: dict[str, Any]) -> list[BaseDataElement]:
 
 
 def _predict_in_windows(
-    model: BaseModel, image: np.ndarray, window: Size, stride: Size
+    model: BaseModel,
+    reader: ImageReader,
+    image: np.ndarray,
+    window: Size,
+    stride: Size,
+    batch_size: int,
+    amp: str | None,
 ) -> BaseDataElement:
-    """Segment an image (H, W, 3), uint8, RGB, at its own resolution, window by window."""
+    """Segment an image, as the reader has read it, at its own resolution, some windows at once."""
     from mmseg.structures import SegDataSample
 
-    def logits_of(place: tuple[slice, slice]) -> torch.Tensor:
-        crop = torch.from_numpy(np.ascontiguousarray(image[place][..., ::-1])).permute(2, 0, 1)
-        size = tuple(crop.shape[1:])
-        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
-        data = model.data_preprocessor({"inputs": [crop], "data_samples": [sample]}, False)
-        inputs = data["inputs"]  # some configs pad it, at the bottom and on the right
-        metas = [dict(img_shape=tuple(inputs.shape[2:]))]
-        return model.encode_decode(inputs, metas)[0, :, : size[0], : size[1]]
+    def logits_of(places: list[tuple[slice, slice]]) -> torch.Tensor:
+        loaded = (reader.loaded(image[place]) for place in places)
+        crops = [torch.from_numpy(each).permute(2, 0, 1) for each in loaded]
+        size = tuple(crops[0].shape[1:])
+        samples = [SegDataSample(metainfo=dict(img_shape=size, ori_shape=size)) for _ in crops]
+        data = model.data_preprocessor({"inputs": crops, "data_samples": samples}, False)
+        inputs = data["inputs"]  # some configs pad them, at the bottom and on the right
+        metas = [dict(img_shape=tuple(inputs.shape[2:]))] * len(crops)
+        return model.encode_decode(inputs, metas)[:, :, : size[0], : size[1]]
 
     H, W = image.shape[:2]
-    with torch.no_grad():
-        bands = slide(logits_of, (H, W), window, stride)
+    with _inference(model, amp):
+        bands = slide(logits_of, (H, W), window, stride, batch_size)
         labels = torch.cat([labels_of(band, threshold_of(model)).cpu() for band in bands])
     return _with_labels(SegDataSample(metainfo=dict(ori_shape=(H, W))), labels)
 

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Inputs:
     unreadable: list[str] = field(default_factory=list)
 
 
-def find_inputs(inputs: Sequence[str]) -> Inputs:
+def find_inputs(inputs: Sequence[str], suffixes: Collection[str] = ()) -> Inputs:
     """Return the images and videos that files, folders and glob patterns stand for.
 
     A folder stands for the images and videos in it and in its subfolders, whose names are kept in
@@ -59,6 +59,7 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
     Args:
         inputs: Paths of images, videos and folders, and glob patterns; ``~`` is expanded. A path
             that exists is no pattern.
+        suffixes: Further suffixes of images in folders.
 
     Raises:
         InputError: If one of the inputs stands for no file.
@@ -68,7 +69,7 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
     for text in inputs:
         if not text.strip():
             raise InputError("an input is empty: give an image, a video, a folder or a pattern")
-        count, scan = 0, _Scan()
+        count, scan = 0, _Scan(suffixes)
         for path, name in _files_of(text, scan):
             found.setdefault(os.path.abspath(path), (path, name))
             count += 1
@@ -124,12 +125,16 @@ def _literal_start(pattern: str) -> str:
 class _Scan:
     """What a search for images and videos in folders has found besides them.
 
+    Args:
+        suffixes: Further suffixes of images.
+
     Attributes:
         left_out: Paths that are no input, by the reason.
         unreadable: Sentences on folders that could not be read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, suffixes: Collection[str] = ()) -> None:
+        self._suffixes = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *suffixes}
         self.left_out: dict[str, list[str]] = defaultdict(list)
         self.unreadable: list[str] = []
 
@@ -180,13 +185,12 @@ class _Scan:
             return "with results of an earlier run"
         return None
 
-    @staticmethod
-    def _reason_for_file(path: Path) -> str | None:
+    def _reason_for_file(self, path: Path) -> str | None:
         if path.name.startswith("."):
             return "hidden"
         if not os.path.isfile(path):
             return "no regular file"
         suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
+        if suffix in self._suffixes:
             return None
         return suffix or "without suffix"

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS
 
 from gfnet_dense.checkpoint.contents import GFNET_NAMES, find_weights
 from gfnet_dense.checkpoint.loading import load_backbone_weights, load_whole
@@ -14,8 +14,10 @@ from gfnet_dense.checkpoint.safe_loading import read, safe_loading
 from gfnet_dense.models import GFNet, IsotropicGFNet
 from gfnet_dense.models.backbones.base import GFNetBackbone
 from gfnet_dense.models.utils.state_dict import describe_arch, stored_grid
+from gfnet_dense.models.utils.stem import stem_channels
 from gfnet_dense.utils.config import find_datasets, read_config
 from gfnet_dense.utils.errors import InputError, building
+from gfnet_dense.utils.scope import default_scope
 
 
 def load_model(
@@ -38,12 +40,11 @@ def load_model(
         InputError: If config or checkpoint cannot be read, or do not belong together.
     """
     cfg = config if isinstance(config, Config) else read_config(config)
-    init_default_scope(cfg.default_scope)
     settings = copy.deepcopy(cfg.model)  # mmdet's detectors modify their config
     settings.backbone.init_cfg = None  # the checkpoint has all weights
     meta = None
     # A config may make the model read more files itself, such as a teacher's.
-    with building("the config"), safe_loading():
+    with building("the config"), safe_loading(), default_scope(cfg.default_scope):
         model = MODELS.build(settings)
     if checkpoint is not None:
         content, path = read(checkpoint)
@@ -60,15 +61,15 @@ def load_model(
 def _metainfo(cfg: Config) -> dict[str, Any]:
     """Return the metainfo of the config's test dataset (classes, palette) without reading files."""
     dataset = find_datasets(cfg.test_dataloader.dataset)[0]
-    with building("the data of the config"):
+    with building("the data of the config"), default_scope(cfg.default_scope):
         return DATASETS.build({**dataset, "lazy_init": True}).metainfo
 
 
 def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
     """Build a backbone from a checkpoint alone, without a config, in evaluation mode.
 
-    The arch and the grid of the filters are read off the shapes of the weights. The border handling
-    cannot be seen in a file: it is circular, as published.
+    The arch, the number of bands and the grid of the filters are read off the shapes of the
+    weights. The border handling cannot be seen in a file: it is circular, as published.
 
     Args:
         checkpoint: An official ImageNet file, a checkpoint of this project, an http(s) address, or
@@ -85,7 +86,8 @@ def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
     weights = find_weights(content, path, GFNET_NAMES)
     state_dict = weights.state_dict
     arch, grid = describe_arch(state_dict), stored_grid(state_dict)
-    if arch is None or grid is None:
+    in_channels = stem_channels(state_dict)
+    if arch is None or grid is None or in_channels is None:
         raise InputError(f"{path} holds no GFNet")
     dims, depths = arch
     has_gamma = any(name.endswith(".gamma") for name in state_dict)
@@ -98,12 +100,14 @@ def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
             dict(dim=dims[0], depth=depth, **scale),
             img_size=(16 * grid[0], 16 * grid[1]),
             out_indices=quarters,
+            in_channels=in_channels,
         )
     else:
         backbone = GFNet(
             dict(dims=dims, depths=depths, **scale),
             img_size=(4 * grid[0], 4 * grid[1]),
             out_indices=range(len(dims)),
+            in_channels=in_channels,
         )
     load_backbone_weights(backbone, weights, path)
     return backbone.eval()

@@ -15,15 +15,17 @@ from mmengine.utils import ProgressBar
 from PIL import Image
 
 from gfnet_dense.utils.atomic_write import atomic_write
+from gfnet_dense.utils.bands import NUMPY_SUFFIX
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_image, write_image
+from gfnet_dense.utils.images import IMAGE_SUFFIXES, write_image
 from gfnet_dense.utils.results import Writing, make_writable, mark_results
 from gfnet_dense.utils.types import Size
 from gfnet_dense.visualization.predictions import draw, label_map, write_key
 
-from .inference import check_window, predict
+from .inference import check_options, predict
 from .inputs import VIDEO_SUFFIXES, InputFile
 from .outputs import CocoResults
+from .reading import reader_of
 from .videos import STILL, OverlayVideo, Video
 
 MAX_RATIO = 100  # maximum ratio of the longer to the shorter side of an image
@@ -40,6 +42,7 @@ class PredictOptions:
         batch_size: See :func:`.inference.predict`.
         window: See :func:`.inference.predict`.
         stride: See :func:`.inference.predict`.
+        amp: See :func:`.inference.predict`.
     """
 
     out_dir: Path
@@ -48,6 +51,7 @@ class PredictOptions:
     batch_size: int = 1
     window: Size | None = None
     stride: Size | None = None
+    amp: str | None = None
 
 
 @dataclass
@@ -84,8 +88,8 @@ def predict_files(
         options: See :class:`PredictOptions`.
 
     Raises:
-        InputError: If a class does not exist, a window is given for a detector, the folder cannot
-            be written to, or its disk is full.
+        InputError: If a class does not exist, a window is given for a detector, the device has no
+            ``amp``, the folder cannot be written to, or its disk is full.
     """
     return _FilePredictor(model, options).run(inputs)
 
@@ -105,7 +109,7 @@ def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
 
 
 def check_shape(image: np.ndarray, path: Path) -> None:
-    """Raise InputError for an image (H, W, 3) so narrow that resizing would leave no pixel."""
+    """Raise InputError for an image (H, W, bands) so narrow that resizing would leave no pixel."""
     short, long = sorted(image.shape[:2])
     if long > MAX_RATIO * short:
         raise InputError(
@@ -117,7 +121,7 @@ def check_shape(image: np.ndarray, path: Path) -> None:
 def is_video(path: Path) -> bool:
     """Return whether a file is to be read as a video: by its suffix, else by its content."""
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES or suffix in {*IMAGE_SUFFIXES, NUMPY_SUFFIX}:
         return suffix in VIDEO_SUFFIXES
     try:
         Image.open(path).close()
@@ -145,7 +149,8 @@ class _FilePredictor:
 
     def __init__(self, model: BaseModel, options: PredictOptions):
         self.model, self.options, self.metainfo = model, options, model.dataset_meta
-        check_window(model, options.window)
+        self.reader = reader_of(model)
+        check_options(model, options.window, options.amp)
         names = options.classes
         self.shown = None if names is None else class_indices(names, self.metainfo["classes"])
         self.coco = CocoResults(self.metainfo["classes"])
@@ -183,9 +188,12 @@ class _FilePredictor:
 
     def _predict(self, images: Iterable[np.ndarray]) -> Iterator[BaseDataElement]:
         options = self.options
-        return predict(self.model, images, options.batch_size, options.window, options.stride)
+        return predict(
+            self.model, images, options.batch_size, options.window, options.stride, options.amp
+        )
 
     def _draw(self, image: np.ndarray, sample: BaseDataElement, is_frame: bool) -> np.ndarray:
+        image = self.reader.shown(image)
         return draw(image, sample, self.metainfo, self.options.opacity, self.shown, is_frame)
 
     def _predict_images(self, inputs: Iterable[InputFile], progress: ProgressBar) -> None:
@@ -194,7 +202,7 @@ class _FilePredictor:
         def read() -> Iterator[np.ndarray]:
             for file in inputs:
                 try:
-                    image = read_image(file.path, self.metainfo.get("image_range"))
+                    image = self.reader.read(file.path)
                     check_shape(image, file.path)
                 except InputError as e:
                     self.summary.skipped.append(str(e))

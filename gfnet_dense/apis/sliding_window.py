@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
 BAND_BYTES = 2**30  # maximum bytes of the logits that are resized together
@@ -28,18 +29,23 @@ def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
 
 
 def slide(
-    predict: Callable[[tuple[slice, slice]], Tensor], size: Size, window: Size, stride: Size
+    predict: Callable[[list[tuple[slice, slice]]], Tensor],
+    size: Size,
+    window: Size,
+    stride: Size,
+    batch_size: int = 1,
 ) -> Iterator[Tensor]:
     """Yield the logits of an image in bands from top to bottom, averaged where windows overlap.
 
     At any time, the logits of at most as many rows are in memory as a window has.
 
     Args:
-        predict: Function that takes a window, as slices of rows and columns, and returns its logits
-            (num_classes, h, w).
+        predict: Function that takes windows of one size, as slices of rows and columns, and returns
+            their logits (number of windows, num_classes, h, w).
         size: Size of the image, (H, W).
         window: Size of the window, (h, w); it is cut to the size of a smaller image.
         stride: Vertical and horizontal distance between windows, at most the size of the window.
+        batch_size: Maximum number of windows, of one row, that are predicted at once.
 
     Yields:
         Logits (num_classes, rows, W) of the next 1 to ``BAND_ROWS`` rows, which add up to H.
@@ -51,13 +57,15 @@ def slide(
     total: Tensor | None = None
     top = 0
     for i, (y1, y2) in enumerate(rows):
-        for x1, x2 in columns:
-            logits = predict((slice(y1, y2), slice(x1, x2)))
-            if total is None:  # the first window tells num_classes, dtype and device
-                total = logits.new_zeros(len(logits), y2 - y1, W)
-                count = logits.new_zeros(y2 - y1, W)
-            total[:, y1 - top :, x1:x2] += logits
-            count[y1 - top :, x1:x2] += 1
+        row = [(slice(y1, y2), slice(x1, x2)) for x1, x2 in columns]
+        for first in range(0, len(row), batch_size):
+            batch = row[first : first + batch_size]
+            for (_, x), logits in zip(batch, predict(batch), strict=True):
+                if total is None:  # the first window tells num_classes, dtype and device
+                    total = logits.new_zeros(len(logits), y2 - y1, W)
+                    count = logits.new_zeros(y2 - y1, W)
+                total[:, y1 - top :, x] += logits
+                count[y1 - top :, x] += 1
         assert total is not None  # an axis has at least one window
         following = rows[i + 1][0] if i + 1 < len(rows) else H
         done = following - top
@@ -81,7 +89,11 @@ def labels_of(logits: Tensor, threshold: float | None = None) -> Tensor:
     """
     if logits.shape[-3] > 1:
         return logits.argmax(dim=-3)
-    assert threshold is not None  # mmseg gives one to each head with a single class
+    if threshold is None:
+        raise InputError(
+            "the head has a single class and no threshold, the probability above which it is "
+            "predicted: set threshold=0.3, as mmsegmentation does"
+        )
     return (logits.squeeze(-3).sigmoid() > threshold).long()
 
 
@@ -109,8 +121,9 @@ def resized_labels(
         )
         return labels_of(resized[0], threshold)
     bands = []
-    # Source row of each row of the result, as interpolate defines it
-    places = torch.arange(H, dtype=torch.float64, device=logits.device)
+    # Source row of each row of the result, as interpolate defines it; on the CPU, since some
+    # devices have no float64
+    places = torch.arange(H, dtype=torch.float64)
     if align_corners:
         places = places * ((h - 1) / max(H - 1, 1))
     else:
@@ -118,7 +131,8 @@ def resized_labels(
     for part in places.split(rows):
         above = part.long().clamp(max=h - 1)
         below = (above + 1).clamp(max=h - 1)
-        weight = (part - above).to(logits.dtype)[:, None]
+        weight = (part - above).to(logits.dtype)[:, None].to(logits.device)
+        above, below = above.to(logits.device), below.to(logits.device)
         band = torch.lerp(logits[:, above], logits[:, below], weight)
         band = F.interpolate(
             band[None], size=(len(part), W), mode="bilinear", align_corners=align_corners

@@ -16,7 +16,7 @@ from gfnet_dense.models.utils.filter_resize import symmetrize_filter
 from gfnet_dense.utils.errors import InputError
 
 from .complexity import count_flops
-from .measure import Settings, measure
+from .measure import Settings, measure, tf32
 from .published import PublishedGFNet
 from .sweep import Case
 
@@ -38,6 +38,8 @@ _MIT: dict[str, Any] = dict(
 CONFIGS: dict[str, dict[str, Any]] = {
     # Filters are stored for the usual training crop, and resized for images of another size.
     "GFNet-H-Ti": dict(type="gfnet_dense.GFNet", arch="h-tiny", img_size=512),
+    # The same without the fast inference path, see build()
+    "GFNet-H-Ti-plain": dict(type="gfnet_dense.GFNet", arch="h-tiny", img_size=512),
     "GFNet-H-S": dict(type="gfnet_dense.GFNet", arch="h-small", img_size=512),
     "GFNet-H-B": dict(type="gfnet_dense.GFNet", arch="h-base", img_size=512),
     "ResNet-50": dict(type="mmseg.ResNet", depth=50, norm_cfg=BN),
@@ -98,23 +100,26 @@ def cases(names: Sequence[str] | None, sizes: Sequence[int], settings: Settings)
     """
     if unknown := [name for name in names or () if name not in CONFIGS]:
         raise InputError(f"the backbones here are {', '.join(NAMES)}, got {unknown[0]}")
-    available = []
-    for name in dict.fromkeys(names or NAMES):
-        reason = _why_not(name)
-        if reason and names:
+    for name in names or ():
+        if reason := why_not(name):
             raise InputError(f"{name} cannot be had here: {reason}")
-        if reason:
-            print(f"{name} is left out: {reason}")
-        else:
-            available.append(name)
     return [
         Case(name, size, run, dict(name=name, settings=asdict(settings)))
-        for name in available
+        for name in dict.fromkeys(names or available(NAMES))
         for size in sizes
     ]
 
 
-def _why_not(name: str) -> str:
+def available(names: Sequence[str]) -> list[str]:
+    """Return those of :data:`NAMES` that can be built here, and print why others are left out."""
+    reasons = {name: why_not(name) for name in names}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"{name} is left out: {reason}")
+    return [name for name, reason in reasons.items() if not reason]
+
+
+def why_not(name: str) -> str:
     """Return the reason why a backbone cannot be built here, or an empty string if it can."""
     library = CONFIGS[name]["type"].partition(".")[0]
     try:
@@ -146,14 +151,22 @@ def _import_models(library: str) -> None:
 
 
 def build(name: str) -> nn.Module:
-    """Return an untrained backbone of :data:`NAMES`."""
+    """Return an untrained backbone of :data:`NAMES`.
+
+    ``GFNet-H-Ti-plain`` has a hook, which keeps it from the fast inference path of
+    :mod:`gfnet_dense.models.backbones.fast_inference`: its blocks run one by one, as in training.
+    """
     _import_models(CONFIGS[name]["type"].partition(".")[0])
-    return MODELS.build(dict(CONFIGS[name]))
+    model = MODELS.build(dict(CONFIGS[name]))
+    if name.endswith("-plain"):
+        model.norm0.register_forward_hook(lambda *_: None)
+    return model
 
 
-def images(size: int, batch_size: int) -> Tensor:
-    """Return the same noise in every call, float32 of shape (batch_size, 3, size, size)."""
-    return torch.randn(batch_size, 3, size, size, generator=torch.Generator().manual_seed(0))
+def images(size: int, batch_size: int, channels: int = 3) -> Tensor:
+    """Return the same noise in every call, float32 of shape (batch_size, channels, size, size)."""
+    shape = batch_size, channels, size, size
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def run(size: int, name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -255,7 +268,7 @@ def fill(model: nn.Module) -> None:
 
 
 def compare(size: int, settings: Settings) -> dict[str, float]:
-    """Return relative differences between GFNet-H-Ti and its published form, in float32.
+    """Return relative differences between GFNet-H-Ti and its published form, in float32, not TF32.
 
     Args:
         size: Side of the square images in pixels.
@@ -270,12 +283,13 @@ def compare(size: int, settings: Settings) -> dict[str, float]:
     maps, gradients = [], []
     for published in (False, True):  # one model at a time, to save memory
         model = _build_gfnet(published, size).to(settings.device).eval()
-        with torch.inference_mode():
-            maps.append([out.cpu() for out in model(x)])
-        if settings.train:
-            sum(out.square().mean() for out in model.train()(x)).backward()
-            parameters = [model.get_parameter(name) for name in GRADIENTS]
-            gradients.append([p.grad.cpu() for p in parameters])  # type: ignore[union-attr]
+        with tf32(False):
+            with torch.inference_mode():
+                maps.append([out.cpu() for out in model(x)])
+            if settings.train:
+                sum(out.square().mean() for out in model.train()(x)).backward()
+                parameters = [model.get_parameter(name) for name in GRADIENTS]
+                gradients.append([p.grad.cpu() for p in parameters])  # type: ignore[union-attr]
         del model
     result = {"difference": _largest_difference(*maps)}
     if settings.train:

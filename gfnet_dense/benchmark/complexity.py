@@ -1,7 +1,6 @@
 """Count the floating-point operations of a model, Fourier transforms included."""
 
 import copy
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.layers.flops import FILTER
 from gfnet_dense.models.layers.global_filter import GlobalFilter
+from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.types import Size
 
-Shape = Sequence[int]
-
-aten = torch.ops.aten
 NUM_MASKS = 100  # boxes for which mask heads are counted: COCO evaluates as many in an image
 
 
@@ -38,11 +37,10 @@ class Complexity:
 def count_flops(model: nn.Module, size: Size) -> Complexity:
     """Count the multiply-adds of one forward in evaluation, which papers report as FLOPs.
 
-    Convolutions and matrix products count; norms, activations and interpolation do not. An FFT of
-    N complex points counts 5 N log2(N) real operations, and an FFT of N real points half as many
-    (the convention of https://www.fftw.org/speed/method.html). A complex product counts 6. Two real
-    operations are one multiply-add. In a two-stage detector the box heads see the largest number of
-    proposals that the config allows, and the mask heads 100 boxes.
+    Convolutions and matrix products count, and global filters as in :mod:`.layers.flops`; norms,
+    activations and interpolation do not, nor does the resizing of filters and position embedding.
+    Two real operations are one multiply-add. In a two-stage detector the box heads see the largest
+    number of proposals that the config allows, and the mask heads 100 boxes.
 
     Args:
         model: A segmentor of mmsegmentation, a detector of mmdetection, or any module that takes
@@ -53,18 +51,21 @@ def count_flops(model: nn.Module, size: Size) -> Complexity:
     model = copy.deepcopy(model).eval()
     for module in model.modules():
         if isinstance(module, GlobalFilter):
-            module.CACHE_BYTES = sys.maxsize  # keep resized filters of any size
+            # Keep resized filters of any size.
+            module.CACHE_BYTES = module.GPU_CACHE_BYTES = module.STORED_BYTES = sys.maxsize
+        if isinstance(module, GFNetBackbone):
+            module._add_position = lambda x, fast: x  # type: ignore[method-assign]
         if hasattr(module, "roi_layers"):
             # RoIAlign does not support the meta device, and interpolation does not count.
             module.forward = partial(_empty_rois, module)
-    image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
+    device = next(model.parameters()).device
+    image = torch.zeros(1, image_channels(model), *size, device=device)
     with torch.no_grad():
         # The first forward resizes the filters and caches them: later forwards do not pay for that.
         _forward(model, image)
-        with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+        with FlopCounterMode(display=False) as counter:
             _forward(model, image)
-    operations = counter.get_flop_counts()["Global"]
-    filters = sum(operations.get(op, 0) for op in _FORMULAS)
+    filters = counter.get_flop_counts().get("Global", {}).get(FILTER, 0)
     return Complexity(round(counter.get_total_flops() / 2), round(filters / 2))
 
 
@@ -102,37 +103,3 @@ def _empty_rois(extractor: Any, maps: Sequence[Tensor], rois: Tensor, *_: object
     """Return zeros in the shape of the features that an RoI extractor of mmdetection returns."""
     size = extractor.roi_layers[0].output_size
     return maps[0].new_zeros(len(rois), extractor.out_channels, *size)
-
-
-def _real_to_complex(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
-    return 2.5 * math.prod(x) * _log2_points(x, dim)
-
-
-def _complex_to_real(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
-    return 2.5 * math.prod(out_shape) * _log2_points(out_shape, dim)
-
-
-def _complex_to_complex(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
-    return 5 * math.prod(x) * _log2_points(x, dim)
-
-
-def _log2_points(shape: Shape, dim: Shape) -> float:
-    return math.log2(math.prod(shape[d] for d in dim))
-
-
-def _product(*_: object, out_val: Tensor) -> int:
-    return 6 * out_val.numel() if out_val.is_complex() else 0
-
-
-# FlopCounterMode passes tensors instead of shapes: only the dtype tells complex products apart.
-_product._get_raw = True  # type: ignore[attr-defined]
-
-# Real operations of the operators that FlopCounterMode does not count. In the models here only the
-# global filter uses complex numbers.
-_FORMULAS = {
-    aten._fft_r2c: _real_to_complex,
-    aten._fft_c2r: _complex_to_real,
-    aten._fft_c2c: _complex_to_complex,
-    aten.mul: _product,
-    aten.mul_: _product,
-}

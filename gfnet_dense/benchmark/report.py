@@ -232,7 +232,7 @@ def draw_plot(rows: list[Row], unit: str) -> Figure:
     plots = {"latency": ("latency, ms", 1e3), "extra_memory": ("extra memory, MiB", 2**-20)}
     axes = figure.subplots(1, len(plots))
     sizes = sorted({row["size"] for row in rows})
-    styles = _styles(sorted({row["series"] for row in rows}))
+    styles = series_styles(sorted({row["series"] for row in rows}))
     for axis, (key, (label, factor)) in zip(axes, plots.items(), strict=True):
         for series, style in styles.items():
             points = [
@@ -260,8 +260,8 @@ def draw_plot(rows: list[Row], unit: str) -> Figure:
     return figure
 
 
-def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the arguments of ``Axes.plot`` for the line of each series."""
+def series_styles(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the arguments of ``Axes.plot`` for the line of each series; ours are thick."""
     ours = [name for name in names if name.startswith(OURS)]
     others = [name for name in names if name not in ours]
     styles: dict[str, dict[str, Any]] = {}

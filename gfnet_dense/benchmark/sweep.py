@@ -2,20 +2,12 @@
 
 import json
 import math
-import multiprocessing
 import os
 import platform
 import re
-import signal
-import sys
-import threading
+import subprocess
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,27 +17,16 @@ import torch
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 
-OK, OUT_OF_MEMORY, TIME_LIMIT = "ok", "out of memory", "time limit"
-# Messages of a RuntimeError by which PyTorch and its libraries report that memory is full
-NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|ALLOC_FAILED")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One measurement of a sweep.
-
-    Attributes:
-        series: The line of the plot to which the case belongs, such as ``GFNet-H-Ti``.
-        size: Position on the x axis: the side of an image or map, or a scale.
-        run: Function at the top of a module, called as ``run(size, **options)``, that returns a
-            record of JSON values. Its module is imported once for all cases.
-        options: Keyword arguments of ``run``, JSON values.
-    """
-
-    series: str
-    size: int | float
-    run: Callable[..., dict[str, Any]]
-    options: dict[str, Any]
+from .processes import (
+    NO_TIME,
+    OK,
+    TIME_LIMIT,
+    Case,
+    as_json,
+    run_apart,
+    start_method,
+    usable_gpus,
+)
 
 
 def run_sweep(
@@ -55,6 +36,7 @@ def run_sweep(
     time_limit: float,
     resume: bool = False,
     settings: dict[str, Any] | None = None,
+    budget: float = math.inf,
 ) -> dict[str, Any]:
     """Run every case once in each round, small sizes first, and keep the results in a JSON file.
 
@@ -70,11 +52,14 @@ def run_sweep(
         resume: Keep the results in the file and run only what is missing. Cases and rounds may be
             added. Failed cases are tried again; cases that ran out of memory or time are not.
         settings: Settings of the command, JSON values that are stored in the file.
+        budget: Seconds of the whole sweep. A run that would not end in time, as far as the smaller
+            sizes tell, is left out with the status ``no time left``.
 
     Returns:
         The content of the file: ``machine``, ``date``, ``time_limit``, ``settings``, ``complete``
         (whether all runs were made) and ``cases``: dicts with ``series``, ``size``, ``options``,
-        ``status`` (``ok``, ``out of memory``, ``time limit``, ``failed: ...``, ``skipped: ...``),
+        ``status`` (``ok``, ``out of memory``, ``time limit``, ``no time left``, ``failed: ...``,
+        ``skipped: ...``),
         ``records`` and ``seconds``, the last two with an item for each run that was ok.
 
     Raises:
@@ -103,29 +88,37 @@ def run_sweep(
         log.unlink(missing_ok=True)
     _write(results, path)
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(sorted({case.run.__module__ for case in cases}))
     entries = {(entry["series"], entry["size"]): entry for entry in results["cases"]}
     cases = sorted(cases, key=lambda case: case.size)
-    for round_ in range(rounds):
-        for i, case in enumerate(cases):
-            entry = entries[case.series, case.size]
-            if entry["status"] != OK or len(entry["records"]) > round_:
-                continue
-            print(f"round {round_ + 1}/{rounds}, {i + 1}/{len(cases)}: ", end="")
-            print(f"{case.series} at {case.size}: ", end="", flush=True)
-            start = time.perf_counter()
-            status, record = _skip_status(entry, results["cases"]), None
-            if status == OK:
-                status, record = run_apart(context, case, log, time_limit)
-            seconds = time.perf_counter() - start
-            entry["status"] = status
-            if status == OK:
-                entry["records"].append(record)
-                entry["seconds"].append(seconds)
-            _write(results, path)
-            left = describe_seconds(seconds_left(results, rounds))
-            print(f"{status}, {describe_seconds(seconds)}; about {left} left", flush=True)
+    end = time.monotonic() + budget
+    with usable_gpus():
+        context = start_method({case.run.__module__ for case in cases}, log)
+        for round_ in range(rounds):
+            for i, case in enumerate(cases):
+                entry = entries[case.series, case.size]
+                if entry["status"] != OK or len(entry["records"]) > round_:
+                    continue
+                print(f"round {round_ + 1}/{rounds}, {i + 1}/{len(cases)}: ", end="")
+                print(f"{case.series} at {case.size}: ", end="", flush=True)
+                start = time.perf_counter()
+                status, record = _skip_status(entry, results["cases"]), None
+                left = end - time.monotonic()
+                if status == OK and expected_seconds(entry, results) > left:
+                    status = NO_TIME
+                if status == OK:
+                    limit = min(time_limit, left)
+                    status, record = run_apart(context, case, log, limit)
+                    if status == TIME_LIMIT and limit < time_limit:
+                        status = NO_TIME
+                seconds = time.perf_counter() - start
+                entry["status"] = status
+                if status == OK:
+                    entry["records"].append(record)
+                    entry["seconds"].append(seconds)
+                _write(results, path)
+                left = min(seconds_left(results, rounds), max(0, end - time.monotonic()))
+                print(f"{status}, {describe_seconds(seconds)}; ", end="")
+                print(f"about {describe_seconds(left)} left", flush=True)
     results["complete"] = True
     _write(results, path)
     return results
@@ -133,13 +126,8 @@ def run_sweep(
 
 def _new_entry(case: Case) -> dict[str, Any]:
     """Return the entry of a case in the file before its first run."""
-    entry = {"series": case.series, "size": case.size, "options": _as_json(case.options)}
+    entry = {"series": case.series, "size": case.size, "options": as_json(case.options)}
     return {**entry, "status": OK, "records": [], "seconds": []}
-
-
-def _as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Return ``value`` as it is read back from JSON; raise TypeError if JSON cannot hold it."""
-    return json.loads(json.dumps(value))
 
 
 def _take_over(results: dict[str, Any], path: Path, resume: bool) -> None:
@@ -179,7 +167,7 @@ def _take_over(results: dict[str, Any], path: Path, resume: bool) -> None:
     results["cases"] += kept.values()  # cases that only the earlier command had
     results["date"] = date
     for entry in results["cases"]:
-        if "failed" in entry["status"]:
+        if "failed" in entry["status"] or NO_TIME in entry["status"]:
             entry["status"] = OK
 
 
@@ -195,127 +183,70 @@ def _skip_status(entry: dict[str, Any], entries: list[dict[str, Any]]) -> str:
 def seconds_left(results: dict[str, Any], rounds: int) -> float:
     """Return an estimate of the seconds that the remaining runs take.
 
+    Args:
+        results: The content of the file, see :func:`run_sweep`.
+        rounds: Number of runs of each case.
+    """
+    left = 0.0
+    for entry in results["cases"]:
+        if entry["status"] == OK and (runs := max(0, rounds - len(entry["records"]))):
+            left += runs * min(expected_seconds(entry, results), results["time_limit"])
+    return left
+
+
+def expected_seconds(entry: dict[str, Any], results: dict[str, Any]) -> float:
+    """Return an estimate of the seconds of the next run of a case.
+
     A case that has run is expected to take its mean time again. A case that has not is extrapolated
     from the two largest sizes of its series by a power law, with an exponent of at least 1 in the
     size. In a series that has not run at all, a case is expected to take the mean time of all cases
     that have.
 
     Args:
+        entry: One of the cases in ``results``.
         results: The content of the file, see :func:`run_sweep`.
-        rounds: Number of runs of each case.
     """
-    ok = [entry for entry in results["cases"] if entry["status"] == OK]
     known = {
-        (entry["series"], entry["size"]): fmean(entry["seconds"])
-        for entry in ok
-        if entry["seconds"]
+        (other["series"], other["size"]): fmean(other["seconds"])
+        for other in results["cases"]
+        if other["status"] == OK and other["seconds"]
     }
-    left = 0.0
-    for entry in ok:
-        series, size = entry["series"], entry["size"]
-        smaller = sorted((s, t) for (name, s), t in known.items() if name == series and s <= size)
-        if smaller:
-            (size_0, time_0), (size_1, time_1) = smaller[-2:][0], smaller[-1]
-            power = 1.0
-            if size_0 < size_1:
-                power = max(power, math.log(time_1 / time_0) / math.log(size_1 / size_0))
-            expected = time_1 * (size / size_1) ** power
-        else:
-            expected = fmean(known.values() or [0])
-        left += max(0, rounds - len(entry["records"])) * min(expected, results["time_limit"])
-    return left
-
-
-def run_apart(
-    context: ForkServerContext, case: Case, log: Path, time_limit: float
-) -> tuple[str, dict[str, Any] | None]:
-    """Run a case in a new process; return its status and, if the status is ``ok``, its record."""
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_work, args=(sender, str(log), case.run, case.size, case.options)
-    )
-    process.start()
-    sender.close()
-    try:
-        try:
-            receiver.recv()  # the process has finished its imports: the time starts
-            if not wait([receiver, process.sentinel], time_limit):
-                return TIME_LIMIT, None
-            answer = receiver.recv()
-            process.join(10)  # seconds for the process to clean up
-            return answer
-        except EOFError:
-            process.join()
-            if process.exitcode == -9:  # SIGKILL, sent by the kernel when memory is full
-                return OUT_OF_MEMORY, None
-            return f"failed: the process ended with code {process.exitcode}", None
-    finally:
-        process.kill()
-        process.join()
-
-
-def _work(
-    sender: Connection,
-    log: str,
-    run: Callable[..., dict[str, Any]],
-    size: float,
-    options: dict[str, Any],
-) -> None:
-    """Run a case in this process, and send first "started", then the status and the record."""
-    # Ctrl-C reaches the sweep as well, which then kills this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        # Make this process the first one that the kernel kills when memory is full.
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    except OSError:
-        pass  # not Linux
-    with open(log, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sender.send("started")
-    answer: tuple[str, dict[str, Any] | None]
-    try:
-        answer = OK, _as_json(run(size, **options))
-    except Exception as e:
-        traceback.print_exc()
-        sys.stderr.flush()
-        answer = _status_of(e), None
-    sys.stdout.flush()
-    sender.send(answer)
-
-
-def _end_with_parent() -> None:
-    """End this process when the sweep ends: a sweep that is killed cannot end its processes."""
-    sweep = multiprocessing.parent_process()
-    assert sweep is not None  # a case runs in a child process
-    wait([sweep.sentinel])
-    os._exit(1)
-
-
-def _status_of(error: Exception) -> str:
-    """Return ``out of memory``, or ``failed: ...`` with the error on one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and NO_MEMORY.search(text)
-    ):
-        return OUT_OF_MEMORY
-    return f"failed: {type(error).__name__}: {text}"
+    series, size = entry["series"], entry["size"]
+    smaller = sorted((s, t) for (name, s), t in known.items() if name == series and s <= size)
+    if not smaller:
+        return fmean(known.values() or [0])
+    (size_0, time_0), (size_1, time_1) = smaller[-2:][0], smaller[-1]
+    power = 1.0
+    if size_0 < size_1:
+        power = max(power, math.log(time_1 / time_0) / math.log(size_1 / size_0))
+    return time_1 * (size / size_1) ** power
 
 
 def describe_machine() -> dict[str, Any]:
     """Return the properties of the machine on which times depend, with memory in bytes."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    gpus = torch.cuda.device_count()
     return {
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": ", ".join(map(torch.cuda.get_device_name, range(gpus))) or None,
+        "driver": _nvidia_driver() if gpus else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def _nvidia_driver() -> str | None:
+    """Return the version of NVIDIA's driver, which PyTorch does not know; None if unknown."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return text.partition("\n")[0].strip() or None
 
 
 def describe_seconds(seconds: float) -> str:

@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from gfnet_dense.demo import shrink
+from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.scope import default_scope
 
 from .backbones import images
-from .measure import Settings, measure, synchronize
+from .measure import Settings, measure
 from .sweep import Case
 
 PARTS = ("backbone", "neck", "heads", "other")
@@ -53,8 +55,7 @@ def _read(config: str, demo: bool) -> Config:
 
 def build_model(cfg: Config, device: str) -> nn.Module:
     """Return the untrained model of a config, built on a device of PyTorch such as ``meta``."""
-    init_default_scope(cfg.default_scope)
-    with torch.device(device):
+    with default_scope(cfg.default_scope), torch.device(device):
         return MODELS.build(deepcopy(cfg.model))  # mmdet's detectors modify their config
 
 
@@ -77,7 +78,8 @@ def run(size: int, config: str, settings: dict[str, Any], demo: bool) -> dict[st
     run_settings = Settings(**settings)
     model = build_model(_read(config, demo), "cpu")
     inference = Inference(model)
-    record = measure(inference, (images(size, run_settings.batch_size),), run_settings)
+    inputs = images(size, run_settings.batch_size, image_channels(model))
+    record = measure(inference, (inputs,), run_settings)
     params = sum(p.numel() for p in model.parameters())
     return record | {"params": params, "shares": inference.shares()}
 
@@ -85,10 +87,12 @@ def run(size: int, config: str, settings: dict[str, Any], demo: bool) -> dict[st
 class Inference(nn.Module):
     """A segmentor or detector that predicts from images alone and measures the time of its parts.
 
-    Each child module other than ``backbone`` and ``neck`` counts as a head.
+    Each child module other than ``backbone`` and ``neck`` counts as a head. On a GPU the times are
+    those of its stream: to wait for the GPU at the end of each part would slow down the whole.
 
     Attributes:
-        calls: The seconds of each call: ``backbone``, ``neck``, ``heads``, and ``all`` in total.
+        calls: For each call, the marks of begin and end of each run of ``backbone``, ``neck`` and
+            ``heads``, and of ``all``.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -97,7 +101,7 @@ class Inference(nn.Module):
         if "mode" in (test_cfg or ()):  # segmentors have a mode, detectors do not
             test_cfg.mode = "whole"
         self.model = model
-        self.calls: list[dict[str, float]] = []
+        self.calls: list[dict[str, list[tuple[Any, Any]]]] = []
         self._within = False  # whether a part is running
         for name, child in model.named_children():
             part = name if name in PARTS else "heads"
@@ -114,10 +118,10 @@ class Inference(nn.Module):
         sample = BaseDataElement(metainfo=dict(info, scale_factor=(1.0, 1.0)))
         samples = [sample.clone() for _ in x]
         self._device = x.device
-        self.calls.append(defaultdict(float))
-        start = self._now()
+        self.calls.append(defaultdict(list))
+        start = self._mark()
         results = self.model(x, samples, mode="predict")
-        self.calls[-1]["all"] = self._now() - start
+        self.calls[-1]["all"].append((start, self._mark()))
         return results
 
     def _clocked(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
@@ -127,22 +131,36 @@ class Inference(nn.Module):
         def clocked(*args: Any, **kwargs: Any) -> Any:
             if self._within:
                 return function(*args, **kwargs)
-            self._within, start = True, self._now()
+            self._within, start = True, self._mark()
             try:
                 return function(*args, **kwargs)
             finally:
                 self._within = False
-                self.calls[-1][part] += self._now() - start
+                self.calls[-1][part].append((start, self._mark()))
 
         return clocked
 
-    def _now(self) -> float:
-        synchronize(self._device)
-        return time.perf_counter()
+    def _mark(self) -> Any:
+        """Return the time in seconds, or on a GPU an event that its stream passes now."""
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of the time in each of :data:`PARTS`, the first call left out."""
-        parts = ("all", "backbone", "neck", "heads")
-        spent = {part: sum(call[part] for call in self.calls[1:]) for part in parts}
+        spent = {
+            part: sum(_seconds(*marks) for call in self.calls[1:] for marks in call[part])
+            for part in ("all", "backbone", "neck", "heads")
+        }
         spent["other"] = spent["all"] - spent["backbone"] - spent["neck"] - spent["heads"]
         return {part: spent[part] / spent["all"] for part in PARTS}
+
+
+def _seconds(start: Any, end: Any) -> float:
+    """Return the seconds between two marks of :class:`Inference`."""
+    if isinstance(start, float):
+        return end - start
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3  # of milliseconds

@@ -2,6 +2,9 @@
 
 Trainers keep the weights under several keys, and wrappers put parts into their names. Where the
 names of the model are known, they decide what is a wrapper and what belongs to the model.
+
+The private ``_metadata`` of PyTorch's state dicts, with the versions of modules, is used here, as
+seen in PyTorch 2.6 to 2.13.
 """
 
 import re

@@ -13,6 +13,7 @@ from gfnet_dense.models.utils.state_dict import (
     stage_grids,
     stored_grid,
 )
+from gfnet_dense.models.utils.stem import stem_channels
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
@@ -61,8 +62,11 @@ def convert(
     adapt_state_dict(state_dict, "", grids, last_norm, filter_resize)
     if to == "official":
         state_dict = _as_official(state_dict, last_norm, source) | head
-    if weights.notes:
-        print_log("; ".join([source.name, *weights.notes]), logger="current")
+    notes = list(weights.notes)
+    if (channels := stem_channels(state_dict)) not in (None, 3):
+        notes.append(f"the stem stays for images of {channels} bands, official models have 3")
+    if notes:
+        print_log("; ".join([source.name, *notes]), logger="current")
     return save(state_dict, {}, target, key="model" if to == "official" else "state_dict")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from mmengine.dist import barrier
+from mmengine.dist import barrier, is_distributed
 from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import wrap_file
@@ -43,8 +43,8 @@ DIGEST_IN_NAME = re.compile(r"-(?!\d{8}\.)([0-9a-f]{8})\.(pth|pt|safetensors)$")
 def fetch(checkpoint: str | Path) -> Path:
     """Return the local file of a checkpoint, downloaded completely or not at all.
 
-    With several processes, the first of each machine downloads and the others wait. A downloaded
-    file is checked each time it is fetched: against the digits in its name, such as
+    In a distributed run, the first process of each machine downloads and the others wait. A
+    downloaded file is checked each time it is fetched: against the digits in its name, such as
     ``resnet50-0676ba61.pth``, and against the SHA-256 in the file ``*.sha256`` beside it, which is
     written when the file is fetched for the first time.
 
@@ -70,7 +70,8 @@ def fetch(checkpoint: str | Path) -> Path:
     name, url = _name_and_address(checkpoint)
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     error = None
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    # Processes that a launcher has started may not have joined yet: each fetches the file itself.
+    if not is_distributed() or os.environ.get("LOCAL_RANK", "0") == "0":
         try:
             if not path.exists():
                 _download(url, path)

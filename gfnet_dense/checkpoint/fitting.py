@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gfnet_dense.models.utils.stem import STEMS, describe_expansion
 from gfnet_dense.utils.errors import InputError
 
 from .contents import Weights
@@ -30,8 +31,9 @@ class Fit:
         new: Names of the module that the file lacks.
         unused: Names of the file that the module lacks.
         misfits: Shapes in the file and in the module, as text, by the name in the module.
-        resized: Names of tensors loaded in another size than stored.
+        resized: Names of filters and position embeddings loaded in another size than stored.
         grid: Grid to which they were resized.
+        stem: How the stem was adapted to another number of channels, '' if it was not.
     """
 
     names: Sequence[str]
@@ -41,6 +43,7 @@ class Fit:
     misfits: dict[str, tuple[str, str]]
     resized: Sequence[str]
     grid: str
+    stem: str
 
     @property
     def loaded(self) -> list[str]:
@@ -59,6 +62,8 @@ class Fit:
         report += f"; resized {len(self.resized)}"
         if self.resized:
             report += f" (filters and position embedding, to the grid {self.grid})"
+        if self.stem:
+            report += f"; stem: {self.stem}"
         report += f"; new: {_some(collapse(self.new, self.names)) or 'nothing'}"
         unused = [*self.unused, *weights.left_out]
         report += f"; not used: {_some(collapse(unused, [*self.given, *unused])) or 'nothing'}"
@@ -108,6 +113,8 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
     misfits = {}
     try:
         module.load_state_dict(state_dict, strict=False)
+    except InputError as e:  # of the hook of GFNets
+        raise InputError(f"{path} does not fit: {e}") from None
     except RuntimeError as e:
         misfits = {name: (given, own) for name, given, own in MISFIT.findall(str(e))}
         if len(misfits) < len(str(e).splitlines()) - 1 or not misfits:
@@ -119,6 +126,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
         name for name, tensor in state_dict.items()
         if name in own and name not in misfits and own[name].shape != tensor.shape
     ]  # fmt: skip
+    stems = [name for name in resized if name.endswith(STEMS)]
     grids = getattr(module, "grids", None) or getattr(
         getattr(module, "backbone", None), "grids", [()]
     )
@@ -132,9 +140,17 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
         [name for name in own if name in missing],
         list(incompatible.unexpected_keys),
         misfits,
-        resized,
+        [name for name in resized if name not in stems],
         "x".join(map(str, grids[0])),
+        _describe_stem(module, stems[0]) if stems else "",
     )
+
+
+def _describe_stem(module: nn.Module, name: str) -> str:
+    """Say how the stem of this name, the weight of a convolution in a GFNet, was adapted."""
+    end = next(end for end in STEMS if name.endswith(end))
+    backbone: Any = module.get_submodule(name.removesuffix(end).rstrip("."))
+    return describe_expansion(backbone.in_channels, backbone.rgb_channels)
 
 
 def check_dtypes(module: nn.Module, state_dict: dict[str, Tensor], path: str | Path) -> None:

@@ -2,7 +2,8 @@
 
 mmengine unpickles a file anyway if PyTorch's weights-only reader refuses it, which can run code.
 Private names of mmengine's ``runner/checkpoint.py`` are used here, as seen in onedl-mmengine
-0.10.12.
+0.10.12. The original mmengine 0.10.7 has no ``_safe_torch_load``; it calls ``torch.load``, which
+refuses what is not data from PyTorch 2.6 on.
 """
 
 import functools
@@ -86,9 +87,9 @@ def _install() -> Callable[[], None]:
     CheckpointLoader._schemes.update(ours)
     # mmengine's loaders of torchvision://, open-mmlab://, mmcls:// and s3:// call these functions.
     functions = {"load_from_http": load_from_file, "_safe_torch_load": _load_buffer}
-    originals = {name: getattr(checkpoint, name) for name in functions}
-    for name, function in functions.items():
-        setattr(checkpoint, name, function)
+    originals = {name: getattr(checkpoint, name) for name in functions if hasattr(checkpoint, name)}
+    for name in originals:
+        setattr(checkpoint, name, functions[name])
 
     def restore() -> None:
         for scheme, loader in list(CheckpointLoader._schemes.items()):

@@ -1,5 +1,6 @@
 """Functions shared by the commands in ``tools/`` and ``.dev/``; the library imports none."""
 
+from gfnet_dense.utils.allocator import keep_freed_memory
 from gfnet_dense.utils.third_party import quiet_third_party
 
 from .configs import adapt_config, load_config, read_config, set_launcher, set_outputs
@@ -7,6 +8,7 @@ from .console import plain_errors
 from .environment import limit_onednn_cache, limit_opencv_pixels
 from .parser import (
     ArgumentParser,
+    add_amp_argument,
     add_checkpoint_argument,
     add_config_arguments,
     add_run_arguments,
@@ -18,6 +20,7 @@ from .run import test, train
 __all__ = [
     "ArgumentParser",
     "adapt_config",
+    "add_amp_argument",
     "add_checkpoint_argument",
     "add_config_arguments",
     "add_run_arguments",
@@ -35,3 +38,4 @@ __all__ = [
 ]
 
 limit_opencv_pixels()  # OpenCV reads the limit when it is imported
+keep_freed_memory()

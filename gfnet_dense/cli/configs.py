@@ -36,12 +36,14 @@ def adapt_config(cfg: "Config", args: argparse.Namespace) -> None:
 
     stem = Path(args.config).stem
     if args.demo:
-        from gfnet_dense.demo import shrink
+        from gfnet_dense.demo import match_bands, shrink
 
         shrink(cfg)
         cfg.work_dir = os.path.join("work_dirs", "demo", stem)
     cfg.setdefault("work_dir", os.path.join("work_dirs", stem))
     merge_options(cfg, args.cfg_options)
+    if args.demo:
+        match_bands(cfg)  # which an option may have changed
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
 
@@ -125,6 +127,8 @@ def _evaluator_writes(cfg: "Config", out: str) -> bool:
     These are COCO's JSON, and label maps in the numbers of a benchmark's server, as of
     mmsegmentation's CityscapesMetric.
     """
+    from gfnet_dense.utils.config import type_name
+
     evaluator = cfg.test_evaluator
     if cfg.default_scope == "mmdet":
         if isinstance(evaluator, (list, tuple)):
@@ -134,7 +138,7 @@ def _evaluator_writes(cfg: "Config", out: str) -> bool:
         evaluator.outfile_prefix = os.path.join(out, "results")
         return True
     is_one = isinstance(evaluator, dict)
-    if is_one and "output_dir" in evaluator and evaluator["type"] != "IoUMetric":
+    if is_one and "output_dir" in evaluator and type_name(evaluator) != "IoUMetric":
         evaluator.update(output_dir=out, keep_results=True)
         return True
     return False

@@ -1,12 +1,16 @@
-"""Argument parser of the commands, and arguments that several commands have."""
+"""Argument parser of the commands, and arguments that several commands have.
+
+Private functions of mmengine's DictAction are used here, as seen in onedl-mmengine 0.10.12.
+"""
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.types import Size
+from gfnet_dense.utils.types import AMP, Size
 
 from .console import ShowTracebacks
 
@@ -29,6 +33,8 @@ class ArgumentParser(argparse.ArgumentParser):
         **kwargs: See :class:`argparse.ArgumentParser`.
     """
 
+    takes_amp = False  # whether add_amp_argument() was called
+
     def __init__(self, description: str | None = None, **kwargs: Any):
         super().__init__(
             description=description,
@@ -41,6 +47,21 @@ class ArgumentParser(argparse.ArgumentParser):
             action=ShowTracebacks,
             help="show where in the code an error was raised, above its sentence",
         )
+
+    def parse_known_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; ``--amp`` takes the word behind it if that is one of its own.
+
+        argparse would take any word, also the config of ``--amp CONFIG``.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        if self.takes_amp:
+            pairs = zip(words, [*words, ""][1:], strict=True)
+            words = [f"{a}={AMP[0]}" if a == "--amp" and b not in AMP else a for a, b in pairs]
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; all arguments: {self.prog} --help\n")
@@ -135,6 +156,20 @@ def add_trust_argument(parser: ArgumentParser) -> None:
         nargs=0,
         action=_Trust,
         help="read files that hold objects of Python, too, which can run any code",
+    )
+
+
+def add_amp_argument(parser: ArgumentParser) -> None:
+    """Add ``--amp``, mixed precision: None, or a word of :data:`gfnet_dense.utils.types.AMP`."""
+    parser.takes_amp = True
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        choices=AMP,
+        const=AMP[0],
+        metavar="DTYPE",
+        help="automatic mixed precision: float16 (GPU) or bfloat16 (default: float16 on a GPU, "
+        "bfloat16 on a CPU)",
     )
 
 

@@ -1,4 +1,8 @@
-"""Guards around loading transforms: files are read once, errors name them, labels are checked."""
+"""Guards around loading transforms: files are read once, errors name them, labels are checked.
+
+The private ``_load_seg_map`` of mmcv's LoadAnnotations is looked at here, as seen in onedl-mmcv
+2.3.6.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,11 +23,14 @@ from gfnet_dense.utils.image_headers import check_header, naming
 from gfnet_dense.utils.images import read_bytes
 from gfnet_dense.utils.users_code import places_in_users_code
 
+from .bands import LoadImageBands
 from .coco.masks import check_mask
 from .coco.pictures import check_size
 
+NOT_LABELED = 255  # index of ignored pixels by default, and of the label 0 that is reduced
 
-def guard_pipeline(dataset: Any) -> None:
+
+def guard_pipeline(dataset: Any, ignored: int | None = None) -> None:
     """Wrap the loading transforms of a built dataset, in place.
 
     A wrapped transform raises InputError with the path of a file that is missing or broken. Images
@@ -34,13 +41,15 @@ def guard_pipeline(dataset: Any) -> None:
 
     Args:
         dataset: An OpenMMLab dataset, possibly inside wrappers such as ConcatDataset.
+        ignored: Index that label maps may hold beside classes and 255, ``ignore_index`` of the head
+            (:func:`.checks.ignored_labels.ignored_by_head`).
 
     Raises:
         InputError: If an ``image_range`` is not two numbers.
     """
     for inner in inner_datasets(dataset):
         if hasattr(getattr(inner, "pipeline", None), "transforms"):  # not in all libraries
-            _guard_transforms(inner.pipeline.transforms, inner.metainfo)
+            _guard_transforms(inner.pipeline.transforms, inner.metainfo, ignored)
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
@@ -53,16 +62,16 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
             yield from inner_datasets(each)
 
 
-def _guard_transforms(transforms: list, metainfo: dict) -> None:
+def _guard_transforms(transforms: list, metainfo: dict, ignored: int | None = None) -> None:
     for i, transform in enumerate(transforms):
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = GuardedImage(transform, metainfo)
         elif _is_of(transform, "mmseg"):
-            transforms[i] = GuardedSegMap(transform, metainfo)
+            transforms[i] = GuardedSegMap(transform, metainfo, ignored)
         elif _is_of(transform, "mmdet"):
             transforms[i] = _GuardedInstances(transform)
         for inner in getattr(transform, "subroutines", ()):  # TestTimeAug
-            _guard_transforms(inner.transforms, metainfo)
+            _guard_transforms(inner.transforms, metainfo, ignored)
 
 
 def _is_of(transform: Any, library: str) -> bool:
@@ -103,6 +112,11 @@ class GuardedImage:
 
     def __call__(self, results: dict) -> dict | None:
         path = results.get(self.path_key)
+        if isinstance(self.transform, LoadImageBands):  # which names the file itself
+            loaded = self.transform(results)
+            if loaded is not None:
+                _check_labeled_size(loaded)
+            return loaded
         try:
             if self.is_own or path is None:
                 return _read(self.transform, results, path, "image")
@@ -133,8 +147,9 @@ class GuardedSegMap:
 
     path_key = "seg_map_path"
 
-    def __init__(self, transform: Any, metainfo: dict):
+    def __init__(self, transform: Any, metainfo: dict, ignored: int | None = None):
         self.transform = transform
+        self.ignored = ignored
         self.num_classes = len(metainfo["classes"])
         # If the dataset uses a subset of the classes, label_map has all classes of the files.
         self.num_classes_in_file = len(metainfo.get("label_map") or metainfo["classes"])
@@ -165,6 +180,7 @@ class GuardedSegMap:
             reduce_zero_label=results.get("reduce_zero_label", False),
             path=path,
             orientation=results.get("exif_orientation", 1),
+            ignored=self.ignored,
         )
         return results
 
@@ -276,6 +292,7 @@ def check_seg_map(
     reduce_zero_label: bool,
     path: str,
     orientation: int = 1,
+    ignored: int | None = None,
 ) -> None:
     """Check that a loaded label map has the size of its image and holds class indices only.
 
@@ -288,9 +305,10 @@ def check_seg_map(
         reduce_zero_label: Whether 0 in the file means "ignored", and class 0 is stored as 1.
         path: Path of the label map, for the message.
         orientation: EXIF orientation of the image, for the message.
+        ignored: Index that stands for ignored pixels beside 255, if there is one.
 
     Raises:
-        InputError: If the sizes differ, or if an index is neither a class nor 255.
+        InputError: If the sizes differ, or if an index is neither a class nor for ignored pixels.
     """
     if image_size is not None and seg_map.shape != tuple(image_size):
         turned = orientation > 4 and seg_map.shape == tuple(image_size)[::-1]
@@ -300,11 +318,12 @@ def check_seg_map(
             + (f", and the image is turned by its EXIF orientation {orientation}" if turned else "")
         )
     found = np.flatnonzero(np.bincount(seg_map.ravel()))  # faster than np.unique, which sorts
-    wrong = np.setdiff1d(found, [*range(num_classes), 255])
+    allowed = NOT_LABELED if ignored is None else ignored
+    wrong = np.setdiff1d(found, [*range(num_classes), allowed, NOT_LABELED])
     if wrong.size:
         first = int(reduce_zero_label)
         raise InputError(
             f"the label map {path} holds the index {wrong[0] + first}, accepted are "
             f"{first}..{num_classes_in_file - 1 + first} ({num_classes_in_file} classes)"
-            f"{', 0' if reduce_zero_label else ''} and 255 for what is not labeled"
+            f"{', 0' if reduce_zero_label else ''} and {allowed} for what is not labeled"
         )

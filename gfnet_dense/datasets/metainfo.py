@@ -1,4 +1,7 @@
-"""Metainfo of datasets inside wrappers."""
+"""Metainfo of datasets inside wrappers.
+
+The private ``_metainfo`` of mmengine's BaseDataset is set here, as seen in onedl-mmengine 0.10.12.
+"""
 
 from typing import Any
 

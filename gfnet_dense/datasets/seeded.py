@@ -7,6 +7,7 @@ iteration.
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,19 @@ def seed_generators(*place: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(*place: int) -> Iterator[None]:
+    """Seed the generators as :func:`seed_generators` does, and put their states back at the end."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_generators(*place)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 def with_seeds(dataloader: dict) -> dict:

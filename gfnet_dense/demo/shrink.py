@@ -3,9 +3,11 @@
 from mmengine.config import Config
 
 from gfnet_dense.datasets.synthetic import write_ade20k, write_coco
+from gfnet_dense.datasets.synthetic.near_infrared import draw_four_bands
 from gfnet_dense.utils.errors import InputError
 
 from . import shrink_detection, shrink_segmentation
+from .bands import FOUR_BANDS, match_bands, scenes_root
 
 
 def shrink(cfg: Config) -> None:
@@ -31,7 +33,9 @@ def shrink(cfg: Config) -> None:
 
 def write_data(cfg: Config) -> None:
     """Write the synthetic dataset for the demo of a config, unless it exists already."""
-    write_coco() if cfg.default_scope == "mmdet" else write_ade20k()
+    root = scenes_root(cfg)
+    write = write_coco if cfg.default_scope == "mmdet" else write_ade20k
+    write(root, draw=draw_four_bands if root == FOUR_BANDS else None)
 
 
 def _shrink(cfg: Config) -> None:
@@ -51,6 +55,7 @@ def _shrink(cfg: Config) -> None:
         dict(type="gfnet_dense.CurvesHook"),
     ]
     cfg.randomness = dict(seed=0)
+    match_bands(cfg)
 
 
 def _shrink_schedule(cfg: Config, max_iters: int) -> None:

@@ -31,7 +31,7 @@ def _shrink_datasets(cfg: Config) -> None:
         scale_pipeline(pipeline, factor)
         loader.dataset = ConfigDict(
             type="ADE20KDataset",
-            metainfo=dict(classes=_demo_classes()),
+            metainfo=dict(classes=demo_classes()),
             data_root=str(ade20k_folder()),
             data_prefix=dict(img_path=f"images/{folder}", seg_map_path=f"annotations/{folder}"),
             reduce_zero_label=True,
@@ -43,7 +43,7 @@ def _shrink_datasets(cfg: Config) -> None:
 
 def _shrink_model(model: ConfigDict) -> None:
     """Reduce crop and channels of the heads, and set their number of classes, in place."""
-    factor, num_classes = _scale_factor(model), len(_demo_classes())
+    factor, num_classes = _scale_factor(model), len(demo_classes())
     model.data_preprocessor.size = scale_size(model.data_preprocessor.size, factor)
     model.backbone.img_size = scale_size(model.backbone.get("img_size", 224), factor)
     for key in ("decode_head", "auxiliary_head"):
@@ -64,7 +64,7 @@ def _scale_factor(model: ConfigDict) -> float:
     return CROP / min(model.data_preprocessor.size)
 
 
-def _demo_classes() -> list[str]:
+def demo_classes() -> list[str]:
     """Return the names of the classes in synthetic scenes, in ADE20K's order."""
     from mmseg.datasets import ADE20KDataset
 

@@ -12,6 +12,7 @@ from gfnet_dense.models.backbones.base import GFNetBackbone
 from gfnet_dense.models.layers.global_filter import GlobalFilter
 from gfnet_dense.models.layers.matrix_filter import MatrixFilter
 from gfnet_dense.models.utils.filter_resize import resize_position_embedding
+from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.types import Size
 
 
@@ -40,7 +41,7 @@ def freeze_size(model: nn.Module, size: Size) -> nn.Module:
         for name, module in filters.items()
     ]
     with torch.no_grad():
-        backbone(next(backbone.parameters()).new_zeros(1, 3, *size))
+        backbone(next(backbone.parameters()).new_zeros(1, image_channels(model), *size))
     for handle in handles:
         handle.remove()
     for name, module in filters.items():
@@ -57,7 +58,7 @@ def freeze_size(model: nn.Module, size: Size) -> nn.Module:
 class SegmentorGraph(nn.Module):
     """An mmsegmentation segmentor as a module from tensors to tensors.
 
-    Takes normalized images (B, 3, H, W) and returns ``logits`` (B, num_classes, H, W) and
+    Takes normalized images (B, bands, H, W) and returns ``logits`` (B, num_classes, H, W) and
     ``labels`` (B, H, W), class indices, int64.
 
     Args:
@@ -82,8 +83,8 @@ class SegmentorGraph(nn.Module):
 class DetectorGraph(nn.Module):
     """An mmdetection detector as a module from tensors to tensors.
 
-    Takes normalized images (B, 3, H, W) and returns the maps of the neck, ``feature_0`` and so on.
-    RetinaNet also returns the raw outputs of its head, ``cls_score_0`` and so on, then
+    Takes normalized images (B, bands, H, W) and returns the maps of the neck, ``feature_0`` and so
+    on. RetinaNet also returns the raw outputs of its head, ``cls_score_0`` and so on, then
     ``bbox_pred_0`` and so on. Decoding boxes and suppressing duplicates are not part of the graph.
 
     Args:
@@ -114,5 +115,6 @@ def build_graph(model: BaseModel, size: Size) -> SegmentorGraph | DetectorGraph:
     if hasattr(model, "encode_decode"):
         return SegmentorGraph(model, size)
     with torch.no_grad():
-        image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
+        device = next(model.parameters()).device
+        image = torch.zeros(1, image_channels(model), *size, device=device)
         return DetectorGraph(model, len(model.extract_feat(image)))

@@ -5,9 +5,9 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gfnet_dense import __version__
 from gfnet_dense.utils.atomic_write import atomic_write
+from gfnet_dense.utils.channels import channels_of, image_channels
 from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
@@ -82,7 +83,8 @@ def export(model: BaseModel, size: Size, path: Path, tolerance: float = 1e-4) ->
     check_format(path)
     reference, metadata = build_graph(model, size), describe(model, size)
     graph = build_graph(freeze_size(model, size), size)
-    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    shape = 2, image_channels(model), *size
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with atomic_write(path) as part:
         program = _trace(graph, images)
         if path.suffix == ".onnx":
@@ -100,7 +102,7 @@ def export(model: BaseModel, size: Size, path: Path, tolerance: float = 1e-4) ->
 
 
 def _trace(graph: SegmentorGraph | DetectorGraph, images: Tensor) -> torch.export.ExportedProgram:
-    """Trace a graph for images (B, 3, H, W) with a dynamic batch size.
+    """Trace a graph for images (B, bands, H, W) with a dynamic batch size.
 
     Raises:
         InputError: If torch.export fails.
@@ -129,14 +131,13 @@ def _write_onnx(
     import onnx
     import onnxruntime
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns if torchvision is missing
-    with redirect_stdout(io.StringIO()):  # the exporter prints its progress
+    with _quiet_exporter():
         onnx_program = torch.onnx.export(
             program, input_names=[INPUT], output_names=list(outputs), opset_version=OPSET
         )
     assert onnx_program is not None  # None is for the exporter of TorchScript
     proto = onnx_program.model_proto
-    _check_types(proto)
+    check_types(proto)
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     onnx.save(proto, path)
@@ -150,8 +151,24 @@ def _write_onnx(
     return run
 
 
-def _check_types(proto: "ModelProto") -> None:
-    """Assert that an ONNX model has no complex tensors and no discrete Fourier transform."""
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep PyTorch's exporter from printing its progress, and from asking for torchvision."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_types(proto: "ModelProto") -> None:
+    """Raise InputError if an ONNX model has complex tensors or a discrete Fourier transform.
+
+    The filters of a GFNet have become real products; a head of the user's may use such.
+    """
     import onnx
 
     complex_types = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
@@ -159,7 +176,11 @@ def _check_types(proto: "ModelProto") -> None:
     kinds = Counter(node.op_type for node in graph.node)
     types = {tensor.data_type for tensor in graph.initializer}
     types |= {v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
-    assert "DFT" not in kinds and types.isdisjoint(complex_types), kinds
+    if "DFT" in kinds or not types.isdisjoint(complex_types):
+        raise InputError(
+            "a part of the model other than its global filters has complex numbers or Fourier "
+            "transforms, which runtimes without PyTorch do not run: export it to *.pt2"
+        )
 
 
 def describe(model: BaseModel, size: Size) -> dict[str, str]:
@@ -172,7 +193,8 @@ def describe(model: BaseModel, size: Size) -> dict[str, str]:
     Returns:
         JSON strings ``size``, ``mean``, ``std`` (for pixels in 0..255), ``classes``, ``palette``,
         ``image_range`` (see :func:`gfnet_dense.utils.decoding.decode_image`; null if there is none)
-        and the plain strings ``channels`` (RGB or BGR) and ``made_with``.
+        ``bands`` (how many, and which are red, green and blue; null for three) and the plain
+        strings ``channels`` (RGB, BGR, or bands for another number) and ``made_with``.
     """
     preprocessor = model.data_preprocessor
     # The attribute that says whether BGR, as OpenCV reads, becomes RGB: with an underscore in
@@ -180,11 +202,14 @@ def describe(model: BaseModel, size: Size) -> dict[str, str]:
     converts = getattr(preprocessor, "_channel_conversion", None) or getattr(
         preprocessor, "channel_conversion", False
     )
+    channels = channels_of(model)
+    bands = asdict(channels) if channels is not None and channels.count != 3 else None
     return {
         "classes": json.dumps(list(model.dataset_meta["classes"])),
         "palette": json.dumps([list(map(int, c)) for c in model.dataset_meta["palette"]]),
         "size": json.dumps(list(size)),
-        "channels": "RGB" if converts else "BGR",
+        "channels": "bands" if bands else "RGB" if converts else "BGR",
+        "bands": json.dumps(bands),
         "mean": json.dumps(preprocessor.mean.flatten().tolist()),
         "std": json.dumps(preprocessor.std.flatten().tolist()),
         "image_range": json.dumps(check_image_range(model.dataset_meta.get("image_range"))),
@@ -204,7 +229,7 @@ def compare(
     Args:
         reference: A module of :func:`build_graph`.
         run: Function that runs the exported model on a batch.
-        images: Normalized images, (B, 3, H, W).
+        images: Normalized images, (B, bands, H, W).
     """
     errors: list[tuple[Tensor, Tensor]] = []
     times: list[tuple[float, float]] = []

@@ -66,6 +66,17 @@ def datasets_of(cfg: ConfigDict, *splits: str) -> Iterator[ConfigDict]:
             yield from find_datasets(loader["dataset"])
 
 
+def is_remote(dataset: ConfigDict) -> bool:
+    """Return whether a dataset, without wrappers, reads from a store that is no folder here.
+
+    These are addresses such as ``s3://``, and file backends of mmengine other than the local one.
+    """
+    backend = (dataset.get("backend_args") or {}).get("backend", "local")
+    prefixes = (dataset.get("data_prefix") or {}).values()
+    places = (dataset.get("data_root"), dataset.get("ann_file"), *prefixes)
+    return backend not in ("local", "disk") or any("://" in str(place) for place in places)
+
+
 def evaluators_of(cfg: ConfigDict, split: str) -> list[ConfigDict]:
     """Return the configs of the evaluators of a split, one or several in the config."""
     evaluators = cfg.get(f"{split}_evaluator") or []
@@ -109,9 +120,16 @@ def read_config(path: str | Path) -> Config:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as e:  # a config is a Python file, which can raise anything
         raise InputError(_missing_library(path, e) or _describe_defect(path, e)) from e
-    if not {"default_scope", "model", "test_dataloader"} <= set(cfg):
+    if not {"model", "test_dataloader"} <= set(cfg):
         raise InputError(f"{path} is a part of configs, not a whole one: it has no model and data")
+    check_sections(cfg)
     _import_custom_modules(path, cfg.get("custom_imports"))
+    cfg.default_scope = cfg.get("default_scope") or _library_of(cfg.model)
+    if cfg.default_scope is None:
+        raise InputError(
+            f"default_scope of {path} is not set, and the type of its model does not tell the "
+            "library: set default_scope to mmseg or mmdet"
+        )
     try:
         with redirect_stdout(io.StringIO()):  # datasets print the optional packages they lack
             import_module(f"{cfg.default_scope}.datasets")
@@ -127,6 +145,17 @@ def read_config(path: str | Path) -> Config:
             f"{_on_one_line(e)}"
         ) from e
     return cfg
+
+
+def _library_of(model: dict) -> str | None:
+    """Return the OpenMMLab library of a model's class, None if it is unknown.
+
+    Configs with lazy imports set ``default_scope=None``, since their types are classes.
+    """
+    kind = model.get("type", "")
+    names = [kind] if isinstance(kind, str) else [base.__module__ for base in kind.__mro__]
+    roots = (name.partition(".")[0] for name in names)
+    return next((root for root in roots if root in ("mmseg", "mmdet")), None)
 
 
 def _import_custom_modules(path: Path, settings: Any) -> None:
@@ -234,6 +263,48 @@ def merge_options(cfg: Config, options: dict | None) -> None:
         cfg.merge_from_dict(options)
     except (TypeError, KeyError, IndexError) as e:
         raise InputError(f"--cfg-options do not fit the config: {e}") from e
+    except AttributeError as e:  # mmengine's, of a value that is no dict
+        raise InputError(
+            f"--cfg-options do not fit the config: a key leads into a value that is no dict ({e})"
+        ) from e
+    check_sections(cfg)
+
+
+def check_sections(cfg: ConfigDict) -> None:
+    """Check the form of the sections that every command reads: the model and the dataloaders.
+
+    Args:
+        cfg: A whole config.
+
+    Raises:
+        InputError: If a section has another form than mmengine and its libraries need.
+    """
+    model = cfg.get("model")
+    if not isinstance(model, dict):
+        raise InputError(f"model in the config is {model!r}: it takes a dict")
+    for key in ("data_preprocessor", "test_cfg") if "decode_head" in model else ():
+        if not isinstance(model.get(key, {}), dict):
+            raise InputError(f"model.{key} is {model[key]!r}: a segmentor needs a dict")
+    for split in ("train", "val", "test"):
+        name = f"{split}_dataloader"
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if not isinstance(loader, dict):
+            raise InputError(f"{name} in the config is {loader!r}: it takes a dict, or None")
+        datasets = [loader.get("dataset")]
+        while datasets:
+            dataset = datasets.pop()
+            if not isinstance(dataset, dict):
+                raise InputError(f"a dataset of {name} is {dataset!r}: it takes a dict")
+            if not isinstance(dataset.get("pipeline", []), (list, tuple)):
+                raise InputError(
+                    f"the pipeline of a dataset of {name} is {dataset['pipeline']!r}: it takes a "
+                    "list of transforms"
+                )
+            inner = dataset.get("datasets", [])
+            datasets += list(inner) if isinstance(inner, (list, tuple)) else [inner]
+            datasets += [dataset["dataset"]] if "dataset" in dataset else []
 
 
 def misspelled(cfg: Config, key: str) -> str | None:

@@ -92,7 +92,7 @@ def decode_image(data: bytes, path: str, image_range: Range | None = None) -> De
             needs an ``image_range`` because its header does not tell the range.
     """
     with naming(path, "image"), opened(data, path) as image:
-        rawmode, orientation = _rawmode(image), exif_orientation(image)
+        rawmode, orientation = rawmode_of(image), exif_orientation(image)
         deep = _deep_values(image, rawmode, data)
         if deep is None:
             return Decoded(np.ascontiguousarray(_colors(image)), orientation, None)
@@ -111,7 +111,7 @@ def used_bits(data: bytes, path: str) -> int | None:
         InputError: If the image is broken or of a kind that is not read.
     """
     with naming(path, "image"), opened(data, path) as image:
-        return _bits_of(_deep_values(image, _rawmode(image), data))
+        return _bits_of(_deep_values(image, rawmode_of(image), data))
 
 
 def _bits_of(deep: _Deep | None) -> int | None:
@@ -136,11 +136,11 @@ def decode_label_map(data: bytes, path: str) -> np.ndarray:
             )
         if _is_inverted(image):
             raise ValueError("its values are stored inverted (WhiteIsZero): write it as PNG")
-        rawmode = _rawmode(image)
+        rawmode = rawmode_of(image)
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise InputError(WRONG_LABEL_MAP.format(path, image.mode))
         deep = _deep_values(image, rawmode, data, all_netpbm=True)
-        values = _loaded(image) if deep is None else deep.values
+        values = loaded(image) if deep is None else deep.values
         if deep is not None and (values.min() < 0 or values.max() > 255):
             raise InputError(WRONG_LABEL_MAP.format(path, image.mode))
         indices = values.astype(np.uint8, order="C")  # a copy, since Pillow's array is read-only
@@ -211,7 +211,7 @@ def likely_range(used_bits: int) -> tuple[int, int]:
     return 0, 2 ** min(bits for bits in SENSOR_BITS if bits >= used_bits) - 1
 
 
-def _rawmode(image: ImageFile) -> str:
+def rawmode_of(image: ImageFile) -> str:
     """Return how Pillow will unpack an opened image, such as 'RGB;16B'; '' if it does not tell."""
     if not image.tile:
         return ""
@@ -223,7 +223,7 @@ def _is_inverted(image: ImageFile) -> bool:
     return isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _loaded(image: ImageFile, mode: str | None = None) -> np.ndarray:
+def loaded(image: ImageFile, mode: str | None = None) -> np.ndarray:
     """Return the array of an image, turned by its orientation tag.
 
     When Pillow loads a TIFF, it turns the image and removes the tag.
@@ -240,7 +240,7 @@ def _colors(image: ImageFile) -> np.ndarray:
     if image.mode not in COLOR_MODES:
         raise ValueError(f"its color mode is {image.mode}: write it as RGB")
     image.info.pop("transparency", None)  # Pillow would warn that it drops it
-    return _loaded(image, "RGB")
+    return loaded(image, "RGB")
 
 
 def _deep_values(
@@ -250,7 +250,7 @@ def _deep_values(
 
     Args:
         image: An image, opened.
-        rawmode: Its :func:`_rawmode`.
+        rawmode: Its :func:`rawmode_of`.
         data: Content of the file.
         all_netpbm: Return the values of Netpbm files of 8 bits, too, which Pillow scales by the
             maximum in their header.
@@ -259,7 +259,7 @@ def _deep_values(
         return _netpbm_values(image, data, all_netpbm)
     if image.mode in ("I;16", "I;16B"):
         bits = 16
-        values = _loaded(image).astype(np.uint16)
+        values = loaded(image).astype(np.uint16)
         if image.format == "JPEG2000":  # Pillow shifts the values to the upper bits
             bits = depth_of_jpeg2000(data)
             values >>= 16 - bits
@@ -267,10 +267,10 @@ def _deep_values(
             bits = 12
         return _Deep(values, 2**bits - 1)
     if image.mode in ("I", "F"):
-        values = _loaded(image)
+        values = loaded(image)
         unsigned = isinstance(image, TiffImageFile) and image.tag_v2.get(SAMPLE_FORMAT) == (1,)
         return _Deep(values.view(np.uint32) if unsigned else values, None)
-    return _Deep(_sixteen_bits(rawmode, data), 65535) if ";16" in rawmode else None
+    return _Deep(sixteen_bits(rawmode, data), 65535) if ";16" in rawmode else None
 
 
 def _netpbm_values(image: ImageFile, data: bytes, all_netpbm: bool) -> _Deep | None:
@@ -294,8 +294,10 @@ def _netpbm_values(image: ImageFile, data: bytes, all_netpbm: bool) -> _Deep | N
     return _Deep(values.reshape(shape), largest)
 
 
-def _sixteen_bits(rawmode: str, data: bytes) -> np.ndarray:
+def sixteen_bits(rawmode: str, data: bytes, alpha: bool = False) -> np.ndarray:
     """Return the colors of an image of several channels of 16 bits, (H, W, 3), or gray, (H, W).
+
+    With ``alpha``, the fourth channel is returned as well, if there is one.
 
     Pillow keeps the upper 8 bits of such images. Told that the bytes are in the other order, it
     keeps the lower ones.
@@ -308,7 +310,7 @@ def _sixteen_bits(rawmode: str, data: bytes) -> np.ndarray:
             raise ValueError(f"it has 16 bits in the mode {channels}: write it as RGB")
         order = order.replace("N", "L" if sys.byteorder == "little" else "B")
         high, low = (
-            _unpacked(data, f"{channels};16{each}")[..., :3].astype(np.uint16)
+            _unpacked(data, f"{channels};16{each}")[..., : 4 if alpha else 3].astype(np.uint16)
             for each in (order, "LB".replace(order, ""))
         )
     return high << 8 | low
@@ -323,4 +325,4 @@ def _unpacked(data: bytes, rawmode: str) -> np.ndarray:
             )
             for tile in image.tile
         ]
-        return _loaded(image)
+        return loaded(image)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -34,10 +36,11 @@ def read_bytes(path: str | Path, kind: str = "image", backend_args: dict | None 
         InputError: If there is no such file, if it is a folder or a pipe, or too large.
     """
     with naming(str(path), kind):
-        if os.path.exists(path):  # not for an address
-            if not os.path.isfile(path):  # reading a pipe might never end
+        with suppress(OSError):  # an address is no file, and a missing file is told when it is read
+            status = os.stat(path)  # once, since network drives are slow
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
                 raise InputError(f"the {kind} {path} is not a file")
-            if os.path.getsize(path) > MAX_BYTES:
+            if status.st_size > MAX_BYTES:
                 raise InputError(f"{path} is larger than {MAX_BYTES / 2**30:.0f} GiB: cut it")
         return fileio.get(path, backend_args)
 
@@ -83,9 +86,17 @@ def write_image(image: np.ndarray, path: Path) -> None:
         path: The file; its suffix decides the format.
 
     Raises:
+        InputError: If the format cannot hold the image: the sides of a JPEG are 65500 at most.
         OSError: If the file cannot be written.
     """
     with atomic_write(path) as part:
-        found, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
-        assert found, path.suffix
+        try:
+            done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
+        except cv2.error:  # some versions raise, others return False
+            done = False
+        if not done:
+            raise InputError(
+                f"{path} cannot be written: OpenCV has no such format, or it cannot hold an image "
+                f"of {image.shape[1]} x {image.shape[0]}; PNG can"
+            )
         part.write_bytes(data)  # type: ignore[arg-type]  # typeshed: arrays are buffers since 3.12

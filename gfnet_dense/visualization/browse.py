@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 
+from gfnet_dense.datasets.checks.ignored_labels import ignore_index_of
 from gfnet_dense.datasets.loading_guards import guard_pipeline
+from gfnet_dense.datasets.seeded import seeded
+from gfnet_dense.utils.channels import channels_of, shown_input
 from gfnet_dense.utils.errors import InputError, building
+from gfnet_dense.utils.scope import default_scope
 
 from .overlays import NOT_LABELED, class_colors, overlay_instances, overlay_labels
 from .sheets import draw_sheet
@@ -21,7 +25,7 @@ def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> 
         cfg: A complete config for mmsegmentation or mmdetection.
         split: 'train', 'val' or 'test'.
         num: Number of samples; a smaller dataset is drawn as a whole.
-        seed: Seed of NumPy's global generator, which chooses the samples and augments them.
+        seed: Seed of the choice of samples and of their augmentation.
         path: The PNG file to write.
 
     Raises:
@@ -30,19 +34,18 @@ def browse_dataset(cfg: Config, split: str, num: int, seed: int, path: Path) -> 
     """
     if num < 1:
         raise InputError(f"the number of samples is 1 or more, got {num}")
-    init_default_scope(cfg.default_scope)
-    with building(f"the dataset of {split}"):
+    with building(f"the dataset of {split}"), default_scope(cfg.default_scope):
         dataset = DATASETS.build(deepcopy(cfg[f"{split}_dataloader"].dataset))
     if len(dataset) == 0:
         raise InputError(f"the dataset of {split} has no images")
-    guard_pipeline(dataset)
+    guard_pipeline(dataset, ignore_index_of(cfg.model))
     metainfo = dataset.metainfo
-    np.random.seed(seed)  # the transforms use the global generator
+    with seeded(seed):  # the transforms use the global generators
+        samples = [dataset[int(i)] for i in np.random.permutation(len(dataset))[:num]]
     cells: list[np.ndarray] = []
     present: set[int] = set()
-    for i in np.random.permutation(len(dataset))[:num]:
-        sample = dataset[int(i)]
-        image = np.ascontiguousarray(sample["inputs"].permute(1, 2, 0).numpy()[..., ::-1])  # BGR
+    for sample in samples:
+        image = shown_input(sample["inputs"].permute(1, 2, 0).numpy(), channels_of(cfg.model))
         annotated = sample["data_samples"]
         if "gt_sem_seg" in annotated:
             labels = annotated.gt_sem_seg.data[0].numpy()

@@ -77,18 +77,24 @@ def draw_features(
 
 
 def normalize(image: np.ndarray, size: Size | None = None) -> Tensor:
-    """Normalize an image as for ImageNet models, after resizing it if a size is given.
+    """Normalize an image, after resizing it if a size is given.
+
+    RGB is normalized as for ImageNet models; other numbers of bands, each by its own mean and
+    standard deviation in the image, since a file of weights does not tell those of the training.
 
     Args:
-        image: (H, W, 3), uint8, RGB.
+        image: (H, W, bands), three of which are RGB, uint8.
         size: Size to resize to, (H, W).
 
     Returns:
-        (1, 3, H, W), float32.
+        (1, bands, H, W), float32.
     """
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     if size is not None and size != tuple(x.shape[2:]):
         x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
+    if x.shape[1] != 3:
+        std, mean = torch.std_mean(x, dim=(2, 3), keepdim=True)
+        return (x - mean) / std.clamp(min=1e-6)
     return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 

@@ -15,14 +15,14 @@ from .figures import save_figure
 def receptive_field(backbone: GFNetBackbone, images: Tensor) -> list[Tensor]:
     """Return the effective receptive field of the middle position of each output.
 
-    The field is the absolute gradient with respect to the image, summed over colors, averaged over
+    The field is the absolute gradient with respect to the image, summed over bands, averaged over
     images, and divided by its maximum (Luo et al., https://arxiv.org/abs/1701.04128). The gradient
     is of a sum of all channels with random weights: the plain sum is constant after a LayerNorm
     that is not trained yet, and has no gradient.
 
     Args:
         backbone: A backbone in evaluation mode.
-        images: Normalized images, (B, 3, H, W).
+        images: Normalized images, (B, bands, H, W).
 
     Returns:
         For each output, (H, W), 0..1.

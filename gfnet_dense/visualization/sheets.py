@@ -9,14 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from mmengine.structures import BaseDataElement
 
-from gfnet_dense.utils.images import read_image
+from gfnet_dense.utils.channels import Channels, read_shown
 
 from .figures import save_figure
 from .overlays import Color, class_colors, overlay_instances
 
 
 def draw_segmentation_sheet(
-    samples: Sequence[BaseDataElement], metainfo: dict[str, Any], path: Path
+    samples: Sequence[BaseDataElement],
+    metainfo: dict[str, Any],
+    path: Path,
+    channels: Channels | None = None,
 ) -> None:
     """Draw image, ground truth and prediction of segmented samples side by side, with a legend.
 
@@ -24,6 +27,7 @@ def draw_segmentation_sheet(
         samples: mmseg's SegDataSamples with ``img_path``, ``gt_sem_seg`` and ``pred_sem_seg``.
         metainfo: Metainfo of the dataset, with ``classes`` and ``palette``.
         path: The PNG file to write.
+        channels: The bands of the images, see :func:`.read_shown`.
     """
     palette = np.full((256, 3), 255, np.uint8)  # unlabeled pixels stay white
     palette[: len(metainfo["palette"])] = metainfo["palette"]
@@ -34,14 +38,17 @@ def draw_segmentation_sheet(
             getattr(sample, name).data[0].numpy().astype(np.uint8)
             for name in ("gt_sem_seg", "pred_sem_seg")
         )
-        image = read_image(sample.img_path, metainfo.get("image_range"))
+        image = read_shown(sample.img_path, metainfo, channels)
         rows.append((image, palette[truth], palette[prediction]))
         present |= set(np.unique(truth)) | set(np.unique(prediction))
     draw_sheet(rows, ("image", "truth", "prediction"), class_colors(metainfo, present), path)
 
 
 def draw_detection_sheet(
-    samples: Sequence[BaseDataElement], metainfo: dict[str, Any], path: Path
+    samples: Sequence[BaseDataElement],
+    metainfo: dict[str, Any],
+    path: Path,
+    channels: Channels | None = None,
 ) -> None:
     """Draw ground truth and prediction of detection samples side by side.
 
@@ -50,10 +57,11 @@ def draw_detection_sheet(
             both in pixels of the image file. Masks are drawn if there are any.
         metainfo: Metainfo of the dataset, with ``classes`` and ``palette``.
         path: The PNG file to write.
+        channels: The bands of the images, see :func:`.read_shown`.
     """
     rows = []
     for sample in samples:
-        image = read_image(sample.img_path, metainfo.get("image_range"))
+        image = read_shown(sample.img_path, metainfo, channels)
         truth, prediction = (
             overlay_instances(image, getattr(sample, name), metainfo)
             for name in ("gt_instances", "pred_instances")

@@ -36,6 +36,9 @@ class KnownSegmentor:
     def __init__(self, padding=(0, 0, 0, 0), name="img_padding_size"):
         self.padding, self.name, self.seen = padding, name, []
 
+    def parameters(self):
+        yield torch.zeros(1)  # on the CPU
+
     def data_preprocessor(self, data, training):
         assert not training
         for sample in data["data_samples"]:
@@ -151,6 +154,31 @@ def test_arrays_of_another_shape_or_dtype_are_refused(array):
 def test_windows_with_gaps_and_impossible_batches_are_refused(settings):
     with pytest.raises(InputError, match="window and stride are sizes|batch_size is an integer"):
         list(predict(KnownSegmentor(), [np.zeros((32, 32, 3), np.uint8)], **settings))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+def test_windows_of_a_row_are_predicted_together(batch_size):
+    """Windows differ from each other in what they see; the last batch of a row is smaller."""
+    expected, model = labels(40, 61), KnownSegmentor((0, 5, 0, 3))
+    settings = dict(window=(16, 24), stride=(12, 10), batch_size=batch_size)
+    (sample,) = predict(model, [image_of(expected)], **settings)
+    in_a_row = {2: [2, 2, 1], 3: [3, 2], 100: [5]}[batch_size]
+    assert [len(each) for each in model.seen] == in_a_row * 3
+    assert {tuple(x.shape[1:]) for x in model.seen} == {(3, 19, 29)}
+    assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "amp, message",
+    [
+        ("half", "mixed precision is one of auto, float16, bfloat16, got 'half'"),
+        ("float16", "mixed precision in float16 needs a GPU: on a CPU take bfloat16, or none"),
+    ],
+)
+@pytest.mark.parametrize("window", [None, (16, 16)])
+def test_mixed_precision_that_the_device_does_not_have_is_refused(amp, message, window):
+    with pytest.raises(InputError, match=message):
+        list(predict(KnownSegmentor(), [image_of(labels(20, 30))], window=window, amp=amp))
 
 
 @pytest.mark.parametrize("images", ["a.png", Path("a.png"), np.zeros((8, 8, 3), np.uint8)])

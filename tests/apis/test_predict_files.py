@@ -219,6 +219,39 @@ def test_legend_is_below_the_image_and_shows_the_colors():
     assert add_legend(image, {}, rows=2).shape == add_legend(image, {"x": (0, 0, 0)}, rows=2).shape
 
 
+@pytest.mark.parametrize("window", [None, (64, 96)])
+def test_predictions_in_bfloat16_have_the_labels_of_float32_but_for_few_pixels(segmentor, window):
+    """The head has random weights: classes are closer to each other than in a trained one."""
+    small = np.random.default_rng(1).integers(0, 256, (6, 9, 3), np.uint8)
+    image = cv2.resize(small, (180, 120), interpolation=cv2.INTER_CUBIC)
+    plain, mixed, again = (
+        next(predict(segmentor, [image], window=window, amp=amp)).pred_sem_seg.data
+        for amp in (None, "bfloat16", None)
+    )
+    assert len(plain.unique()) > 2 and torch.equal(again, plain)
+    assert 0 < (mixed != plain).float().mean() < 0.03
+
+
+@needs_operators
+def test_detections_in_bfloat16_are_near_those_of_float32(detector):
+    image = noise(70, 90, 3)
+    plain, mixed = (
+        next(predict(detector, [image], amp=amp)).pred_instances for amp in (None, "auto")
+    )
+    assert len(plain) > 0 and mixed.masks.dtype == plain.masks.dtype
+    torch.testing.assert_close(mixed.scores[:5], plain.scores[:5], rtol=0, atol=0.05)
+
+
+def test_the_infer_tool_predicts_in_bfloat16(folder, segmentor):
+    Image.fromarray(noise(40, 50, 3)).save(folder / "half.png")
+    command = tool("infer", SEG, "weights.pth", "half.png", "--demo", "--device", "cpu")
+    result = run([*command, "--out-dir", "half", "--amp"], folder)
+    assert result.returncode == 0, result.stderr
+    written = np.asarray(Image.open(folder / "half" / "labels" / "half.png"))
+    (expected,) = predict(segmentor, [folder / "half.png"], amp="bfloat16")
+    assert np.array_equal(written, expected.pred_sem_seg.data[0].numpy())
+
+
 def test_a_checkpoint_that_does_not_fit_the_config_is_refused(folder, tmp_path):
     torch.save({"state_dict": {"x": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="other.pth does not fit the model of the config"):
@@ -233,6 +266,7 @@ def test_a_checkpoint_that_does_not_fit_the_config_is_refused(folder, tmp_path):
         (["--stride", "64"], "--stride is for --slide"),
         (["--slide", "64", "--stride", "96"], "at most the window"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
+        (["--device", "cpu", "--amp", "float16"], "float16 needs a GPU: on a CPU take bfloat16"),
         (["--classes", "unicorn"], "the model has no class 'unicorn'"),
     ],
 )

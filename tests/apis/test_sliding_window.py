@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmseg.models.segmentors import EncoderDecoder
+from torch.overrides import TorchFunctionMode
 
 from gfnet_dense.apis import sliding_window
 from gfnet_dense.apis.sliding_window import labels_of, resized_labels, slide, windows
@@ -43,11 +44,15 @@ def test_logits_equal_those_of_mmsegmentation(size, stride):
     )
     with torch.no_grad():
         expected = EncoderDecoder.slide_inference(model, image, [{}])[0]
-        bands = list(
-            slide(lambda w: encode_decode(image[:, :, w[0], w[1]])[0], size, (16, 16), stride)
-        )
-    assert max(band.shape[1] for band in bands) <= 16
-    torch.testing.assert_close(torch.cat(bands, dim=1), expected)
+        for batch_size in (1, 3):
+            bands = list(
+                slide(
+                    lambda places: torch.cat([encode_decode(image[:, :, y, x]) for y, x in places]),
+                    size, (16, 16), stride, batch_size,
+                )
+            )  # fmt: skip
+            assert max(band.shape[1] for band in bands) <= 16
+            torch.testing.assert_close(torch.cat(bands, dim=1), expected)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -63,6 +68,23 @@ def test_labels_computed_in_bands_equal_those_of_the_whole_map(
     assert torch.equal(resized_labels(logits, size, align_corners, 0.4), expected)
     monkeypatch.setattr(sliding_window, "BAND_BYTES", 8 * classes * size[1] * 3)
     assert torch.equal(resized_labels(logits, size, align_corners, 0.4), expected)
+
+
+class NoFloat64(TorchFunctionMode):
+    """Refuse tensors of float64 on the model's device, as MPS does."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.device.type == "meta":
+            assert result.dtype != torch.float64, func
+        return result
+
+
+def test_bands_need_no_float64_on_the_device(monkeypatch):
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 4 * 6 * 50 * 3)
+    with NoFloat64():
+        labels = resized_labels(torch.zeros(6, 8, 9, device="meta"), (37, 50), False)
+    assert labels.shape == (37, 50) and labels.device.type == "meta"
 
 
 def test_labels_need_argmax_for_many_classes_and_a_threshold_for_one():

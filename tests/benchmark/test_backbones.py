@@ -14,6 +14,7 @@ from gfnet_dense.benchmark.backbones import NAMES, build, cases, published_cases
 from gfnet_dense.benchmark.measure import Settings
 from gfnet_dense.benchmark.published import PublishedGFNet
 from gfnet_dense.models import GFNet
+from gfnet_dense.models.backbones import base
 from gfnet_dense.models.utils.filter_resize import symmetrize_filter
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import TINY
@@ -21,6 +22,7 @@ from tests.conftest import TINY
 SETTINGS = Settings(threads=1)
 DIMS = {
     "GFNet-H-Ti": (64, 128, 256, 512),
+    "GFNet-H-Ti-plain": (64, 128, 256, 512),
     "GFNet-H-S": (96, 192, 384, 768),
     "GFNet-H-B": (96, 192, 384, 768),
     "ResNet-50": (256, 512, 1024, 2048),
@@ -34,7 +36,7 @@ DIMS = {
 
 
 def skip_if_unavailable(name):
-    if reason := backbones._why_not(name):
+    if reason := backbones.why_not(name):
         pytest.skip(reason)
 
 
@@ -48,6 +50,21 @@ def test_backbone_returns_four_maps_of_strides_4_to_32(name):
     strides = (4, 8, 16, 32)
     shapes = [(1, dim, 64 // s, 96 // s) for dim, s in zip(DIMS[name], strides, strict=True)]
     assert [tuple(out.shape) for out in maps] == shapes
+
+
+def test_plain_backbone_gives_the_same_maps_without_the_fast_path(monkeypatch):
+    fast, plain = build("GFNet-H-Ti").eval(), build("GFNet-H-Ti-plain").eval()
+    plain.load_state_dict(fast.state_dict())
+    image = torch.randn(1, 3, 64, 64)
+    runs, infer = [], base.infer
+    monkeypatch.setattr(base, "infer", lambda *args: runs.append(1) or infer(*args))
+    with torch.inference_mode():
+        expected = fast(image)
+        assert len(runs) == 4  # stages
+        maps = plain(image)
+    assert len(runs) == 4
+    for ours, theirs in zip(maps, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 # Costs of the ImageNet classifiers at 224, from their papers. SegFormer's table 1 has the
@@ -153,7 +170,7 @@ def test_mocks_of_torchvision_are_removed_after_the_import(monkeypatch):
 
     modules = dict(sys.modules)
     monkeypatch.setattr(backbones, "import_module", import_module)
-    assert "mmpretrain.models after <MagicMock" in backbones._why_not("ConvNeXt-T")
+    assert "mmpretrain.models after <MagicMock" in backbones.why_not("ConvNeXt-T")
     assert sys.modules == modules
 
 

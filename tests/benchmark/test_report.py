@@ -199,6 +199,9 @@ def test_plot_without_measurements_is_written(tmp_path):
         (dict(device="cuda:99"), "cuda:99 was not found"),
         (dict(threads=0), "threads is 1 or more, got 0"),
         (dict(batch_size=-1), "batch_size is 1 or more, got -1"),
+        (dict(amp="float8"), "auto, float16, bfloat16, got 'float8'"),
+        (dict(amp="float16"), "float16 needs a GPU"),
+        (dict(tf32=True), "TF32 is a format of NVIDIA's GPUs, got the device cpu"),
     ],
 )
 def test_invalid_settings_are_rejected(settings, text):

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfnet_dense.benchmark.sweep import Case, describe_seconds, run_sweep, seconds_left
+from gfnet_dense.benchmark.processes import Case
+from gfnet_dense.benchmark.sweep import (
+    describe_machine,
+    describe_seconds,
+    run_sweep,
+    seconds_left,
+)
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT
 
@@ -297,3 +303,48 @@ def test_invalid_rounds_time_limits_and_sizes_are_rejected(
 )
 def test_durations_are_described_in_a_suitable_unit(seconds, text):
     assert describe_seconds(seconds) == text
+
+
+def sleeping_for(size):
+    time.sleep(0.05 * size)
+    return {}
+
+
+def test_runs_that_do_not_fit_into_the_budget_are_left_out_and_run_by_resume(tmp_path):
+    path = tmp_path / "r.json"
+    cases = [Case("a", size, sleeping_for, {}) for size in (1, 10, 10_000, 20_000)]
+    cases += [Case("b", 600, sleeping_for, {})]
+    start = time.monotonic()
+    results = sweep(cases, path, budget=15)
+    assert time.monotonic() - start < 25
+    assert statuses(results) == {
+        ("a", 1): "ok",
+        ("a", 10): "ok",
+        ("a", 10_000): "no time left",  # expected to take minutes: it is not even begun
+        ("a", 20_000): "skipped: no time left at 10000",
+        ("b", 600): "no time left",  # nothing is known: it is ended with the budget
+    }
+    assert results["complete"]
+    cases = [Case(case.series, case.size, record, {}) for case in cases]
+    assert set(statuses(sweep(cases, path, resume=True)).values()) == {"ok"}
+    assert all(entry["records"] for entry in json.loads(path.read_text())["cases"])
+
+
+def test_machine_has_the_names_of_all_gpus_and_the_driver(monkeypatch):
+    def answer(command, **kwargs):
+        assert command[0] == "nvidia-smi"
+        return subprocess.CompletedProcess(command, 0, "555.42\n555.42\n", "")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", "AB".__getitem__)
+    monkeypatch.setattr(subprocess, "run", answer)
+    machine = describe_machine()
+    assert (machine["gpu"], machine["driver"]) == ("A, B", "555.42")
+
+    def missing(*args, **kwargs):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert describe_machine()["driver"] is None
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert describe_machine()["gpu"] is None

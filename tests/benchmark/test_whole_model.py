@@ -67,6 +67,41 @@ def test_shares_of_time_exclude_the_first_call(monkeypatch):
     assert inference.shares() == pytest.approx(expected)
 
 
+class OnGpu:
+    """Images on a GPU, for a model that uses their shape alone."""
+
+    shape, device = (2, 3, 8, 16), torch.device("cuda")
+
+    def __iter__(self):
+        return iter(range(2))
+
+
+def test_shares_on_a_gpu_are_those_of_events_and_wait_for_no_part(monkeypatch):
+    clock, waited = Clock(), []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            self.milliseconds = 1e3 * clock.now
+
+        def synchronize(self):
+            waited.append(self)
+
+        def elapsed_time(self, end):
+            return end.milliseconds - self.milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    inference = Inference(Model(clock))
+    for _ in range(3):
+        inference(OnGpu())
+    assert not waited
+    expected = {"backbone": 12 / 24, "neck": 2 / 24, "heads": 8 / 24, "other": 2 / 24}
+    assert inference.shares() == pytest.approx(expected)
+
+
 def test_inference_predicts_whole_images():
     model = Model(Clock())
     Inference(model)(torch.zeros(2, 3, 8, 16))

@@ -41,7 +41,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def events(hub, monkeypatch):
-    """Notes downloads and barriers instead of making them."""
+    """Note downloads and barriers of a distributed run instead of making them."""
     happened = []
 
     def downloading(url, path):
@@ -51,6 +51,7 @@ def events(hub, monkeypatch):
 
     monkeypatch.setattr(download, "_download", downloading)
     monkeypatch.setattr(download, "barrier", lambda: happened.append("barrier"))
+    monkeypatch.setattr(download, "is_distributed", lambda: True)
     return happened
 
 
@@ -77,6 +78,14 @@ def test_the_other_processes_wait_for_the_file_and_do_not_download(events, monke
     monkeypatch.setattr(download, "barrier", meeting)
     assert fetch(ADDRESS).read_bytes() == content(2.0)
     assert events == ["barrier"]
+
+
+def test_a_process_that_has_not_joined_the_others_downloads_itself(events, monkeypatch):
+    """torchrun has started it, but the program has not called init_process_group yet."""
+    monkeypatch.setattr(download, "is_distributed", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert fetch(ADDRESS).read_bytes() == content()
+    assert events[0] == "download"
 
 
 def test_a_download_that_fails_lets_nobody_wait_for_ever(events, monkeypatch):

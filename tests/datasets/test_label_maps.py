@@ -209,3 +209,22 @@ def test_a_transform_of_the_users_own_keeps_its_decoding(tmp_path):
     (tmp_path / "labels" / "a.png").write_bytes(png(MAP))
     with pytest.raises(IndexError):  # an error of its own keeps its traceback
         built[0]
+
+
+def test_the_ignore_index_of_the_head_is_allowed_beside_255(tmp_path):
+    """CamVid, for one, has 11 classes and the label 11 for all else."""
+    built = dataset(tmp_path, IMAGE, png(MAP))
+    stored = MAP.copy()
+    stored[0, :2] = (len(CLASSES), 255)
+    (tmp_path / "labels" / "a.png").write_bytes(png(stored))
+    with pytest.raises(InputError, match=f"holds the index {len(CLASSES)}, .* and 255 for what"):
+        built[0]
+    built = DATASETS.build(dict(type="BaseSegDataset", data_root=str(tmp_path), _scope_="mmseg",
+        data_prefix=dict(img_path="images", seg_map_path="labels"),
+        pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")],
+        metainfo=dict(classes=CLASSES)))  # fmt: skip
+    guard_pipeline(built, ignored=len(CLASSES))
+    assert np.array_equal(built[0]["gt_seg_map"], stored)
+    (tmp_path / "labels" / "a.png").write_bytes(png(np.maximum(stored, len(CLASSES) + 1)))
+    with pytest.raises(InputError, match=f"and {len(CLASSES)} for what is not labeled"):
+        built[0]

@@ -70,7 +70,9 @@ def processes(tmp_path, monkeypatch):
             borders.checkpoint(variant, seed).touch()
         else:
             ways = ("slide", "whole, trigonometric, zeros")
-            borders._results(variant, seed).write_text(json.dumps({way: [50, 60] for way in ways}))
+            borders._results(variant, seed).write_text(
+                json.dumps({way: [40, 50, 60] for way in ways})
+            )
 
     monkeypatch.setattr(borders, "_run_in_process", run)
     return order
@@ -81,7 +83,7 @@ def test_complete_trainings_and_tests_are_not_repeated(processes):
     assert len(set(processes)) == len(processes) == 2 * 3 * len(VARIANTS)
     assert list(metrics) == list(VARIANTS)
     shapes = {values.shape for ways in metrics.values() for values in ways.values()}
-    assert shapes == {(3, 2)}
+    assert shapes == {(3, 3)}
     processes.clear()
     first, second = borders.VARIANTS[2:4]
     borders.checkpoint(first, 1).unlink()
@@ -96,13 +98,16 @@ def metrics_of(ways):
 
 def test_table_has_the_spread_of_differences_paired_by_seed():
     # The means 20 and 22 have spreads of 10 and 11, but the differences are 1, 2 and 3.
-    slide = np.array([[10.0, 40], [20, 40], [30, 40]])
-    whole = slide + [[1, 0], [2, 0], [3, 0]]
+    slide = np.array([[10.0, 40, 1], [20, 40, 1], [30, 40, 1]])
+    whole = slide + [[1, 0, -1], [2, 0, -1], [3, 0, -1]]
     ways = {"slide": slide, "whole, trigonometric, zeros": whole}
-    cells = ["20.0 ± 10.0", "40.0 ± 0.0"] * 2
-    differences = ["22.0 ± 11.0 (+2.0 ± 1.0)", "40.0 ± 0.0 (+0.0 ± 0.0)"] * 2
+    cells = ["20.0 ± 10.0", "40.0 ± 0.0", "1.0 ± 0.0"] * 2
+    differences = ["22.0 ± 11.0 (+2.0 ± 1.0)", "40.0 ± 0.0 (+0.0 ± 0.0)", "0.0 ± 0.0 (-1.0 ± 0.0)"]
+    differences *= 2
     table = read_table(borders.format_table(metrics_of(ways)))
-    columns = ["street, x 1", "street, x 1.5", "mirrored, x 1", "mirrored, x 1.5"]
+    columns = [
+        f"{scenes}, x {scale}" for scenes in ("street", "mirrored") for scale in (0.5, 1, 1.5)
+    ]
     assert table[0] == ["trained with", "tested", *columns]
     expected = []
     for title in ("circular, filters for 42", "zeros, filters for 42", "circular, filters for 96"):
@@ -120,7 +125,7 @@ def test_spread_is_the_sample_standard_deviation():
 
 def test_plot_has_a_bar_for_each_training_and_border_in_the_test():
     def constant(value):
-        return np.full((3, 2), value)
+        return np.full((3, 3), value)
 
     ways = {
         "slide": constant(40.0),

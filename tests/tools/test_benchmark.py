@@ -34,7 +34,10 @@ def test_benchmark_prints_a_table_writes_files_and_resumes(tmp_path):
         (["backbones", "--against-published", "--models", "Swin-T"], "leave out --models"),
         (["mixers", "--device", "cuda:99"], "the device cuda:99 was not found"),
         (["mixers", "--rounds", "0"], "rounds is 1 or more, got 0"),
+        (["mixers", "--amp", "float16"], "float16 needs a GPU"),
+        (["mixers", "--tf32"], "TF32 is a format of NVIDIA's GPUs, got the device cpu"),
         (["model", "configs/nothing.py"], "the config configs/nothing.py does not exist"),
+        (["model", "--amp", "configs/nothing.py"], "the config configs/nothing.py does not exist"),
     ],
 )
 def test_wrong_arguments_give_a_one_line_error(args, message, tmp_path):

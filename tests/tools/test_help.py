@@ -20,7 +20,9 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 """
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
-PAGE_WRITERS = ("benchmark_report", "borders_report", "draw_imports", "resizing_report", "zoo_page")
+PAGE_WRITERS = (
+    "benchmark_report", "borders_report", "draw_imports", "gpu", "resizing_report", "zoo_page",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -149,11 +149,29 @@ def test_missing_and_broken_configs_and_options_give_a_one_line_error(tmp_path):
     assert result.returncode == 2 and "takes KEY=VALUE" in result.stderr
 
 
-def test_amp_without_a_gpu_is_refused(folder):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    error = error_of(run(tool("train", CONFIG, "--demo", "--amp"), folder))
-    assert "--amp needs a GPU" in error
+@pytest.mark.skipif(torch.cuda.is_available(), reason="float16 is only refused without a GPU")
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_amp_in_float16_without_a_gpu_is_refused(folder, name):
+    command = tool(name, CONFIG, *(["none.pth"] if name == "test" else []), "--demo", "--amp")
+    error = error_of(run([*command, "float16"], folder))
+    assert "mixed precision in float16 needs a GPU: on a CPU take bfloat16" in error
+
+
+def test_training_and_test_in_bfloat16_resume_and_agree_with_float32(folder):
+    command = tool("train", CONFIG, "--amp", "bfloat16", "--demo", "--work-dir", "half")
+    assert (result := run([*command, "--cfg-options", *SHORT.split()], folder)).returncode == 0
+    command = tool("test", CONFIG, "half/iter_4.pth", "--demo", "--amp", "bfloat16")
+    tested = run([*command, "--cfg-options", *SHORT.split()], folder)
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    figures = [float(re.findall(r"aAcc: (\d+\.\d+)", each.stdout)[-1]) for each in (result, tested)]
+    assert figures[0] == pytest.approx(figures[1], abs=2)  # percent; the first is in float32
+    command = tool("train", CONFIG, "--resume", "--demo", "--work-dir", "half")
+    more = SHORT.replace("max_iters=4", "max_iters=5").split()
+    resumed = run([*command, "--cfg-options", *more], folder)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    line = "optim_wrapper.type: gfnet_dense.Bfloat16OptimWrapper in the checkpoint, OptimWrapper"
+    assert line in resumed.stdout + resumed.stderr
+    assert "Warning" not in result.stderr + result.stdout
 
 
 def test_checkpoint_of_another_arch_is_refused(trained, folder):

@@ -20,6 +20,7 @@ from gfnet_dense.cli.environment import ONEDNN_CACHE
 from gfnet_dense.demo import shrink
 from gfnet_dense.models import GFNet
 from gfnet_dense.models.layers.global_filter import GlobalFilter
+from gfnet_dense.models.utils import resize_matrices
 from tests.commands import run
 from tests.conftest import ROOT, TINY
 from tests.toy import toy_runner
@@ -89,10 +90,17 @@ def test_a_leak_would_be_noticed(kind, soak):
 def test_caches_of_functions_are_bounded():
     caches = [o for o in gc.get_objects() if isinstance(o, functools._lru_cache_wrapper)]
     ours = [c for c in caches if getattr(c, "__module__", "").startswith("gfnet_dense")]
-    assert len(ours) >= 3
     for cached in ours:
         takes_arguments = cached.__wrapped__.__code__.co_argcount > 0
         assert cached.cache_parameters()["maxsize"] is not None or not takes_arguments, cached
+
+
+def test_the_resizing_matrices_of_many_sizes_are_bounded():
+    for m in range(1, 600):
+        resize_matrices.apply_matrix("bicubic", 56, m, torch.ones(56, 1))
+    kept = resize_matrices._kept.values()
+    assert len(kept) == resize_matrices.MAX_MATRICES
+    assert sum(matrix.nbytes for matrix in kept) <= resize_matrices.MAX_BYTES
 
 
 @linux

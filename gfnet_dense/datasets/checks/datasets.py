@@ -10,7 +10,13 @@ from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from gfnet_dense.utils.config import datasets_of, evaluators_of, registered_class, type_name
+from gfnet_dense.utils.config import (
+    datasets_of,
+    evaluators_of,
+    is_remote,
+    registered_class,
+    type_name,
+)
 from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import IMAGE_SUFFIXES
@@ -63,6 +69,23 @@ def check_dataset_folders(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
         repeated = repeated_names(dataset)
         if repeated:
             print_log(repeated, logger="current", level=logging.WARNING)
+
+
+def check_local_data(cfg: ConfigDict) -> None:
+    """Check that the datasets of a config lie in folders, for what reads or copies all of them.
+
+    Args:
+        cfg: A whole config.
+
+    Raises:
+        InputError: If one is read from a remote store.
+    """
+    for dataset in datasets_of(cfg, "train", "val", "test"):
+        if is_remote(dataset):
+            raise InputError(
+                f"data_root {dataset.get('data_root')} of {type_name(dataset)} is a remote store, "
+                "but check_dataset reads folders of this machine: copy the data, or mount them"
+            )
 
 
 def check_ranges(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
@@ -154,6 +177,8 @@ def check_folders(dataset: ConfigDict) -> None:
         InputError: If a folder or the annotation file is missing, if a folder holds no images with
             the suffix in the config, or if a list of names is broken.
     """
+    if is_remote(dataset):  # what is missing is told when it is read
+        return
     root = Path(dataset.get("data_root") or "")
     for key, prefix in dataset.get("data_prefix", {}).items():
         if prefix is None:  # a dataset without label maps, for prediction only
@@ -163,10 +188,11 @@ def check_folders(dataset: ConfigDict) -> None:
         suffix = dataset.get(suffix_key, "")
         other = None
         for path in folder.rglob("*"):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                if path.name.endswith(suffix):
-                    break
-                other = path
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
+            # A suffix in the config, or a transform that reads files of other kinds, is believed.
+            if path.name.endswith(suffix) and (is_image or suffix or _reads_others(dataset)):
+                break
+            other = path if is_image else other
         else:
             _refuse_folder(dataset, folder, suffix_key, other)
     ann_file = dataset.get("ann_file")
@@ -176,6 +202,12 @@ def check_folders(dataset: ConfigDict) -> None:
             "configs/_base_/datasets tells for each dataset how it is made"
         )
     check_list(dataset)
+
+
+def _reads_others(dataset: ConfigDict) -> bool:
+    """Return whether a dataset has a transform of another library or the user that reads files."""
+    names = [type_name(transform) for transform in dataset.get("pipeline", [])]
+    return bool(names) and "LoadImageFromFile" not in names
 
 
 def _refuse_folder(

@@ -82,6 +82,12 @@ def ignored_by_head(model: ConfigDict) -> tuple[str, int | None] | None:
     return f"{name}.ignore_index", head.get("ignore_index", DEFAULT)
 
 
+def ignore_index_of(model: ConfigDict) -> int | None:
+    """Return ``ignore_index`` of the head that predicts, None without one."""
+    found = ignored_by_head(model)
+    return None if found is None else found[1]
+
+
 def _resizes(cfg: ConfigDict) -> bool:
     """Return whether images of the training may become smaller than the crop."""
     transforms = (each for data in datasets_of(cfg, "train") for each in data.get("pipeline", []))

@@ -54,6 +54,17 @@ def check_heads(model: ConfigDict, classes: list[str]) -> None:
         )
 
 
+def check_losses_on_cpu(model: ConfigDict) -> None:
+    """Raise InputError if a loss of a segmentor can train on a GPU alone."""
+    for name, head in find_heads(model):
+        # Without a GPU it takes target[:, num_classes] where target[:, :num_classes] is meant.
+        if num_outputs(head) != 1 and "FocalLoss" in map(type_name, losses_of(head)):
+            raise InputError(
+                f"{name}: mmsegmentation's FocalLoss fails on a CPU with several classes, and no "
+                "GPU was found: take CrossEntropyLoss"
+            )
+
+
 def find_heads(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
     """Yield dotted key and config of each head of a segmentor, also of heads inside heads."""
     for key in ("decode_head", "auxiliary_head"):
@@ -117,9 +128,21 @@ def _check_losses(name: str, head: dict, classes: list[str]) -> None:
             "without it, it is 0.3"
         )
     for loss in losses_of(head) or [dict(type="CrossEntropyLoss")]:  # a head's default
-        reason = _why_not(loss, outputs)
+        reason = _wrong_weights(loss, outputs) or _why_not(loss, outputs)
         if reason:
             raise InputError(f"{name}: {reason}")
+
+
+def _wrong_weights(loss: dict, outputs: int | None) -> str | None:
+    """Return what is wrong with the weights of classes in a loss, None if they fit."""
+    for key in ("class_weight", "alpha"):  # alpha is FocalLoss's, a number or one for each class
+        weights = loss.get(key)
+        if isinstance(weights, (list, tuple)) and outputs and len(weights) != outputs:
+            return (
+                f"{key} of {type_name(loss)} has {len(weights)} weights for {outputs} output "
+                f"channels: give {outputs}, or leave it out"
+            )
+    return None
 
 
 def _why_not(loss: dict, outputs: int | None) -> str | None:

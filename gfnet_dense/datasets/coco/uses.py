@@ -10,7 +10,13 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, METRICS
 
 from gfnet_dense.datasets.checks.detection_classes import find_class, thing_classes
-from gfnet_dense.utils.config import evaluators_of, find_datasets, registered_class, type_name
+from gfnet_dense.utils.config import (
+    evaluators_of,
+    find_datasets,
+    is_remote,
+    registered_class,
+    type_name,
+)
 
 from .names import list_names
 from .structure import Purpose
@@ -76,7 +82,7 @@ def find_uses(cfg: ConfigDict, split: str) -> list[CocoUse]:
                 classes,
                 "prediction" if each.get("format_only") else "evaluation",
                 f"{split}_evaluator",
-                with_masks="segm" in each.get("metric", ()),
+                with_masks="segm" in _metrics(each),
             )
             uses = _merge(uses, use)
     return uses
@@ -97,6 +103,11 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
     for each in evaluators_of(cfg, split):
         if not _is_coco_metric(each, cfg.default_scope):
             continue
+        if "segm" in _metrics(each) and _has_no_masks(cfg.model):
+            faults.append(
+                f"{split}_evaluator measures masks (metric='segm'), but the model has no mask_head "
+                "and predicts boxes alone: set metric='bbox'"
+            )
         path = each.get("ann_file")
         others = dict(of_datasets)
         if path and others.pop(os.path.realpath(path), None) and others:
@@ -121,6 +132,21 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
     return faults
 
 
+def _metrics(evaluator: ConfigDict) -> list[str]:
+    """Return the metrics of a CocoMetric, one or several in the config."""
+    metric = evaluator.get("metric", "bbox")
+    return [metric] if isinstance(metric, str) else list(metric)
+
+
+def _has_no_masks(model: ConfigDict) -> bool:
+    """Return whether a detector certainly predicts no masks: two stages without a mask head.
+
+    Detectors of one stage say it in no common way, see :mod:`..checks.evaluated_masks`.
+    """
+    head = model.get("roi_head")
+    return isinstance(head, dict) and not any("mask" in key and head[key] for key in head)
+
+
 def _of_dataset(
     dataset: ConfigDict, cfg: ConfigDict, split: str, purpose: Purpose
 ) -> CocoUse | None:
@@ -129,6 +155,7 @@ def _of_dataset(
     if (
         cls is None
         or not dataset.get("ann_file")
+        or is_remote(dataset)
         or getattr(cls, "COCOAPI", None) is not stock.COCOAPI
         or cls.load_data_list is not stock.load_data_list
         or cls.parse_data_info is not stock.parse_data_info

@@ -15,6 +15,7 @@ from mmengine.config import ConfigDict
 from rich.console import Console
 from rich.progress import track
 
+from gfnet_dense.datasets.checks.datasets import check_local_data
 from gfnet_dense.datasets.survey.contents import Problem
 from gfnet_dense.datasets.survey.report import format_problems
 from gfnet_dense.utils.errors import InputError
@@ -96,6 +97,7 @@ def plan_copy(cfg: ConfigDict, out: Path) -> Plan:
         from .detection import plan_dataset
     else:
         raise InputError(f"--fix is for mmsegmentation and mmdetection, not {cfg.default_scope}")
+    check_local_data(cfg)
     plan = Plan(out)
     known: list[tuple[ConfigDict, dict[str, Any]]] = []
     named: list[NamedDataset] = []

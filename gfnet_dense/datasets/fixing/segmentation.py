@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from PIL import Image
 
 from gfnet_dense.datasets.checks.datasets import check_folders
+from gfnet_dense.datasets.checks.ignored_labels import ignore_index_of
 from gfnet_dense.datasets.checks.images import is_ambiguous
 from gfnet_dense.datasets.loading_guards import check_seg_map, class_indices
 from gfnet_dense.datasets.survey.contents import Problem, in_parallel
@@ -61,7 +62,8 @@ def plan_dataset(plan: Plan, cfg: ConfigDict, dataset: NamedDataset, name: str) 
         InputError: If the data set cannot be read.
     """
     check_folders(dataset.cfg)
-    built = build_dataset(ConfigDict({**dataset.cfg, "indices": None}))
+    ignored = ignore_index_of(cfg.model)
+    built = build_dataset(ConfigDict({**dataset.cfg, "indices": None}), ignored)
     folders = built.data_prefix
     if not folders.get("seg_map_path"):
         raise InputError(f"{dataset.key} has no label maps: there is nothing to mend")
@@ -80,7 +82,7 @@ def plan_dataset(plan: Plan, cfg: ConfigDict, dataset: NamedDataset, name: str) 
             )
         sources.append((by_stem[stem], label_map))
     values: set[int] = set()
-    results = in_parallel(partial(mend_pair, built), sources, dataset.split)
+    results = in_parallel(partial(mend_pair, built, ignored=ignored), sources, dataset.split)
     for stem, pair in zip(stems, results, strict=True):
         plan.mended += pair.mended
         plan.left += pair.left
@@ -141,12 +143,13 @@ def _with_other_suffix(path: Path) -> Path:
     return found[0] if len(found) == 1 else path
 
 
-def mend_pair(dataset: Any, sources: tuple[Path, Path]) -> Pair:
+def mend_pair(dataset: Any, sources: tuple[Path, Path], ignored: int | None = None) -> Pair:
     """Read an image and its label map, and return what is copied of them.
 
     Args:
         dataset: The built dataset.
         sources: The two files.
+        ignored: ``ignore_index`` of the head.
     """
     image, label_map = sources
     mended: list[Problem] = []
@@ -173,7 +176,7 @@ def mend_pair(dataset: Any, sources: tuple[Path, Path]) -> Pair:
         classes = dataset.metainfo["classes"]
         check_seg_map(
             seg_map, len(classes), len(dataset.metainfo.get("label_map") or classes), size,
-            info["reduce_zero_label"], str(label_map),
+            info["reduce_zero_label"], str(label_map), ignored=ignored,
         )  # fmt: skip
     except InputError as e:
         left.append(Problem(str(label_map), str(e)))
@@ -211,7 +214,8 @@ def _read_indices(data: bytes) -> tuple[np.ndarray | None, str]:
 
 def _as_gray(path: Path) -> bytes:
     indices, _ = _read_indices(path.read_bytes())
-    assert indices is not None
+    if indices is None:
+        raise InputError(f"{path} was changed while the copy was made: start again")
     with Image.open(path) as image:
         kind = image.format
     file = io.BytesIO()
@@ -263,5 +267,6 @@ def _mend_orientation(
 def untagged(path: Path) -> bytes:
     """Return the content of an image file without its orientation tag."""
     content = without_orientation(path.read_bytes())
-    assert content is not None  # it was tried
+    if content is None:
+        raise InputError(f"{path} was changed while the copy was made: start again")
     return content

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
 MAX_PROCESSES = 16  # largest number of processes that read files
@@ -118,6 +119,7 @@ def in_parallel(function: Callable[[Any], Any], items: Sequence, title: str) -> 
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=num_processes,
+        generator=Generator(),  # it would draw a seed from the generator of all
     )
     return iter(track(results, title, len(items), console=Console(stderr=True)))
 

@@ -5,6 +5,7 @@ other data sets of mmdetection are counted as the library reads them, and not ex
 """
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from gfnet_dense.datasets.coco.file import OTHER_CLASSES, CocoReport, describe, 
 from gfnet_dense.datasets.coco.loading import filter_images
 from gfnet_dense.datasets.coco.pictures import EXCHANGES, check_size
 from gfnet_dense.datasets.coco.uses import CocoUse, faults_of_evaluators, find_uses
+from gfnet_dense.utils.channels import Channels, channels_of, read_shown
 from gfnet_dense.utils.decoding import Range, check_image_range
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import IMAGE_SUFFIXES, read_image, visible_files
+from gfnet_dense.utils.images import IMAGE_SUFFIXES, visible_files
 from gfnet_dense.utils.users_code import places_in_users_code
 
 from .contents import EXAMPLES, AnnotatedImage, Example, Problem, Report, in_parallel
@@ -58,7 +60,7 @@ def survey_split(cfg: ConfigDict, split: str, datasets: list[ConfigDict]) -> Rep
         report.errors += [Problem("", text) for text in faults_of_evaluators(cfg, name, each)]
     # Splits that share their datasets share their files, too.
     for use in {(use.path, use.purpose, use.folder): use for use in uses}.values():
-        _survey_file(report, use, ranges.get(use.path))
+        _survey_file(report, use, ranges.get(use.path), channels_of(cfg.model))
     examined = {use.path for use in uses if use.folder is not None}
     for dataset in datasets:
         if path_of(dataset) not in examined:
@@ -81,7 +83,9 @@ def range_of(dataset: ConfigDict) -> Range | None:
     return check_image_range((dataset.get("metainfo") or {}).get("image_range"))
 
 
-def _survey_file(report: Report, use: CocoUse, image_range: Range | None) -> None:
+def _survey_file(
+    report: Report, use: CocoUse, image_range: Range | None, channels: Channels | None
+) -> None:
     """Examine a COCO file and its pictures, and add its contents and problems to a report."""
     path = str(use.path)
     try:
@@ -102,7 +106,7 @@ def _survey_file(report: Report, use: CocoUse, image_range: Range | None) -> Non
     report.add_classes(use.classes)
     images = [each for each in content.get("images") or [] if _has_name(each)]
     report.num_images += len(images)
-    pictures = _survey_pictures(report, images, use, image_range)
+    pictures = _survey_pictures(report, images, use, image_range, channels)
     if found.errors or not content.get("annotations"):
         return
     arrays = AnnotationArrays(content, use.classes)
@@ -118,7 +122,8 @@ def _survey_file(report: Report, use: CocoUse, image_range: Range | None) -> Non
         path, name = pictures[image_index].path, use.classes[label]
         if len(report.examples.get(name, ())) < EXAMPLES and not pictures[image_index].error:
             indices = np.flatnonzero((arrays.image_index == image_index) & used)
-            load = partial(_load, path, image_range, content, indices, arrays)
+            show = partial(read_shown, path, dict(image_range=image_range), channels)
+            load = partial(_load, show, content, indices, arrays)
             report.add_example(name, Example(path, load))
 
 
@@ -171,12 +176,16 @@ def _has_name(image: Any) -> bool:
 
 
 def _survey_pictures(
-    report: Report, images: list[dict], use: CocoUse, image_range: Range | None
+    report: Report,
+    images: list[dict],
+    use: CocoUse,
+    image_range: Range | None,
+    channels: Channels | None,
 ) -> list[Picture]:
     """Read the headers of all pictures of a file, and compare them with the sizes in it."""
     assert use.folder is not None
     paths = [str(use.folder / image["file_name"]) for image in images]
-    read = partial(read_picture, image_range=image_range)
+    read = partial(read_picture, image_range=image_range, channels=channels)
     pictures = list(in_parallel(read, paths, report.split))
     for image, picture in zip(images, pictures, strict=True):
         if picture.error:
@@ -260,8 +269,7 @@ def _survey_other(report: Report, cfg: ConfigDict) -> None:
 
 
 def _load(
-    path: str,
-    image_range: Range | None,
+    show: Callable[[], np.ndarray],
     content: dict,
     indices: np.ndarray,
     arrays: AnnotationArrays,
@@ -276,4 +284,4 @@ def _load(
         from pycocotools import mask as coco_mask  # comes with mmdetection
 
         masks = np.stack([coco_mask.decode(code) for code in codes]).astype(bool)
-    return AnnotatedImage(read_image(path, image_range), None, boxes, arrays.label[indices], masks)
+    return AnnotatedImage(show(), None, boxes, arrays.label[indices], masks)

@@ -11,7 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from gfnet_dense.datasets.checks.bands import check_count
 from gfnet_dense.datasets.coco.pictures import stored_size
+from gfnet_dense.utils.bands import read_bands
+from gfnet_dense.utils.channels import Channels
 from gfnet_dense.utils.decoding import Range, decode_image, is_dark, likely_range
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.image_headers import exif_orientation, naming
@@ -42,14 +45,21 @@ class Picture(NamedTuple):
     error: str = ""
 
 
-def read_picture(path: str, image_range: Range | None = None) -> Picture:
+def read_picture(
+    path: str, image_range: Range | None = None, channels: Channels | None = None
+) -> Picture:
     """Read the header of an image, and all of one of 16 bits; errors are part of the result.
 
     Args:
         path: The file.
         image_range: See :func:`gfnet_dense.utils.decoding.decode_image`.
+        channels: The bands that the model takes. An image of other than three is read as a whole.
     """
     try:
+        if channels is not None and channels.count != 3:
+            bands = read_bands(path)
+            check_count(bands, path, channels)
+            return Picture(path, (bands.shape[1], bands.shape[0]))
         with Image.open(path) as image:
             (height, width), orientation = stored_size(image), exif_orientation(image)
             size = width, height

@@ -13,13 +13,19 @@ import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
+from gfnet_dense.datasets.checks.bands import check_count
 from gfnet_dense.datasets.checks.datasets import check_folders, class_names
-from gfnet_dense.datasets.checks.ignored_labels import differing_ignore_indices, ignored_by_head
+from gfnet_dense.datasets.checks.ignored_labels import (
+    differing_ignore_indices,
+    ignore_index_of,
+    ignored_by_head,
+)
 from gfnet_dense.datasets.checks.images import doubtful_samples, is_ambiguous
 from gfnet_dense.datasets.checks.label_maps import unused_images
 from gfnet_dense.datasets.checks.lists import repeated_names
 from gfnet_dense.datasets.checks.segmentation_heads import check_heads
-from gfnet_dense.datasets.loading_guards import guard_pipeline
+from gfnet_dense.datasets.loading_guards import GuardedImage, guard_pipeline
+from gfnet_dense.utils.channels import Channels, channels_of, shown_input
 from gfnet_dense.utils.config import type_name
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import read_bytes, visible_files
@@ -68,7 +74,7 @@ def _survey_dataset(report: Report, cfg: ConfigDict, whole: ConfigDict) -> None:
     try:
         check_folders(cfg)
         classes = class_names(cfg, "mmseg")
-        dataset = build_dataset(cfg)
+        dataset = build_dataset(cfg, ignore_index_of(whole.model))
     except InputError as e:
         report.errors.append(Problem("", str(e)))
         return
@@ -86,18 +92,21 @@ def _survey_dataset(report: Report, cfg: ConfigDict, whole: ConfigDict) -> None:
     report.warnings.extend(unused_files(dataset))
     same_counts = defaultdict(list)
     pictures = []
-    samples = in_parallel(partial(check_sample, dataset), range(len(dataset)), report.split)
+    channels = channels_of(whole.model)
+    check = partial(check_sample, dataset, channels=channels)
+    samples = in_parallel(check, range(len(dataset)), report.split)
     for i, sample in enumerate(samples):
         report.num_images += 1
         report.errors.extend(sample.errors)
         report.warnings.extend(sample.warnings)
         report.ignored += int(sample.counts[IGNORED])
         pictures.append(sample.picture)
+        load = partial(_load, dataset, i, channels)
         for name, count in zip(classes, sample.counts[: len(classes)].tolist(), strict=True):
             report.counts[name] += count
             report.images[name] += count > 0
             if count:
-                report.add_example(name, Example(sample.picture.path, partial(_load, dataset, i)))
+                report.add_example(name, Example(sample.picture.path, load))
         if np.count_nonzero(sample.counts) > 1:
             same_counts[sample.counts.tobytes()].append(sample.label_map)
     ignored = ignored_by_head(whole.model)
@@ -115,8 +124,12 @@ def _survey_dataset(report: Report, cfg: ConfigDict, whole: ConfigDict) -> None:
         report.warnings += warnings
 
 
-def build_dataset(cfg: ConfigDict) -> Any:
+def build_dataset(cfg: ConfigDict, ignored: int | None = None) -> Any:
     """Build a dataset of mmsegmentation whose pipeline has guarded loading transforms only.
+
+    Args:
+        cfg: Config of the dataset, without wrappers.
+        ignored: See :func:`guard_pipeline`.
 
     Raises:
         InputError: If the dataset cannot be built, or has no images.
@@ -141,17 +154,18 @@ def build_dataset(cfg: ConfigDict) -> Any:
             f"{type_name(cfg)} finds no images in {dataset.data_prefix.get('img_path')}: compare "
             "img_suffix and ann_file in the config with what the files are called"
         )
-    guard_pipeline(dataset)
+    guard_pipeline(dataset, ignored)
     return dataset
 
 
-def check_sample(dataset: Any, i: int) -> Sample:
+def check_sample(dataset: Any, i: int, channels: Channels | None) -> Sample:
     """Read one image and its label map.
 
     Args:
         dataset: Dataset whose pipeline has loading transforms only, wrapped by
             :func:`guard_pipeline`.
         i: Index of the image.
+        channels: The bands that the model takes; None if that is not known.
     """
     results = dataset.get_data_info(i)
     errors: list[Problem] = []
@@ -159,6 +173,8 @@ def check_sample(dataset: Any, i: int) -> Sample:
     for load in dataset.pipeline.transforms:
         try:
             results = load(results)
+            if channels is not None and isinstance(load, GuardedImage):
+                check_count(results["img"], results["img_path"], channels)
         except InputError as e:
             path = results.get(load.path_key, "")
             errors.append(Problem(path, " ".join(str(e).split())))
@@ -185,12 +201,13 @@ def check_sample(dataset: Any, i: int) -> Sample:
     return Sample(picture, errors, warnings, path, counts)
 
 
-def _load(dataset: Any, i: int) -> AnnotatedImage:
+def _load(dataset: Any, i: int, channels: Channels | None) -> AnnotatedImage:
     results = dataset.get_data_info(i)
     for load in dataset.pipeline.transforms:
         results = load(results)
-    image = np.ascontiguousarray(results["img"][..., ::-1]).astype(np.uint8)  # from BGR
-    return AnnotatedImage(image, results["gt_seg_map"])
+    image = results["img"]
+    image = image[..., None] if image.ndim == 2 else image
+    return AnnotatedImage(shown_input(image, channels), results["gt_seg_map"])
 
 
 def _identical_label_maps(groups: list[list[str]]) -> list[Problem]:

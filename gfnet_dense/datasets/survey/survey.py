@@ -5,7 +5,8 @@
 
 from mmengine.config import ConfigDict
 
-from gfnet_dense.datasets.checks.datasets import check_ranges
+from gfnet_dense.datasets.checks.bands import check_channels
+from gfnet_dense.datasets.checks.datasets import check_local_data, check_ranges
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.errors import InputError
 
@@ -26,7 +27,7 @@ def survey(cfg: ConfigDict) -> list[Report]:
         One report for each split; splits with the same datasets share one.
 
     Raises:
-        InputError: If the config is for another library.
+        InputError: If the config is for another library, or the data are in a remote store.
     """
     module = MODULES.get(cfg.default_scope)
     if module is None:
@@ -34,13 +35,15 @@ def survey(cfg: ConfigDict) -> list[Report]:
             "check_dataset reads the data of mmsegmentation and mmdetection, this config is for "
             f"{cfg.default_scope}"
         )
+    check_local_data(cfg)
     reports = [
         module.survey_split(cfg, split, datasets) for split, datasets in _splits(cfg).items()
     ]
-    try:
-        check_ranges(cfg, ("train", "val", "test"))
-    except InputError as e:
-        reports[0].errors.append(Problem("", str(e)))
+    for check in (check_ranges, check_channels):
+        try:
+            check(cfg, ("train", "val", "test"))
+        except InputError as e:
+            reports[0].errors.append(Problem("", str(e)))
     if reports and reports[0].split.startswith("train"):
         training, *others = reports
         if training.split != "train":

@@ -53,7 +53,9 @@ def write_ade20k(
     return _write(ade20k_folder(root), NUM_IMAGES, seed, _write_ade20k_split, draw or draw_scene)
 
 
-def write_coco(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
+def write_coco(
+    root: str | Path = DATA_ROOT, seed: int = 0, draw: Callable[[int], Scene] | None = None
+) -> Path:
     """Write synthetic scenes in the layout of COCO 2017, unless the folder exists.
 
     An instance has a category id of COCO, a box (x, y, w, h) in pixels, and a mask of its visible
@@ -62,12 +64,12 @@ def write_coco(root: str | Path = DATA_ROOT, seed: int = 0) -> Path:
 
     Args:
         root: Folder in which :func:`coco_folder` is created, completely or not at all.
-        seed: See :func:`write_ade20k`.
+        seed, draw: See :func:`write_ade20k`.
 
     Returns:
         The folder ``coco``.
     """
-    return _write(coco_folder(root), NUM_COCO_IMAGES, seed, _write_coco_split, draw_scene)
+    return _write(coco_folder(root), NUM_COCO_IMAGES, seed, _write_coco_split, draw or draw_scene)
 
 
 def _write(
@@ -98,13 +100,22 @@ def _write(
     return folder
 
 
+def suffix_of(bands: int) -> str:
+    """Return the suffix of image files of three or four bands."""
+    return ".jpg" if bands == 3 else ".png"
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    Image.fromarray(image).save(path, quality=95)  # PNG, without loss, has no quality
+
+
 def _write_ade20k_split(root: Path, split: str, scenes: Iterator[Scene]) -> None:
     images, annotations = root / "images" / split, root / "annotations" / split
     images.mkdir(parents=True)
     annotations.mkdir(parents=True)
     for i, scene in enumerate(scenes, start=1):
         name = f"ADE_{split[: 5 if split == 'training' else 3]}_{i:08d}"
-        Image.fromarray(scene.image).save(images / f"{name}.jpg", quality=95)
+        _save(scene.image, images / f"{name}{suffix_of(scene.image.shape[2])}")
         Image.fromarray(scene.labels).save(annotations / f"{name}.png")
 
 
@@ -114,8 +125,8 @@ def _write_coco_split(root: Path, split: str, scenes: Iterator[Scene]) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for i, scene in enumerate(scenes, start=1):
-        name = f"{i:012d}.jpg"
-        Image.fromarray(scene.image).save(root / split / name, quality=95)
+        name = f"{i:012d}{suffix_of(scene.image.shape[2])}"
+        _save(scene.image, root / split / name)
         height, width = scene.labels.shape
         images.append(dict(id=i, file_name=name, height=height, width=width))
         for annotation in _coco_annotations(scene):

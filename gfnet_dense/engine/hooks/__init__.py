@@ -1,5 +1,6 @@
 """Hooks of the runner, one file each."""
 
+from .autocast_hook import AutocastHook
 from .average_statistics_hook import AverageStatisticsHook
 from .check_data_hook import CheckDataHook
 from .checkpoint_hook import CheckpointHook
@@ -13,6 +14,7 @@ from .save_request_hook import SaveRequestHook
 from .seed_hook import SeedHook
 
 __all__ = [
+    "AutocastHook",
     "AverageStatisticsHook",
     "CheckDataHook",
     "CheckpointHook",

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from gfnet_dense.registry import HOOKS
+from gfnet_dense.utils.channels import channels_of
 from gfnet_dense.visualization.predictions import without_logits
 from gfnet_dense.visualization.sheets import draw_detection_sheet, draw_segmentation_sheet
 
@@ -54,5 +55,7 @@ class ContactSheetHook(Hook):
         path = Path(runner.work_dir) / "contact_sheets" / f"iter_{runner.iter}.png"
         detected = "pred_instances" in self._samples[0]
         draw_sheet = draw_detection_sheet if detected else draw_segmentation_sheet
-        draw_sheet(self._samples, runner.val_dataloader.dataset.metainfo, path)
+        metainfo = runner.val_dataloader.dataset.metainfo
+        channels = channels_of(getattr(runner, "model", None))
+        draw_sheet(self._samples, metainfo, path, channels)
         print_log(f"contact sheet: {path}", logger="current")

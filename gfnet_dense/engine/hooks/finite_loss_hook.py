@@ -30,10 +30,13 @@ MATCHER_ERROR = "invalid numeric entries"
 class FiniteLossHook(Hook):
     """Hook that skips optimizer steps whose loss or gradients are not finite.
 
-    A step that is bad in one process is skipped in all. After a loss that is not finite, the
-    buffers that the forward changed (batch norm statistics) get their former values back. After
+    A step that is bad in one process is skipped in all. With it, the buffers that the forward
+    changed (batch norm statistics) get the values back that they had after the last step. After
     ``patience`` skipped steps in a row training stops with an InputError, which names the first
     module whose output is not finite.
+
+    The losses are checked where they are, and the host waits for the device once, just before the
+    step: a backward of a loss that is not finite does no harm, since its gradients are dropped.
 
     Under mixed precision gradients may overflow until the loss scaler has found its scale. The
     scaler skips such steps itself; they are not counted. Models with several optimizers (mmengine's
@@ -45,11 +48,12 @@ class FiniteLossHook(Hook):
 
     priority = "HIGH"  # before CheckpointHook
 
-    is_finite: bool  # whether the losses of this iteration are finite in this process
-    left_out: bool  # whether the optimizer step of this iteration was skipped
-    suspect: Any  # the first batch with a loss that was not finite, since the last step; or None
+    left_out: bool | None  # whether this iteration's step was skipped; None without a step
+    # Since the last step, which may be several iterations ago under gradient accumulation:
+    finite: list[Tensor]  # a flag for each loss, on its device
+    batches: list[Any]
     buffers: list[Tensor]
-    good_buffers: list[Tensor]  # copies of the buffers after the last finite loss
+    good_buffers: list[Tensor]  # copies of the buffers after the last step that was not skipped
 
     def __init__(self, patience: int = 5) -> None:
         self.patience = patience
@@ -59,7 +63,7 @@ class FiniteLossHook(Hook):
         """Copy the buffers, and wrap the optimizer's methods and the iteration of the loop."""
         self.buffers = [b for b in runner.model.buffers() if b.is_floating_point()]
         self.good_buffers = [b.clone() for b in self.buffers]
-        self.suspect = None
+        self.finite, self.batches = [], []
         self._guard(runner.optim_wrapper)
         loop = runner.train_loop
         loop.run_iter = self._explaining(runner, loop.run_iter)
@@ -68,23 +72,23 @@ class FiniteLossHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None
     ) -> None:
         """Forget the iteration before."""
-        self.is_finite, self.left_out = True, False
+        self.left_out = None
 
     def _guard(self, wrapper: OptimWrapper) -> None:
-        """Check each loss, and skip the step if it or a gradient is not finite.
+        """Check each loss, and skip the step if one or a gradient is not finite.
 
         The gradients are checked before the wrapper clips them, since clipping may hide infinity.
         """
         update_params, step = wrapper.update_params, wrapper.step
 
         def guarded_update(loss: Tensor, *args: Any, **kwargs: Any) -> None:
-            self.is_finite = self.is_finite and bool(loss.detach().isfinite().all())
+            self.finite.append(loss.detach().isfinite().all())
             update_params(loss, *args, **kwargs)
 
         def guarded_step(**kwargs: Any) -> None:
-            is_bad = not self.is_finite or self.suspect is not None
-            is_bad = is_bad or not (_scaler_helps(wrapper) or _has_finite_gradients(wrapper))
-            self.left_out = _in_any_process(is_bad)
+            flags = [*self.finite, *_gradients_are_usable(wrapper)]
+            flags = flags or [torch.ones((), dtype=torch.bool, device=get_device())]
+            self.left_out = not _in_all_processes(torch.stack(flags).all())
             self.in_a_row = self.in_a_row + 1 if self.left_out else 0
             if not self.left_out:
                 step(**kwargs)
@@ -100,30 +104,44 @@ class FiniteLossHook(Hook):
     ) -> None:
         """Restore or copy the buffers, and stop after too many skipped steps.
 
+        Between steps a loss that is not finite puts the buffers back as well, for averages of them
+        and validations.
+
         Raises:
             InputError: If this is the last of ``patience`` skipped steps in a row.
         """
-        if self.is_finite:
-            sources, targets = self.buffers, self.good_buffers
-        else:
-            sources, targets = self.good_buffers, self.buffers
-            self.suspect = self.suspect or data_batch
-        if sources:
-            torch._foreach_copy_(targets, sources)
+        if self.finite:  # several optimizers leave no flags, and make no steps that are seen here
+            self.batches.append(data_batch)
+        if self.left_out is None:
+            self._restore_after_bad_loss()
+        elif self.buffers:
+            both = [self.good_buffers, self.buffers]
+            target, source = both[::-1] if self.left_out else both
+            torch._foreach_copy_(target, source)
         runner.message_hub.update_info(NOT_FINITE, self.in_a_row)
+        if self.left_out is None:
+            return
+        batches, self.finite, self.batches = self.batches, [], []
         if not self.left_out:
             return
-        suspect, self.suspect = self.suspect or data_batch, None
         runner.logger.warning(
             f"iteration {runner.iter + 1} has a loss or gradients that are not finite: its step is "
             "left out"
         )
         if self.in_a_row >= self.patience:
-            context = runner.optim_wrapper.optim_context(runner.model)
-            found = all_gather_object(first_not_finite(runner.model, suspect, context))
-            culprit = _describe(next(filter(None, found), None))
+            # In all batches: each forward may wait for that of the other processes.
+            context, model = runner.optim_wrapper.optim_context, runner.model
+            modules = [first_not_finite(model, each, context(model)) for each in batches]
+            found = [name for names in all_gather_object(modules) for name in names if name]
             reason = f"the loss or its gradients were not finite {self.in_a_row} times in a row"
-            raise _stopped(runner, reason, culprit)
+            raise _stopped(runner, reason, _describe(next(iter(found), None)))
+
+    def _restore_after_bad_loss(self) -> None:
+        """Put the buffers back if a loss since the last step was not finite, without asking."""
+        if self.finite and self.buffers:
+            is_good = torch.stack(self.finite).all()
+            pairs = zip(self.buffers, self.good_buffers, strict=True)
+            torch._foreach_copy_(self.buffers, [torch.where(is_good, b, g) for b, g in pairs])
 
     def _explaining(self, runner: Runner, run_iter: Callable[..., None]) -> Callable[..., None]:
         """Return ``run_iter`` with an InputError in place of a matcher's error.
@@ -167,22 +185,28 @@ def _stopped(runner: Runner, reason: str, culprit: str) -> InputError:
     )
 
 
-def _has_finite_gradients(wrapper: OptimWrapper) -> bool:
+def _gradients_are_usable(wrapper: OptimWrapper) -> Iterator[Tensor]:
+    """Yield a flag: whether gradients are finite, or a loss scaler takes care of them.
+
+    A dynamic loss scaler skips a step that overflows, as long as it can lower its scale.
+    """
     parameters = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]
-    return not gradients or bool(torch.nn.utils.get_total_norm(gradients).isfinite())
-
-
-def _scaler_helps(wrapper: OptimWrapper) -> bool:
-    """Return whether a loss scaler skips a step that overflows and can still lower its scale."""
+    if not gradients:
+        return
+    is_finite = torch.nn.utils.get_total_norm(gradients).isfinite()
     scaler = getattr(wrapper, "loss_scaler", None)
     is_fixed = getattr(wrapper, "_scale_update_param", None) is not None
-    return scaler is not None and scaler.is_enabled() and not is_fixed and scaler.get_scale() > 1
+    if scaler is None or not scaler.is_enabled() or is_fixed:
+        yield is_finite
+    else:  # get_scale() would wait for the device
+        yield is_finite | (scaler.scale(torch.ones_like(is_finite, dtype=torch.float32)) > 1)
 
 
-def _in_any_process(flag: bool) -> bool:
-    flags = torch.tensor(float(flag), device=get_device())
-    all_reduce(flags, "max")
+def _in_all_processes(flag: Tensor) -> bool:
+    """Return whether a flag is set in all processes; this waits for the device."""
+    flags = flag.float()
+    all_reduce(flags, "min")
     return bool(flags)
 
 

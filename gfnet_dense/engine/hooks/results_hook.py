@@ -11,8 +11,9 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from gfnet_dense.registry import HOOKS
+from gfnet_dense.utils.channels import Channels, channels_of, read_shown
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.images import read_image, write_image
+from gfnet_dense.utils.images import write_image
 from gfnet_dense.utils.results import Writing, mark_results, unique_names
 from gfnet_dense.visualization.overlays import (
     add_legend,
@@ -86,7 +87,7 @@ class ResultsHook(Hook):
                     labels = label_map(sample, self._first)
                     write_image(labels, self.label_dir / f"{name}.png")
                 if self.picture_dir is not None:
-                    picture = draw_beside_truth(sample, metainfo)
+                    picture = draw_beside_truth(sample, metainfo, channels_of(runner.model))
                     write_image(picture, self.picture_dir / f"{name}.jpg")
 
     def after_test(self, runner: Runner) -> None:
@@ -101,18 +102,21 @@ class ResultsHook(Hook):
             raise InputError(f"{failures[0]}{more}; the other {self._writing.count} were written")
 
 
-def draw_beside_truth(sample: BaseDataElement, metainfo: dict[str, Any]) -> np.ndarray:
+def draw_beside_truth(
+    sample: BaseDataElement, metainfo: dict[str, Any], channels: Channels | None = None
+) -> np.ndarray:
     """Draw a prediction over its image, to the right of the ground truth if there is any.
 
     Args:
         sample: mmseg's SegDataSample or mmdet's DetDataSample with ``img_path``, at the size of the
             image file.
         metainfo: Metainfo of the dataset, with ``classes`` and ``palette``.
+        channels: The bands of the images, see :func:`.read_shown`.
 
     Returns:
         (H, W, 3), uint8, RGB; a segmentation has a legend below.
     """
-    image = read_image(sample.img_path, metainfo.get("image_range"))
+    image = read_shown(sample.img_path, metainfo, channels)
     kept = without_logits(sample)
     if "pred_instances" in kept:
         panels = [draw(image, kept, metainfo, OPACITY)]

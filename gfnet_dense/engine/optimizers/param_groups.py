@@ -2,11 +2,12 @@
 
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from torch.optim import Optimizer
 
 from gfnet_dense.checkpoint.safe_loading import safe_loading
 from gfnet_dense.utils.errors import building
+from gfnet_dense.utils.scope import default_scope
 from gfnet_dense.utils.tables import format_table
 
 
@@ -38,6 +39,5 @@ def build_optimizer(cfg: Config) -> Optimizer:
     Raises:
         InputError: If the model or the optimizer cannot be built from the config.
     """
-    init_default_scope(cfg.default_scope)
-    with building("the config"), safe_loading():
+    with building("the config"), safe_loading(), default_scope(cfg.default_scope):
         return build_optim_wrapper(MODELS.build(cfg.model), cfg.optim_wrapper).optimizer

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import (
     BaseTTAModel,
@@ -43,7 +43,7 @@ from gfnet_dense.utils.users_code import places_in_users_code
 
 from . import batch_norm, continuing, resume_checks
 from .epochs import skip_batches
-from .resuming import check_same_start
+from .resuming import BEGINNING, check_same_start, join_processes
 from .setting_checks import check_optimizer_names, doubtful_settings
 from .trackers import check_trackers
 
@@ -93,10 +93,10 @@ class DenseRunner(Runner):
         Raises:
             InputError: If the processes would start from different checkpoints.
         """
-        if self.distributed and not torch.cuda.is_available() and not is_distributed():
-            torch.distributed.init_process_group("gloo")
+        join_processes(self._launcher, env_cfg)
         super().setup_env(env_cfg)
-        check_same_start(self.cfg)
+        start = Path(self.cfg.get("load_from") or "none").name
+        check_same_start(start if self.cfg.get("resume") else BEGINNING)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for a distributed run, on CPUs too; mmengine wraps it for GPUs alone."""
@@ -139,15 +139,17 @@ class DenseRunner(Runner):
             return super().build_model(model)
 
     @staticmethod
-    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
-        """Build a dataloader.
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a dataloader; where there is a GPU, batches wait in memory that it reads directly.
 
         Raises:
             InputError: If it cannot be built, or would load nothing.
         """
+        if isinstance(dataloader, dict):
+            dataloader = {"pin_memory": torch.cuda.is_available(), **dataloader}
         with building("the data of the config"):
             try:
-                loader = Runner.build_dataloader(*args, **kwargs)
+                loader = Runner.build_dataloader(dataloader, *args, **kwargs)
             except ValueError as e:
                 if str(e) != NO_IMAGE:
                     raise

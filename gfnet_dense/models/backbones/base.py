@@ -13,8 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from gfnet_dense.models.layers.block import Block
 from gfnet_dense.models.layers.global_filter import GlobalFilter, check_border
+from gfnet_dense.models.layers.spectral import static_size
 from gfnet_dense.models.utils.filter_resize import resize_position_embedding
+from gfnet_dense.models.utils.hooks import in_functorch
 from gfnet_dense.models.utils.state_dict import Arch, adapt_state_dict
+from gfnet_dense.models.utils.stem import RGBChannels, adapt_stem
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
@@ -43,6 +46,8 @@ class GFNetBackbone(BaseModule):
         filter_resize: Mode of :func:`.resize_filter`.
         border: Border of the filters in training, see :class:`.GlobalFilter`.
         test_border: Border of the filters in evaluation.
+        in_channels: Number of bands of the images.
+        rgb_channels: Which of them are red, green and blue; None if that is not known.
         pos_embed: Position embedding, (1, h * w, dim), for the first grid.
     """
 
@@ -56,6 +61,8 @@ class GFNetBackbone(BaseModule):
     filter_resize: str
     border: str
     test_border: str
+    in_channels: int
+    rgb_channels: RGBChannels | None
     pos_embed: nn.Parameter
 
     def _add_norms(self, dims: Sequence[int]) -> None:
@@ -162,13 +169,18 @@ class GFNetBackbone(BaseModule):
 
     def _add_position(self, x: Tensor, fast: bool) -> Tensor:
         """Add the position embedding to a map (B, H, W, dim); ``fast`` may overwrite the map."""
-        H, W = x.shape[1:3]
+        H, W = static_size(x.permute(0, 3, 1, 2))
         pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], (H, W))
         pos_embed = pos_embed.reshape(1, H, W, -1)
         return x.add_(pos_embed) if fast and pos_embed.dtype == x.dtype else x + pos_embed
 
     def _run(
-        self, blocks: Iterable[Block], x: Tensor, i: int, fast: bool
+        self,
+        blocks: Iterable[Block],
+        x: Tensor,
+        i: int,
+        fast: bool,
+        memory_format: torch.memory_format,
     ) -> tuple[Tensor, Tensor | None]:
         """Run blocks, and the norm of output ``i`` behind them.
 
@@ -177,6 +189,7 @@ class GFNetBackbone(BaseModule):
             x: Map, (B, H, W, dim), which is overwritten if ``fast``.
             i: Index of the output behind the blocks.
             fast: Result of :func:`.can_infer`; an argument, so that it is computed once a forward.
+            memory_format: That of the output.
 
         Returns:
             The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W),
@@ -185,13 +198,26 @@ class GFNetBackbone(BaseModule):
         norm = getattr(self, f"norm{i}") if i in self.out_indices else None
         blocks = list(blocks)
         if fast:
-            return infer(x, blocks, norm)
+            return infer(x, blocks, norm, memory_format)
         for block in blocks:
             if self.with_cp and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
-        return x, None if norm is None else norm(x).permute(0, 3, 1, 2).contiguous()
+        if norm is None:
+            return x, None
+        return x, norm(x).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """Return the memory format of images (B, C, H, W), in which a backbone returns its maps."""
+    # For C = 1 the strides alone tell both formats apart. vmap does not support memory formats.
+    is_last = (
+        not in_functorch()
+        and x.stride(1) == 1
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def _adapt_before_loading(
@@ -200,6 +226,7 @@ def _adapt_before_loading(
     """Adapt official keys and other grids to the module: a pre-hook of ``load_state_dict``."""
     last_norm = f"norm{module.num_outputs - 1}"
     adapt_state_dict(state_dict, prefix, module.grids, last_norm, module.filter_resize)
+    adapt_stem(state_dict, prefix, module.in_channels, module.rgb_channels)
 
 
 def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[str]) -> dict:
@@ -249,6 +276,33 @@ def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]
             f"out_indices are distinct, ascending and within 0..{count - 1}, got {indices}"
         )
     return indices
+
+
+def check_channels(in_channels: int, rgb_channels: Sequence[int] | None) -> RGBChannels | None:
+    """Return ``rgb_channels`` as a tuple, None if it is None.
+
+    Raises:
+        InputError: Unless ``in_channels`` is an integer above 0, and ``rgb_channels`` are three
+            different ones of more than three bands.
+    """
+    if not isinstance(in_channels, int) or isinstance(in_channels, bool) or in_channels < 1:
+        raise InputError(f"in_channels is an integer above 0, got {in_channels!r}")
+    if rgb_channels is None:
+        return None
+    if in_channels < 4:
+        # A stem of three channels does not tell whether it was adapted to another order.
+        raise InputError(
+            f"rgb_channels is for in_channels above 3, got {rgb_channels} with {in_channels}: the "
+            "order of three channels is set by bgr_to_rgb of the data_preprocessor"
+        )
+    places = tuple(rgb_channels) if isinstance(rgb_channels, Sequence) else ()
+    if not all(place in range(in_channels) for place in places) or len({*places}) != 3:
+        raise InputError(
+            f"rgb_channels are three different numbers within 0..{in_channels - 1}, got "
+            f"{rgb_channels!r}"
+        )
+    red, green, blue = places
+    return red, green, blue
 
 
 def check_frozen_stages(frozen_stages: int, count: int) -> int:

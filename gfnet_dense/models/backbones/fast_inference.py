@@ -26,14 +26,17 @@ MODULES = {
 }  # fmt: skip
 
 
-def can_infer(backbone: nn.Module) -> bool:
+def can_infer(backbone: nn.Module, x: Tensor) -> bool:
     """Tell whether :func:`infer` may replace calling the blocks of a backbone one by one.
 
-    It may not with gradients, in training, or while a graph is traced. Nor may it where a module
-    has been replaced or has hooks: a hook must see each map, and may keep it, while
-    :func:`infer` overwrites maps.
+    It may on a CPU, where it was measured to be faster. It may not with gradients, in training, or
+    while a graph is traced. Nor may it where a module has been replaced or has hooks: a hook must
+    see each map, and may keep it, while :func:`infer` overwrites maps.
+
+    All modules are looked at in each forward, since none tells when it is changed: 0.15 ms for the
+    190 modules of GFNet-H-Ti, whose forward takes 30 ms for an image of 128 x 128.
     """
-    if torch.is_grad_enabled() or is_watched():
+    if x.device.type != "cpu" or torch.is_grad_enabled() or is_watched():
         return False
     inside = (module for child in backbone.children() for module in child.modules())
     return not backbone.training and all(
@@ -42,7 +45,10 @@ def can_infer(backbone: nn.Module) -> bool:
 
 
 def infer(
-    x: Tensor, blocks: Sequence[Block], norm: nn.LayerNorm | None
+    x: Tensor,
+    blocks: Sequence[Block],
+    norm: nn.LayerNorm | None,
+    memory_format: torch.memory_format,
 ) -> tuple[Tensor, Tensor | None]:
     """Run blocks, and the norm of the output behind them if there is one.
 
@@ -50,6 +56,7 @@ def infer(
         x: Map, (B, H, W, dim), which is overwritten.
         blocks: At least one block of a backbone for which :func:`can_infer` holds.
         norm: Norm of the output, or None.
+        memory_format: That of the output: contiguous_format or channels_last.
 
     Returns:
         The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W), None
@@ -64,12 +71,16 @@ def infer(
     parts = list(chunks(tokens, blocks[0].mlp.fc1.out_features))
     dtype = blocks[0].norm1(tokens[:1, :1]).dtype  # under autocast it can differ from x.dtype
     y = torch.empty(B, dim, H, W, dtype=transform_dtype(dtype), device=x.device)
-    filtered = y.view(B, dim, H * W)
-
+    filtered = y.flatten(2)
+    out = y  # a buffer of its own is needed for another memory format alone
+    if memory_format == torch.channels_last:
+        out = torch.empty_like(y, memory_format=memory_format)
     for samples, part in parts:
         normed = blocks[0].norm1(tokens[samples, part])
         filtered[samples, :, part] = normed.transpose(1, 2)
-    for block, next_norm in zip(blocks, [*(b.norm1 for b in blocks[1:]), norm], strict=True):
+    next_norms = [*(block.norm1 for block in blocks[1:]), norm]
+    next_maps = [*(filtered for _ in blocks[1:]), out.flatten(2)]
+    for block, next_norm, next_map in zip(blocks, next_norms, next_maps, strict=True):
         block.filter.filter_(y)
         for samples, part in parts:
             residual = tokens[samples, part]
@@ -80,5 +91,5 @@ def infer(
             else:
                 residual.addcmul_(branch, block.gamma)
             if next_norm is not None:  # here, while the chunk is in the cache
-                filtered[samples, :, part] = next_norm(residual).transpose(1, 2)
-    return x, None if norm is None else y.to(dtype)
+                next_map[samples, :, part] = next_norm(residual).transpose(1, 2)
+    return x, None if norm is None else out.to(dtype)

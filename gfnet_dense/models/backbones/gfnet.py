@@ -22,9 +22,11 @@ from gfnet_dense.utils.types import Size
 from .base import (
     STEM,
     GFNetBackbone,
+    check_channels,
     check_frozen_stages,
     check_out_indices,
     drop_path_rates,
+    memory_format_of,
     resolve_arch,
     resolve_test_border,
 )
@@ -65,8 +67,10 @@ class GFNet(GFNetBackbone):
             For other images ``forward`` resizes them; ImageNet weights are resized when they are
             loaded. With trigonometric resizing, a filter stored for 224 is a convolution kernel of
             56 x 56 positions in stage 1 (7 x 7 in stage 4) on images of this size and larger: local
-            on large images, where only the blocks together reach far. With the size of the training
-            crop here, a filter covers the whole map of the crop.
+            on large images. The blocks together reach 2080 pixels to each side in h-tiny and h-small,
+            3984 in h-base: as far as a pixel can have any influence, much less where most of it
+            comes from. With the size of the training crop here, a filter covers the whole map of
+            the crop.
         out_indices: Indices of the stages whose normalized maps are returned. Stages behind the
             last of them are not built.
         drop_path_rate: Drop path rate of the last block, growing linearly from 0 at the first
@@ -82,6 +86,11 @@ class GFNet(GFNetBackbone):
         test_border: What they see there in evaluation; the same as in training if None. The
             weights do not depend on it: a model can be trained with one border and tested with
             another.
+        in_channels: Number of bands of the images.
+        rgb_channels: Which of these bands are red, green and blue, such as (2, 1, 0); for
+            ``in_channels`` above 3. A stem of three channels, as in ImageNet files, is adapted to
+            ``in_channels`` when it is loaded, see :func:`.adapt_stem`. None if no bands are known
+            to be red, green and blue.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=...)`` takes official ImageNet
             files and our own, see :func:`gfnet_dense.checkpoint.load_pretrained`.
 
@@ -101,6 +110,8 @@ class GFNet(GFNetBackbone):
         border: str = "circular",
         test_border: str | None = None,
         init_cfg: dict | list[dict] | None = None,
+        in_channels: int = 3,
+        rgb_channels: Sequence[int] | None = None,
     ):
         super().__init__(init_cfg=init_cfg)
         settings = resolve_arch(arch, ARCHS, required=("dims", "depths"))
@@ -115,11 +126,13 @@ class GFNet(GFNetBackbone):
         self.grids = stage_grids(img_size, [4 * 2**i for i in range(num_stages)])
         self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
         self.with_cp = with_cp
+        self.in_channels = in_channels
+        self.rgb_channels = check_channels(in_channels, rgb_channels)
         self.filter_resize = filter_resize
         self.border = border
         self.test_border = resolve_test_border(test_border, border, filter_resize)
 
-        in_dims = (3, *self.dims)
+        in_dims = (in_channels, *self.dims)
         self.patch_embed = nn.ModuleList(
             PatchEmbed(in_dims[i], self.dims[i], patch_size=4 if i == 0 else 2)
             for i in range(num_stages)
@@ -151,18 +164,18 @@ class GFNet(GFNetBackbone):
         """Return the normalized maps of the stages in ``out_indices``.
 
         Args:
-            x: Images, (B, 3, H, W), H and W of 32 pixels or more.
+            x: Images, (B, in_channels, H, W), H and W of 32 pixels or more.
 
         Returns:
             Maps (B, dims[i], ceil(H / stride), ceil(W / stride)) with stride 4 * 2**i.
         """
         outs: list[Tensor] = []
-        fast = can_infer(self)
+        fast, memory_format = can_infer(self, x), memory_format_of(x)
         for i, (embed, blocks) in enumerate(zip(self.patch_embed, self.blocks, strict=True)):
             x = embed(x)  # (B, H, W, dim)
             if i == 0:
                 x = self._add_position(x, fast)
-            x, out = self._run(blocks, x, i, fast)
+            x, out = self._run(blocks, x, i, fast, memory_format)
             if out is not None:
                 outs.append(out)
             x = x.permute(0, 3, 1, 2)

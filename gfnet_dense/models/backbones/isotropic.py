@@ -19,9 +19,11 @@ from gfnet_dense.utils.types import Size
 from .base import (
     STEM,
     GFNetBackbone,
+    check_channels,
     check_frozen_stages,
     check_out_indices,
     drop_path_rates,
+    memory_format_of,
     resolve_arch,
     resolve_test_border,
 )
@@ -65,6 +67,11 @@ class IsotropicGFNet(GFNetBackbone):
         test_border: What they see there in evaluation; the same as in training if None. The
             weights do not depend on it: a model can be trained with one border and tested with
             another.
+        in_channels: Number of bands of the images.
+        rgb_channels: Which of these bands are red, green and blue, such as (2, 1, 0); for
+            ``in_channels`` above 3. A stem of three channels, as in ImageNet files, is adapted to
+            ``in_channels`` when it is loaded, see :func:`.adapt_stem`. None if no bands are known
+            to be red, green and blue.
         init_cfg: See :class:`.GFNet`.
 
     Raises:
@@ -83,6 +90,8 @@ class IsotropicGFNet(GFNetBackbone):
         border: str = "circular",
         test_border: str | None = None,
         init_cfg: dict | list[dict] | None = None,
+        in_channels: int = 3,
+        rgb_channels: Sequence[int] | None = None,
     ):
         super().__init__(init_cfg=init_cfg)
         settings = resolve_arch(arch, ARCHS, required=("dim", "depth"))
@@ -98,11 +107,13 @@ class IsotropicGFNet(GFNetBackbone):
         self.grids = stage_grids(img_size, [PATCH_SIZE])
         self.frozen_stages = check_frozen_stages(frozen_stages, num_blocks)
         self.with_cp = with_cp
+        self.in_channels = in_channels
+        self.rgb_channels = check_channels(in_channels, rgb_channels)
         self.filter_resize = filter_resize
         self.border = border
         self.test_border = resolve_test_border(test_border, border, filter_resize)
 
-        self.patch_embed = PatchEmbed(3, dim, PATCH_SIZE)
+        self.patch_embed = PatchEmbed(in_channels, dim, PATCH_SIZE)
         h, w = self.grids[0]
         self.pos_embed = nn.Parameter(torch.zeros(1, h * w, dim))
         if drop_path_rate is None:
@@ -126,16 +137,16 @@ class IsotropicGFNet(GFNetBackbone):
         """Return the normalized maps behind the blocks in ``out_indices``.
 
         Args:
-            x: Images, (B, 3, H, W), H and W of 32 pixels or more.
+            x: Images, (B, in_channels, H, W), H and W of 32 pixels or more.
 
         Returns:
             Maps (B, dim, ceil(H / 16), ceil(W / 16)).
         """
         outs: list[Tensor] = []
-        start, fast = 0, can_infer(self)
+        start, fast, memory_format = 0, can_infer(self, x), memory_format_of(x)
         x = self._add_position(self.patch_embed(x), fast)  # (B, H, W, dim)
         for i in self.out_indices:
-            x, out = self._run(self.blocks[start : i + 1], x, i, fast)
+            x, out = self._run(self.blocks[start : i + 1], x, i, fast, memory_format)
             if out is not None:
                 outs.append(out)
             start = i + 1

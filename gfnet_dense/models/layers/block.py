@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gfnet_dense.models.utils.hooks import in_functorch
 from gfnet_dense.utils.types import Size
 
 from .chunked_mlp import can_chunk, feed_forward
 from .global_filter import GlobalFilter
 from .mlp import Mlp
+from .spectral import static_size
 
 
 class DropPath(nn.Module):
@@ -93,9 +95,11 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed a map (B, in_dim, H, W) as (B, ceil(H / patch_size), ceil(W / patch_size), dim)."""
-        H, W = x.shape[2:]
-        if H % self.patch_size or W % self.patch_size:  # F.pad copies even if there is no padding
-            x = F.pad(x, (0, -W % self.patch_size, 0, -H % self.patch_size))
-        # The convolution keeps channels_last, the layout that the blocks take without a copy.
-        x = self.proj(x.contiguous(memory_format=torch.channels_last))
-        return x.permute(0, 2, 3, 1)
+        H, W = static_size(x)
+        p = self.patch_size
+        if H % p or W % p:  # F.pad copies even if there is no padding
+            x = F.pad(x, (0, (W + p - 1) // p * p - W, 0, (H + p - 1) // p * p - H))
+        if not in_functorch():  # vmap does not support memory formats
+            # The convolution keeps channels_last, the layout that the blocks take without a copy.
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.proj(x).permute(0, 2, 3, 1)

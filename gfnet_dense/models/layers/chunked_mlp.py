@@ -21,11 +21,9 @@ from .mlp import Mlp, linear
 
 aten = torch.ops.aten
 
-# Bytes of a chunk's hidden layer. On a CPU for each thread: what the cache of a core holds. In
-# training more, since each chunk costs one update of all weight gradients. On a GPU in total: what
-# keeps the GPU busy.
+# Bytes of a chunk's hidden layer for each thread: what the cache of a core holds. In training more,
+# since each chunk costs one update of all weight gradients.
 CPU_CHUNK_BYTES, CPU_TRAIN_CHUNK_BYTES = 2**20, 2**22
-GPU_CHUNK_BYTES = 2**28
 MIN_CHUNK = 256  # tokens of a chunk: matrix products of fewer tokens are slow
 LARGE_BYTES = 2**25  # bytes of a batch's hidden layer from which on backward recomputes it
 
@@ -34,13 +32,12 @@ def chunks(tokens: Tensor, hidden_dim: int, train: bool = False) -> Iterator[tup
     """Yield slices of samples and of tokens that cut ``tokens`` (B, N, dim) into chunks.
 
     Args:
-        tokens: Tensor to be cut; its dtype and device decide the length of a chunk.
+        tokens: Tensor to be cut, on a CPU; its dtype decides the length of a chunk.
         hidden_dim: Dim of the hidden layer.
-        train: Whether the chunks are for training, which takes larger ones on a CPU.
+        train: Whether the chunks are for training, which takes larger ones.
     """
     B, N = tokens.shape[:2]
-    limit = CPU_TRAIN_CHUNK_BYTES if train else CPU_CHUNK_BYTES
-    limit = GPU_CHUNK_BYTES if tokens.is_cuda else limit * torch.get_num_threads()
+    limit = (CPU_TRAIN_CHUNK_BYTES if train else CPU_CHUNK_BYTES) * torch.get_num_threads()
     length = max(limit // (hidden_dim * tokens.element_size()), MIN_CHUNK)
     samples = max(length // N, 1)
     for i in range(0, B, samples):

@@ -8,9 +8,7 @@ spectrum does not tell an even from an odd w, so every function takes the full s
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +16,8 @@ from torch import Tensor
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
-from .precision import full_precision
+from .precision import full_precision, transform_dtype
+from .resize_matrices import apply_matrix
 
 # Accepted values of ``filter_resize``, described at resize_filter.
 FILTER_RESIZE_MODES = ("trigonometric", "bilinear", "bicubic", "spectral_pad")
@@ -82,7 +81,8 @@ def resize_filter(
     - ``bilinear`` and ``bicubic`` interpolate the raw half spectrum with aligned corners, bit for
       bit as published (GFNet, HorNet, mmpretrain), to reproduce results and to continue from
       checkpoints that were fine-tuned this way. The frequencies of both grids are misaligned, and
-      the result is not exactly the filter of a real kernel. It covers the whole new map.
+      the result is not exactly the filter of a real kernel. It covers the whole new map. Where
+      ``torch.use_deterministic_algorithms`` is on, the values are the same up to rounding.
 
     Args:
         weight: Filter, (h, w // 2 + 1, dim, 2), float32 or float64.
@@ -131,62 +131,55 @@ def filter_resizer(
         return lambda group: weight[:, :, group]
     if mode in ("bilinear", "bicubic"):
         return lambda group: _interpolate_half_spectrum(weight[:, :, group], new_size, mode)
-    matrix = trigonometric_matrix if mode == "trigonometric" else spectral_pad_matrix
-    return _resize_separably(weight, size, new_size, matrix)
+    return _resize_separably(weight, size, new_size, mode)
 
 
 def _interpolate_half_spectrum(weight: Tensor, new_size: Size, mode: str) -> Tensor:
     """Interpolate the half spectrum as if it were an image, as published."""
     H, W = new_size
-    grid = weight.flatten(2).permute(2, 0, 1)[None]  # (1, dim * 2, h, w // 2 + 1)
-    grid = F.interpolate(grid, size=(H, W // 2 + 1), mode=mode, align_corners=True)
-    return grid[0].permute(1, 2, 0).reshape(H, W // 2 + 1, -1, 2)
+    grid = weight.flatten(2)  # (h, w // 2 + 1, dim * 2)
+    if torch.are_deterministic_algorithms_enabled():
+        grid = _interpolate(grid, (H, W // 2 + 1), f"{mode}_corners")
+    else:
+        grid = grid.permute(2, 0, 1)[None]
+        grid = F.interpolate(grid, size=(H, W // 2 + 1), mode=mode, align_corners=True)
+        grid = grid[0].permute(1, 2, 0)
+    return grid.reshape(H, W // 2 + 1, -1, 2)
+
+
+def _interpolate(grid: Tensor, new_size: Size, kind: str) -> Tensor:
+    """Interpolate a grid (h, w, c) to ``new_size`` by matrices, as F.interpolate up to rounding.
+
+    On a GPU the gradient of F.interpolate is a sum in any order, which PyTorch refuses when it is
+    told to be deterministic (https://docs.pytorch.org/docs/stable/generated/
+    torch.use_deterministic_algorithms.html).
+    """
+    (h, w, c), (H, W) = grid.shape, new_size
+    grid = apply_matrix(kind, w, W, grid)
+    return apply_matrix(kind, h, H, grid.reshape(h, W * c)).reshape(H, W, c)
 
 
 def _resize_separably(
-    weight: Tensor, size: Size, new_size: Size, matrix: Callable[[int, int], np.ndarray]
+    weight: Tensor, size: Size, new_size: Size, mode: str
 ) -> Callable[[slice], Tensor]:
-    """Return a function that resizes a group: K' = A_h (K B1 + M B2), M[r, j] = conj K[-r, j].
+    """Return a function that resizes a group by one matrix for the rows and one for the columns.
 
-    A_h and A_w are the real matrices that ``matrix`` returns for the rows and the columns. Only
-    half of the columns is stored; column w - j is the mirror of column j. K B1 + M B2 equals A_w
-    applied to all w columns. Each self-mirrored column contributes one half through K and one half
-    through M, which symmetrizes it. The columns of all channels are resized here, the rows in the
-    function.
+    Only half of the columns is stored, see :func:`.columns_matrix`. The columns of all channels
+    are resized here, the rows in the function.
     """
     (h, w), (H, W) = size, new_size
     half, new_half, dim = w // 2 + 1, W // 2 + 1, weight.shape[2]
-
-    def constant(array: np.ndarray) -> Tensor:
-        return torch.tensor(array, dtype=weight.dtype, device=weight.device)
-
     flat = weight.reshape(h, half, dim * 2)
     mirror = _mirror_rows(weight).reshape(h, half, dim * 2)
-    both = torch.cat([flat, mirror], dim=1)
-    columns = constant(_column_matrix(w, W, matrix)) @ both  # (h, W', dim * 2)
+    columns = apply_matrix(f"{mode}_columns", w, W, torch.cat([flat, mirror], dim=1))
     # Channels first, the layout that the layer needs: cheaper here than on the larger result.
     columns = columns.reshape(h, new_half, dim, 2).permute(2, 0, 1, 3).flatten(2)
-    rows = constant(matrix(h, H))
 
     def resize(group: slice) -> Tensor:
-        resized = rows @ columns[group]  # (group, H, W' * 2)
+        resized = apply_matrix(mode, h, H, columns[group])  # (group, H, W' * 2)
         return resized.reshape(-1, H, new_half, 2).permute(1, 2, 0, 3)
 
     return resize
-
-
-@lru_cache(maxsize=256)
-def _column_matrix(w: int, W: int, matrix: Callable[[int, int], np.ndarray]) -> np.ndarray:
-    """Return [B1', B2'] of :func:`_resize_separably`, (W // 2 + 1, 2 * (w // 2 + 1)), float64."""
-    half = w // 2 + 1
-    two_sided = matrix(w, W)[: W // 2 + 1]
-    direct = two_sided[:, :half].copy()
-    mirrored = np.zeros_like(direct)
-    mirrored[:, 1 : w - half + 1] = two_sided[:, : half - 1 : -1]
-    for column in [0, w // 2] if w % 2 == 0 else [0]:
-        direct[:, column] /= 2
-        mirrored[:, column] = direct[:, column]
-    return np.concatenate([direct, mirrored], axis=1)
 
 
 def _mirror_rows(weight: Tensor) -> Tensor:
@@ -195,57 +188,14 @@ def _mirror_rows(weight: Tensor) -> Tensor:
     return torch.stack([mirrored[..., 0], -mirrored[..., 1]], dim=-1)
 
 
-@lru_cache(maxsize=256)
-def trigonometric_matrix(n: int, m: int) -> np.ndarray:
-    """Return the matrix of trigonometric interpolation from n to m DFT samples of a real kernel.
-
-    A[k', k] = D_n(2 pi (k / n - k' / m)) / n with the Dirichlet kernel D_n(t) = sin(n t / 2) /
-    sin(t / 2) for odd n and sin(n t / 2) / tan(t / 2) for even n, where the tap n / 2 of the
-    centered kernel is split into two halves. Arguments are reduced as integers, so A is exact at
-    its zeros and for m = n.
-
-    Returns:
-        Read-only float64 array, (m, n). It is a NumPy array because it is cached: a tensor that
-        was made in inference mode could not be used in training later.
-    """
-    # t / 2 = pi * j / (n * m). In j, D_n has the period n * m and its numerator the period 2 * m.
-    # Both are reduced to the period around 0, where a sine is as exact as its argument.
-    j = np.arange(n)[None, :] * m - np.arange(m)[:, None] * n
-    j = (j + n * m // 2) % (n * m) - n * m // 2
-    numerator = np.sin(np.pi * ((j + m) % (2 * m) - m) / m)
-    numerator[j % m == 0] = 0.0
-    angle = np.pi * j / (n * m)
-    peak = j == 0
-    denominator = np.sin(angle) if n % 2 else np.tan(angle)
-    matrix = np.where(peak, 1.0, numerator / np.where(peak, 1.0, denominator * n))
-    matrix.flags.writeable = False
-    return matrix
-
-
-@lru_cache(maxsize=256)
-def spectral_pad_matrix(n: int, m: int) -> np.ndarray:
-    """Return the matrix that keeps the frequencies that n and m bins share and sets others to 0.
-
-    Returns:
-        Read-only float64 array, (m, n).
-    """
-    matrix = np.zeros((m, n))
-    limit = (min(n, m) - 1) // 2
-    for k in range(-limit, limit + 1):
-        matrix[k % m, k % n] = 1.0
-    nyquist = min(n, m) // 2
-    if min(n, m) % 2 == 0:  # +nyquist and -nyquist are one bin of the smaller grid
-        for k in (nyquist, -nyquist):
-            matrix[k % m, k % n] = 1.0 if n == m else 0.5
-    matrix.flags.writeable = False
-    return matrix
-
-
 def resize_position_embedding(embedding: Tensor, size: Size, new_size: Size) -> Tensor:
     """Resize a position embedding by bicubic interpolation, as the official release does.
 
+    The values are those of F.interpolate up to rounding. Its gradient takes ten times longer on a
+    CPU, and is refused by deterministic trainings on a GPU.
+
     Args:
-        embedding: Position embedding, (1, h * w, dim).
+        embedding: Position embedding, (1, h * w, dim), in any precision.
         size: Grid (h, w) of the embedding.
         new_size: Grid (H, W) wanted.
 
@@ -254,6 +204,6 @@ def resize_position_embedding(embedding: Tensor, size: Size, new_size: Size) -> 
     """
     if tuple(size) == tuple(new_size):
         return embedding
-    grid = embedding.reshape(1, *size, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=tuple(new_size), mode="bicubic", align_corners=False)
-    return grid.permute(0, 2, 3, 1).flatten(1, 2)
+    with full_precision(embedding.device):
+        grid = embedding.to(transform_dtype(embedding.dtype)).reshape(*size, -1)
+        return _interpolate(grid, new_size, "bicubic").flatten(0, 1)[None].to(embedding.dtype)

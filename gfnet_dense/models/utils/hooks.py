@@ -1,6 +1,6 @@
 """Checks whether faster code may replace the ``forward`` of a module without being noticed.
 
-Private attributes of torch.nn.Module are used here, as seen in PyTorch 2.13.
+Private attributes of torch and torch.nn.Module are used here, as seen in PyTorch 2.6 to 2.13.
 """
 
 import torch
@@ -19,11 +19,20 @@ def is_plain(module: nn.Module) -> bool:
     return not hooks and "forward" not in vars(module)
 
 
+def in_functorch() -> bool:
+    """Tell whether a transformation of torch.func, such as grad or vmap, calls the module."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def is_captured() -> bool:
+    """Tell whether tensors stand for others, since a graph is recorded or torch.func is at work."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or in_functorch()
+
+
 def is_watched() -> bool:
-    """Tell whether a graph is being traced, or a global hook observes the calls of all modules."""
+    """Tell whether :func:`is_captured`, or a global hook observes the calls of all modules."""
     return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        is_captured()
         or bool(_global._global_forward_hooks or _global._global_forward_pre_hooks)
         or bool(_global._global_backward_hooks or _global._global_backward_pre_hooks)
     )

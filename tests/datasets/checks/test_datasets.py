@@ -2,18 +2,23 @@
 
 import numpy as np
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from gfnet_dense.datasets.checks.datasets import (
     check_classes,
     check_dataset_folders,
+    check_folders,
+    check_local_data,
     class_names,
 )
-from gfnet_dense.utils.config import find_datasets
+from gfnet_dense.datasets.loading_guards import guard_pipeline
+from gfnet_dense.utils.config import find_datasets, is_remote
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT
+from tests.small_data import label_config, write_maps
 
 VOC = "VOCdevkit/VOC2012"
 # {config: (root, files ({} stands for a name), lists of names, numbers of train and val images)}
@@ -139,3 +144,74 @@ def test_types_may_be_classes_as_in_configs_of_pure_python():
 
     dataset = dict(type=BaseSegDataset, metainfo=dict(classes=["a", "b"]))
     assert class_names(dataset, "mmseg") == ["a", "b"]
+
+
+class Store(LocalBackend):
+    """A store whose addresses, ``store://``, are files in the working directory."""
+
+    def get(self, filepath):
+        return super().get(str(filepath).removeprefix("store://"))
+
+    def list_dir_or_file(self, dir_path, *args, **kwargs):
+        return super().list_dir_or_file(dir_path.removeprefix("store://"), *args, **kwargs)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Write two images with label maps into a store, and return the config of their dataset."""
+    register_backend("store", Store, force=True, prefixes="store")
+    monkeypatch.chdir(tmp_path)
+    write_maps(tmp_path)
+    return label_config("store://.")
+
+
+def test_data_in_a_store_are_loaded_and_their_folders_are_not_looked_for(store):
+    check_dataset_folders(store, ("train", "val"))
+    init_default_scope("mmseg")
+    dataset = DATASETS.build(dict(store.train_dataloader.dataset, img_suffix=".jpg"))
+    guard_pipeline(dataset)
+    assert len(dataset) == 2 and dataset[0]["img_path"].startswith("store://")
+    assert dataset[0]["img"].shape[:2] == dataset[0]["gt_seg_map"].shape
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(data_root="s3://bucket"),
+        dict(data_prefix=dict(img="https://host/images")),
+        dict(ann_file="https://host/train.json"),
+        dict(backend_args=dict(backend="petrel", path_mapping={"data/": "s3://bucket/"})),
+    ],
+)
+def test_each_way_to_name_a_store(settings, tmp_path):
+    dataset = dict(type="CocoDataset", data_root=str(tmp_path), ann_file="a.json")
+    dataset = ConfigDict({**dataset, "data_prefix": dict(img="train"), **settings})
+    assert is_remote(dataset)
+    check_folders(dataset)
+    cfg = ConfigDict(default_scope="mmdet", train_dataloader=dict(dataset=dataset))
+    with pytest.raises(InputError, match="is a remote store, but check_dataset reads folders"):
+        check_local_data(cfg)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, dict(backend_args=None), dict(backend_args=dict(backend="local"))]
+)
+def test_folders_of_this_machine_are_no_store(settings, tmp_path):
+    dataset = ConfigDict(type="CocoDataset", data_root=str(tmp_path), **settings)
+    assert not is_remote(dataset)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.exr", "a_0001.bin", "a.nii.gz"])
+def test_files_of_other_kinds_are_accepted_for_a_transform_that_reads_them(name, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).touch()
+    own = dict(type="LoadVolume")
+    dataset = ConfigDict(
+        type="BaseSegDataset", data_root=str(tmp_path), data_prefix=dict(img_path="images"),
+        pipeline=[own],
+    )  # fmt: skip
+    check_folders(dataset)
+    suffix = name[1:]
+    check_folders(ConfigDict(dataset, pipeline=[dict(type="LoadImageFromFile")], img_suffix=suffix))
+    with pytest.raises(InputError, match="holds no images"):
+        check_folders(ConfigDict(dataset, pipeline=[dict(type="LoadImageFromFile")]))

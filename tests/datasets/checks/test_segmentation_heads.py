@@ -16,7 +16,11 @@ from torch.nn.functional import one_hot
 
 from gfnet_dense.datasets.checks.datasets import check_classes, class_names
 from gfnet_dense.datasets.checks.ignored_labels import differing_ignore_indices
-from gfnet_dense.datasets.checks.segmentation_heads import check_heads, find_heads
+from gfnet_dense.datasets.checks.segmentation_heads import (
+    check_heads,
+    check_losses_on_cpu,
+    find_heads,
+)
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.errors import InputError
 
@@ -228,3 +232,39 @@ def test_configs_of_mmsegmentation_cause_no_false_alarm():
             assert differing_ignore_indices(cfg, classes, splits) == []
             tried += 1
     assert tried > 40
+
+
+@pytest.mark.parametrize(
+    ("loss", "key", "right"),
+    [
+        (dict(type="CrossEntropyLoss"), "class_weight", [1.0, 2.0, 3.0]),
+        (dict(type="DiceLoss"), "class_weight", [1.0, 2.0, 3.0]),
+        (dict(type="FocalLoss"), "alpha", [0.1, 0.2, 0.3]),
+    ],
+)
+def test_weights_of_a_loss_are_as_many_as_the_outputs(loss, key, right):
+    """Else PyTorch ends the first step with: weight tensor should be defined for all classes."""
+
+    def check(weights):
+        losses = [dict(type="CrossEntropyLoss"), {**loss, key: weights}]
+        head = dict(type="FCNHead", num_classes=3, loss_decode=losses)
+        check_heads(ConfigDict(decode_head=head), CLASSES)
+
+    for accepted in (right, tuple(right), None, 0.5, "weights.npy"):
+        check(accepted)
+    for wrong in (right[:2], right * 2, []):
+        with pytest.raises(InputError, match=f"{key} of .* {len(wrong)} weights for 3 output"):
+            check(wrong)
+
+
+def test_focal_loss_is_refused_on_a_cpu_as_long_as_it_fails_there():
+    loss = dict(type="FocalLoss", use_sigmoid=True)
+    head = dict(type="FCNHead", num_classes=3, loss_decode=[dict(type="DiceLoss"), loss])
+    with pytest.raises(InputError, match="FocalLoss fails on a CPU with several classes"):
+        check_losses_on_cpu(ConfigDict(decode_head=head))
+    check_losses_on_cpu(ConfigDict(decode_head={**head, "out_channels": 1}))
+    check_losses_on_cpu(ConfigDict(bbox_head=dict(num_classes=3, loss_cls=loss)))  # mmdetection's
+    init_default_scope("mmseg")
+    built = MODELS.build(loss)
+    with pytest.raises(RuntimeError):  # as the check says
+        built(torch.rand(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4)))

@@ -277,6 +277,21 @@ def test_an_evaluator_without_file_needs_the_objects_from_the_pipeline(data):
         pass
 
 
+@pytest.mark.parametrize("metric", ["segm", ["bbox", "segm"], ("segm",)])
+def test_masks_of_a_model_without_mask_head_are_not_measured(metric, data):
+    """Else mmdetection ends in a KeyError behind the last image of the evaluation."""
+    cfg = data_config(data)
+    cfg.val_evaluator.metric = metric
+    cfg.model.roi_head = dict(type="StandardRoIHead", bbox_head=dict(num_classes=2))
+    assert "measures masks (metric='segm'), but the model has no mask_head" in refusal(cfg)
+    cfg.model.roi_head.mask_head = dict(type="FCNMaskHead", num_classes=2)
+    with checked_coco(cfg, "val"):
+        pass
+    cfg.model.pop("roi_head")  # some heads of one stage predict masks
+    with checked_coco(cfg, "val"):
+        pass
+
+
 def warnings_of(data, split, **dataset):
     _, _, messages = read_split(data, split, **dataset)
     return "\n".join(text for level, text in messages if level == logging.WARNING)

@@ -4,9 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
-from gfnet_dense.engine.hooks.finite_loss_hook import MATCHER_ERROR, first_not_finite
+from gfnet_dense.engine.hooks.finite_loss_hook import (
+    MATCHER_ERROR,
+    FiniteLossHook,
+    first_not_finite,
+)
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import needs_operators
 from tests.toy import toy_runner
@@ -49,8 +54,9 @@ def test_step_is_skipped_if_only_its_loss_or_only_its_gradient_is_infinite(
     assert is_finite(runner.model) and steps_of(runner) == 7
 
 
-def test_a_skipped_step_changes_neither_weights_nor_running_statistics(tmp_path):
-    runner = toy_runner(tmp_path, max_iters=2, model=dict(infinite_loss_at=[1, 2]))
+@pytest.mark.parametrize("what", ["infinite_gradient_at", "infinite_loss_at"])
+def test_a_skipped_step_changes_neither_weights_nor_running_statistics(what, tmp_path):
+    runner = toy_runner(tmp_path, max_iters=2, model={what: [1, 2]})
     before = copy.deepcopy(runner.model.state_dict())
     runner.train()
     for name, after in runner.model.state_dict().items():
@@ -103,6 +109,59 @@ def test_only_the_accumulation_window_with_an_infinite_loss_is_skipped(tmp_path)
     )
     runner.train()
     assert steps_of(runner) == 3 and is_finite(runner.model)
+
+
+def test_running_statistics_are_finite_after_each_iteration_of_a_window(tmp_path):
+    """Averages and validations read them between the steps; the window changes them not at all."""
+    settings = dict(accumulative_counts=4)
+    runner = toy_runner(tmp_path, broken=[3, 7, 11], shuffle=False, optim_wrapper=settings)
+    step, mean = runner.model.train_step, runner.model.norm.running_mean
+    seen = []
+
+    def recording(data, optim_wrapper):
+        seen.append(mean.clone())  # what the iteration before has left
+        return step(data, optim_wrapper)
+
+    runner.model.train_step = recording
+    runner.train()
+    assert steps_of(runner) == 0 and len(seen) == 8  # a bad batch in either window
+    assert [each.equal(seen[0]) for each in [*seen, mean]] == [
+        True, False, True, True, True, False, True, True, True,
+    ]  # fmt: skip
+
+
+class HostReads(TorchDispatchMode):
+    """Count how often the program waits for the value of a tensor, which is costly on a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "settings, steps",
+    [
+        (dict(), 8),
+        (dict(accumulative_counts=4), 2),
+        (dict(accumulative_counts=4, type="ToyScaler"), 2),
+        (dict(type="ToyScaler"), 8),
+        (dict(type="ToyScaler", fixed_scale=512.0), 8),
+        (dict(type="gfnet_dense.Bfloat16OptimWrapper"), 8),
+    ],
+)
+def test_the_hook_waits_for_the_device_once_a_step(settings, steps, tmp_path):
+    counts = []
+    for is_watched in (True, False):
+        folder = tmp_path / str(is_watched)
+        runner = toy_runner(folder, optim_wrapper=dict(settings), interval=99)
+        if not is_watched:  # counts what the log, the optimizer and the scaler read
+            runner._hooks = [h for h in runner.hooks if not isinstance(h, FiniteLossHook)]
+        with HostReads() as reads:
+            runner.train()
+        counts.append(reads.count)
+    assert counts[0] - counts[1] == steps
 
 
 def test_initial_overflows_of_a_loss_scaler_do_not_stop_the_training(tmp_path):

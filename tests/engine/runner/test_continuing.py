@@ -442,7 +442,7 @@ def test_seed_that_the_command_has_set_is_no_difference(other):
 def test_seed_is_that_of_the_checkpoint(rows, tmp_path, capsys):
     start(tmp_path)
     cfg = ConfigDict(model={}, work_dir=str(tmp_path), randomness=dict(seed=7))
-    prepare_training(cfg, resume=True, amp=False)
+    prepare_training(cfg, resume=True, amp=None)
     line = "the seed is that of iter_4.pth, 1, not 7"
     assert line in capsys.readouterr().err and cfg.randomness.seed == 1
     rows["seed"] = line
@@ -455,7 +455,7 @@ def test_remote_folders_are_refused_before_anything_is_read(key, place, tmp_path
     cfg = Config(dict(work_dir=str(tmp_path), default_hooks=dict(checkpoint={})))
     cfg.merge_from_dict({key: place})
     for prepare in (
-        lambda: prepare_training(cfg, resume=True, amp=False),
+        lambda: prepare_training(cfg, resume=True, amp=None),
         lambda: prepare_testing(cfg, "x.pth"),
     ):
         with pytest.raises(InputError, match=f"^{key} is {place}: .* a folder of this machine"):

@@ -163,11 +163,11 @@ def test_a_new_training_ignores_checkpoints_of_an_earlier_one_in_its_work_dir(tm
 
 def test_resume_without_a_checkpoint_starts_from_load_from(tmp_path, capsys):
     cfg = ConfigDict(model={}, work_dir=str(tmp_path), load_from="weights.pth")
-    prepare_training(cfg, resume=True, amp=False)
+    prepare_training(cfg, resume=True, amp=None)
     assert not cfg.resume and cfg.load_from == "weights.pth"
     assert "starts anew" in capsys.readouterr().err
     toy_runner(tmp_path, max_iters=2).train()
-    prepare_training(cfg, resume=True, amp=False)
+    prepare_training(cfg, resume=True, amp=None)
     assert cfg.resume and Path(cfg.load_from) == tmp_path / "iter_2.pth"
     assert cfg.randomness.seed == 1
 

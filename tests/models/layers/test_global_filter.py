@@ -6,12 +6,14 @@ import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch._subclasses import FakeTensorMode
 
 from gfnet_dense.models import GlobalFilter
 from gfnet_dense.models.layers import global_filter
 from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models.layers.operators import spectral_filter
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES, filter_resizer
+from tests.models.layers.gpu_stand_in import GpuStandIn
 
 SIZES = [(4, 4), (5, 7), (6, 5), (1, 4), (4, 1), (1, 1), (2, 3)]
 
@@ -175,33 +177,6 @@ def test_compiled_layer_gives_the_same_gradients():
     theirs = torch.autograd.grad(compiled(x).square().sum(), (x, layer.complex_weight))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("border", BORDERS)
-@pytest.mark.parametrize("map_size", [(14, 14), (15, 22)])
-def test_cuda_equals_cpu(border, map_size):
-    """The stored filter is not Hermitian; for such input cuFFT's inverse is undefined."""
-    layer = GlobalFilter(8, (14, 14), border=border)
-    x = torch.randn(2, *map_size, 8)
-    y = layer(x)
-    gradient = torch.autograd.grad(y.square().sum(), layer.complex_weight)[0]
-    layer.cuda()
-    y_cuda = layer(x.cuda())
-    cuda_gradient = torch.autograd.grad(y_cuda.square().sum(), layer.complex_weight)[0]
-    torch.testing.assert_close(y_cuda.cpu(), y, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(cuda_gradient.cpu(), gradient, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_cuda_autocast_computes_in_float32(dtype):
-    layer = GlobalFilter(8, (14, 14)).cuda()
-    x = torch.randn(2, 15, 22, 8, device="cuda", dtype=dtype)
-    with torch.autocast("cuda", dtype=dtype):
-        y = layer(x)
-    assert y.dtype == dtype
-    torch.testing.assert_close(y, layer(x.float()).to(dtype), rtol=0, atol=0)
 
 
 @pytest.fixture
@@ -394,7 +369,8 @@ def test_a_frozen_filter_saves_no_spectrum_for_the_backward():
             lambda t, shapes=shapes: shapes.append(tuple(t.shape)) or t, lambda t: t
         ):
             y = layer(x)
-        assert ((3, 2, 6, 4) in shapes) == weight_needs and ((2, 6, 4) in shapes) == x_needs
+        assert ((3, 2, 6, 4, 2) in shapes) == weight_needs
+        assert ((2, 6, 4, 2) in shapes) == x_needs
         y.sum().backward()
 
 
@@ -413,31 +389,6 @@ def test_half_precision_maps_are_computed_in_float32(dtype):
     torch.testing.assert_close(y, layer(x.float()).to(dtype), rtol=0, atol=0)
 
 
-class GpuStandIn(TorchFunctionMode):
-    """Makes code on a CPU take the branches for a GPU, where inverse transforms are stricter.
-
-    The result of cuFFT's complex-to-real transform is undefined for a spectrum that no real map
-    has. This class refuses such spectra and counts the inverse transforms.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.transforms = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if function == torch.Tensor.device.__get__:
-            return torch.device("cuda")
-        if torch.device("cuda") == kwargs.get("device"):
-            kwargs["device"] = "cpu"
-        y = function(*args, **kwargs)
-        if function in (torch.fft.irfft, torch.fft.irfft2):
-            forward = torch.fft.rfft if function is torch.fft.irfft else torch.fft.rfft2
-            torch.testing.assert_close(forward(y), args[0], rtol=0, atol=1e-11)
-            self.transforms += 1
-        return y
-
-
 @pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
 @pytest.mark.parametrize("map_size", [(8, 6), (5, 7), (12, 10)], ids=["stored", "odd", "larger"])
 @pytest.mark.parametrize("gradients", [True, False])
@@ -448,7 +399,7 @@ def test_a_gpu_inverts_only_spectra_of_real_maps(mode, map_size, gradients):
     expected = layer(x)
     with torch.set_grad_enabled(gradients), GpuStandIn() as gpu:
         y = layer(x)
-    assert gpu.transforms
+    assert gpu.filterings
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-13)
 
 
@@ -458,17 +409,18 @@ def test_a_gpu_inverts_only_spectra_of_real_maps_with_other_borders(border):
     x = torch.randn(2, 9, 7, 3, dtype=torch.float64)
     with GpuStandIn() as gpu:
         y = layer(x)
-    assert gpu.transforms
+    assert gpu.filterings
     torch.testing.assert_close(y, layer(x), rtol=0, atol=1e-13)
 
 
-def test_the_stand_in_for_a_gpu_refuses_spectra_of_complex_maps():
-    spectrum = torch.randn(3, 8, 4, dtype=torch.complex128)
+def test_the_stand_in_for_a_gpu_refuses_responses_that_no_real_kernel_has():
+    x = torch.randn(1, 3, 8, 6, dtype=torch.float64)
+    response = torch.randn(3, 8, 4, 2, dtype=torch.float64)
     with GpuStandIn(), pytest.raises(AssertionError, match="not close"):
-        torch.fft.irfft2(spectrum, s=(8, 6))
+        spectral_filter(x, response, (8, 6))
     with GpuStandIn() as gpu:
-        torch.fft.irfft2(torch.fft.rfft2(torch.randn(8, 6, dtype=torch.float64)), s=(8, 6))
-    assert gpu.transforms == 1
+        spectral_filter(x, torch.view_as_real(torch.fft.rfft2(x[0])), (8, 6))
+    assert gpu.filterings == 1
 
 
 def caches_filter(layer, size):
@@ -490,3 +442,45 @@ def test_a_filter_of_the_stored_size_is_cached_up_to_its_own_limit(monkeypatch):
 def test_filters_of_the_stored_size_are_cached_up_to_8_mib():
     assert caches_filter(GlobalFilter(512, (32, 126)), (32, 126))
     assert not caches_filter(GlobalFilter(512, (33, 126)), (33, 126))
+
+
+def test_a_gpu_caches_fewer_bytes(monkeypatch):
+    """The largest backbone has 36 layers."""
+    assert 36 * GlobalFilter.GPU_CACHE_BYTES <= 288 * 2**20
+    layer, num_bytes = GlobalFilter(2, (4, 4)).double().eval(), 2 * 9 * 4 * 16
+    maps = [torch.randn(1, h, w, 2, dtype=torch.float64) for h, w in ((9, 6), (9, 7))]
+    for limit, count in ((num_bytes - 1, 0), (num_bytes, 1), (2 * num_bytes, 2)):
+        monkeypatch.setattr(layer, "GPU_CACHE_BYTES", limit)
+        layer.eval()
+        with torch.no_grad(), GpuStandIn():
+            for x in maps:
+                layer(x)
+        assert len(layer._cache) == count
+
+
+def test_fake_tensors_are_not_cached(cached):
+    layer, x = cached
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        layer(mode.from_tensor(torch.randn(1, 8, 9, 2)))
+    assert all(type(response) is torch.Tensor for response in layer._cache.values())
+    with torch.no_grad():
+        assert layer(torch.randn(1, 8, 9, 2)).isfinite().all()
+
+
+def test_torch_func_gives_the_gradients_of_autograd_and_second_derivatives():
+    layer = GlobalFilter(2, (5, 4), border="zeros").double()
+    x, weight = torch.randn(2, 7, 6, 2).double(), layer.complex_weight.detach().clone()
+    run = as_function(layer)
+
+    def loss(x, weight):
+        return run(x, weight).square().sum()
+
+    gradients = torch.func.grad(loss, argnums=(0, 1))(x, weight)
+    leaves = (x.clone().requires_grad_(), weight.clone().requires_grad_())
+    expected = torch.autograd.grad(loss(*leaves), leaves)
+    torch.testing.assert_close(gradients, expected, rtol=1e-12, atol=1e-13)
+    of_samples = torch.func.vmap(torch.func.grad(loss, argnums=1), (0, None))(x[:, None], weight)
+    torch.testing.assert_close(of_samples.sum(0), expected[1], rtol=1e-12, atol=1e-13)
+    # The loss is quadratic in x: the product of its Hessian with x is its gradient.
+    _, product = torch.func.jvp(lambda x: torch.func.grad(loss)(x, weight), (x,), (x,))
+    torch.testing.assert_close(product, expected[0], rtol=1e-12, atol=1e-13)

@@ -10,8 +10,8 @@ from gfnet_dense.models.utils.filter_resize import (
     resize_filter,
     resize_position_embedding,
     symmetrize_filter,
-    trigonometric_matrix,
 )
+from gfnet_dense.models.utils.resize_matrices import trigonometric_matrix
 from gfnet_dense.utils.errors import InputError
 
 SIZES = [(7, 7), (14, 14), (8, 5), (5, 8), (1, 6), (6, 1), (2, 2), (1, 1), (13, 4)]
