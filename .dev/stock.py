@@ -62,7 +62,7 @@ THEIRS = {
         "yolov3_mobilenetv2_8xb24-320-300e_coco",
         "centernet_r18_8xb16-crop512-140e_coco",
         "sparse-rcnn_r50_fpn_1x_coco",
-        "solov2-light_r18_fpn_ms-3x_coco",
+        "solov2_r50_fpn_1x_coco",
         "detr_r50_8xb2-150e_coco",
         "deformable-detr_r50_16xb2-50e_coco",
         "dino-4scale_r50_8xb2-12e_coco",

@@ -181,7 +181,9 @@ def _with_marks(node: Any, scope: str, found: dict[str, str]) -> Any:
         return type(node)(_with_marks(each, scope, found) for each in node)
     if not isinstance(node, dict):
         return node
-    marked = {key: _with_marks(value, scope, found) for key, value in node.items()}
+    # mmcv's ConvModule knows by name which activations take ``inplace``.
+    kept = {key: value for key, value in node.items() if key == "act_cfg"}
+    marked = {key: _with_marks(value, scope, found) for key, value in node.items()} | kept
     kind = marked.get("type")
     if isinstance(kind, str):
         cls = next(_classes_named(kind, scope), None)

@@ -31,7 +31,7 @@ DATA_SAMPLERS = Registry(
     "data sampler", parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=["gfnet_dense.datasets"]
 )
 TRANSFORMS = Registry(
-    "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.datasets"]
+    "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.datasets.bands"]
 )
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",

@@ -159,7 +159,10 @@ def test_scales_multiply_only_the_size_of_test_images():
         ),
         (dict(scales=[1, 0]), "a scale is a factor .* got 0"),
         (dict(scales=[math.nan]), "a scale is a factor .* got nan"),
-        (dict(options={"model.test_cfg": None}), "sliding windows need .*crop_size"),
+        (
+            dict(options={"model.test_cfg": {"_delete_": True, "mode": "whole"}}),
+            "sliding windows need .*crop_size",
+        ),
     ],
 )
 def test_invalid_arguments_are_rejected(kwargs, message):

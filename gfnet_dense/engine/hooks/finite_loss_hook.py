@@ -85,13 +85,19 @@ class FiniteLossHook(Hook):
             self.finite.append(loss.detach().isfinite().all())
             update_params(loss, *args, **kwargs)
 
-        def guarded_step(**kwargs: Any) -> None:
+        def checked_step(**kwargs: Any) -> None:
             flags = [*self.finite, *_gradients_are_usable(wrapper)]
             flags = flags or [torch.ones((), dtype=torch.bool, device=get_device())]
             self.left_out = not _in_all_processes(torch.stack(flags).all())
             self.in_a_row = self.in_a_row + 1 if self.left_out else 0
             if not self.left_out:
                 step(**kwargs)
+
+        def guarded_step(**kwargs: Any) -> None:
+            if torch.compiler.is_compiling():  # compile=True of mmengine: no step is in a graph
+                torch.compiler.disable(checked_step)(**kwargs)
+            else:
+                checked_step(**kwargs)
 
         wrapper.update_params, wrapper.step = guarded_update, guarded_step
 

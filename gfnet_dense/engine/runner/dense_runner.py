@@ -95,8 +95,8 @@ class DenseRunner(Runner):
         """
         join_processes(self._launcher, env_cfg)
         super().setup_env(env_cfg)
-        start = Path(self.cfg.get("load_from") or "none").name
-        check_same_start(start if self.cfg.get("resume") else BEGINNING)
+        resumed = self.cfg.get("load_from") if self.cfg.get("resume") else None
+        check_same_start(Path(resumed).name if resumed else BEGINNING)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for a distributed run, on CPUs too; mmengine wraps it for GPUs alone."""

@@ -67,10 +67,10 @@ class GFNet(GFNetBackbone):
             For other images ``forward`` resizes them; ImageNet weights are resized when they are
             loaded. With trigonometric resizing, a filter stored for 224 is a convolution kernel of
             56 x 56 positions in stage 1 (7 x 7 in stage 4) on images of this size and larger: local
-            on large images. The blocks together reach 2080 pixels to each side in h-tiny and h-small,
-            3984 in h-base: as far as a pixel can have any influence, much less where most of it
-            comes from. With the size of the training crop here, a filter covers the whole map of
-            the crop.
+            on large images. All blocks together reach 2080 pixels to each side in h-tiny and
+            h-small and 3984 in h-base; this is the theoretical reach, and the effective one is much
+            smaller. With the size of the training crop here, a filter covers the whole map of the
+            crop.
         out_indices: Indices of the stages whose normalized maps are returned. Stages behind the
             last of them are not built.
         drop_path_rate: Drop path rate of the last block, growing linearly from 0 at the first

@@ -42,6 +42,14 @@ def test_steps_on_infinite_inputs_are_skipped(tmp_path):
     read_checkpoint(tmp_path / "iter_16.pth")  # raises for weights that are not finite
 
 
+def test_steps_are_skipped_in_a_compiled_training_as_well(tmp_path):
+    """mmengine's setting ``compile`` compiles the whole training step, optimizer included."""
+    runner = toy_runner(tmp_path, model=dict(infinite_loss_at=[3]))
+    runner.cfg.compile = dict(backend="aot_eager")
+    runner.train()
+    assert is_finite(runner.model) and steps_of(runner) == 7
+
+
 @pytest.mark.parametrize("what", ["infinite_gradient_at", "infinite_loss_at"])
 @pytest.mark.parametrize("clip_grad", [None, dict(type="value", clip_value=1.0)])
 def test_step_is_skipped_if_only_its_loss_or_only_its_gradient_is_infinite(

@@ -167,9 +167,7 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        # keep_freed_memory makes uint8 tensors that are never written to
-        sizes = [t.numel() for t in tensors if t.dtype != torch.uint8]
-        self.largest = max(self.largest, *sizes, 0)
+        self.largest = max(self.largest, *(t.numel() for t in tensors), 0)
         return result
 
 
