@@ -4,7 +4,7 @@
     python .dev/stock.py
     python .dev/stock.py --only yolox detr
 
-This takes about half an hour on two cores. Finished rows in work_dirs/stock are not repeated,
+This takes up to an hour on two cores. Finished rows in work_dirs/stock are not repeated,
 except for those that --only names by a part of their name. Logs of all runs are kept there.
 """
 
@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -29,97 +28,27 @@ from gfnet_dense import cli
 from gfnet_dense.demo import write_ade20k, write_coco
 from gfnet_dense.utils.tables import format_table
 from pages import insert_block
+from stock_rows import OUR_COMMANDS, STOCK_TOOLS, THEIRS, WITH_WEIGHTS, Row, all_rows
 
 ROOT = Path(__file__).parent.parent
 OUT = Path("work_dirs/stock")
 TIMEOUT = 600  # seconds of one command
-STOCK_TOOLS, OUR_COMMANDS = "stock tools on our configs", "our commands on stock configs"
-
-OURS = (
-    "upernet_gfnet_ade20k", "segformer_gfnet-h-ti_ade20k", "fpn_gfnet-h-ti_ade20k",
-    "mask2former_gfnet-h-ti_ade20k", "retinanet_gfnet-h-ti_coco", "mask-rcnn_gfnet-h-ti_coco",
-    "dino-4scale_gfnet-h-ti_coco", "atss_gfnet-h-ti_coco",
-)  # fmt: skip
-THEIRS = {
-    "mmseg": (
-        "swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512",
-        "segformer_mit-b0_8xb2-160k_ade20k-512x512",
-        "pspnet_r50-d8_4xb4-160k_ade20k-512x512",
-        "mask2former_r50_8xb2-160k_ade20k-512x512",
-        "maskformer_r50-d32_8xb2-160k_ade20k-512x512",
-        "knet-s3_r50-d8_upernet_8xb2-adamw-80k_ade20k-512x512",
-        "ocrnet_hr18_4xb4-160k_ade20k-512x512",
-        "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024",
-        "stdc1_4xb12-80k_cityscapes-512x1024",
-        "segmenter_vit-t_mask_8xb1-160k_ade20k-512x512",
-        "encnet_r50-d8_4xb4-160k_ade20k-512x512",
-    ),
-    "mmdet": (
-        "mask-rcnn_r50_fpn_1x_coco",
-        "rtmdet_tiny_8xb32-300e_coco",
-        "rtmdet-ins_tiny_8xb32-300e_coco",
-        "yolox_tiny_8xb8-300e_coco",
-        "yolov3_mobilenetv2_8xb24-320-300e_coco",
-        "centernet_r18_8xb16-crop512-140e_coco",
-        "sparse-rcnn_r50_fpn_1x_coco",
-        "solov2_r50_fpn_1x_coco",
-        "detr_r50_8xb2-150e_coco",
-        "deformable-detr_r50_16xb2-50e_coco",
-        "dino-4scale_r50_8xb2-12e_coco",
-    ),
-}
-LAZY = (  # also run in the style with lazy imports
-    "segformer_mit-b0_8xb2-160k_ade20k-512x512",
-    "mask2former_r50_8xb2-160k_ade20k-512x512",
-    "mask-rcnn_r50_fpn_1x_coco",
-    "rtmdet_tiny_8xb32-300e_coco",
-    "yolox_tiny_8xb8-300e_coco",
-    "detr_r50_8xb2-150e_coco",
-)
-WITH_WEIGHTS = ("pspnet_r50-d8_4xb4-160k_ade20k-512x512", "open-mmlab://resnet50_v1c")
-
 PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "onedl-mmdetection")
-# Sentences for errors of the libraries' own, by a regular expression
+# Sentences for errors that are known, by a regular expression
 WHY = {
     "MaskFormer and Mask2Former are not supported": (
         "mmsegmentation's `get_flops.py` supports neither MaskFormer nor Mask2Former, by its own "
         "words"
     ),
+    "KeyError: 'border'": (
+        "CenterNet reads from its samples where a transform has put the image, and `benchmark.py "
+        "model` has no such transform: it has no data"
+    ),
+    "ROIs in ROIAlign cannot": (
+        "`benchmark.py model` builds models without calling `init_weights`, in which Sparse R-CNN "
+        "sets its boxes: random ones have negative sides"
+    ),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """A config and what is run on it.
-
-    Attributes:
-        table: Heading of its table.
-        name: Name of the config.
-        library: 'mmseg' or 'mmdet'.
-        is_lazy: Whether the config is written with lazy imports.
-    """
-
-    table: str
-    name: str
-    library: str
-    is_lazy: bool = False
-
-    @property
-    def key(self) -> str:
-        return f"{self.table}/{self.name}{', lazy' * self.is_lazy}"
-
-
-def all_rows() -> list[Row]:
-    """Return the rows of both tables."""
-    ours = [Row(STOCK_TOOLS, name, "mmdet" if "coco" in name else "mmseg") for name in OURS]
-    theirs = [
-        Row(OUR_COMMANDS, name, library, is_lazy)
-        for library, names in THEIRS.items()
-        for name in names
-        for is_lazy in (False, True)
-        if name in LAZY or not is_lazy
-    ]
-    return ours + theirs
 
 
 def write_config(row: Row, folder: Path) -> Path:
@@ -196,7 +125,7 @@ def run_row(row: Row) -> dict[str, Any]:
     for name, argv in commands(row, config, work_dir).items():
         start, log = time.time(), folder / f"{name.replace(' ', '')}.log"
         code = run(argv, log)
-        error = "" if code == 0 else last_error(log.read_text(errors="replace"))
+        error = find_error(code, log.read_text(errors="replace"))
         results[name] = dict(seconds=round(time.time() - start, 1), error=error)
         saved = sorted(work_dir.glob("*_[0-9]*.pth"))
         if saved and not (work_dir / "first.pth").exists():
@@ -238,8 +167,18 @@ def _run_script(argv: list[str], log: Path) -> None:
     runpy.run_path(argv[0], run_name="__main__")
 
 
-def last_error(text: str) -> str:
-    """Return the line of a command's output that says why it failed."""
+def find_error(code: int | None, text: str) -> str:
+    """Return why a command failed, '' if it did not.
+
+    Args:
+        code: Its exit code. ``benchmark.py`` has 0 as well if what it measured has failed.
+        text: Its output.
+    """
+    failed = re.search(r" at \d+: failed: (.+), [\d.]+ s;", text)
+    if failed:
+        return failed[1]
+    if code == 0:
+        return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     sentences = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
     return (sentences or lines or ["no output"])[-1]

@@ -21,6 +21,7 @@ from gfnet_dense.demo.shrink_segmentation import demo_classes
 from gfnet_dense.utils.config import datasets_of, evaluators_of
 
 SIDE = 128  # side of the training crop of segmentors and of the test image of detectors, in pixels
+QUERIES = 100  # maximum number of queries and of boxes in an image
 IMAGES = {"train": 4, "val": 3, "test": 3}  # images of each split
 SIZES = ("scale", "scales", "img_scale", "crop_size", "size", "border", "random_size_range")
 
@@ -126,6 +127,9 @@ def _tiny_detection(cfg: Config) -> None:
     # The masks of the scenes are run lengths, which mmdetection leaves out otherwise.
     change_values(cfg.train_dataloader.dataset, {"poly2mask": lambda _: True})
     change_values(cfg.get("custom_hooks") or [], {"poly2mask": lambda _: True})
+    # The maps of small images have few positions to choose queries from.
+    few = {key: lambda number: min(number, QUERIES) for key in ("num_queries", "max_per_img")}
+    change_values(cfg.model, few)
     _set_classes(cfg.model, 80, len(CLASSES))
 
 
