@@ -197,7 +197,7 @@ def begin(args: Namespace) -> bool:
         InputError: If the folder has an unfinished run with other arguments.
     """
     from gfnet_dense.utils.errors import InputError
-    from gpu_report import read_results
+    from gpu_report import KINDS, SHAPES, read_results
 
     mark, ours = args.out / UNFINISHED, {"device": args.device, "tiny": args.tiny}
     if mark.exists():
@@ -211,6 +211,8 @@ def begin(args: Namespace) -> bool:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in read_results(args.out):
         (args.out / f"{name}.json").unlink()
+    for name in (*KINDS, *SHAPES):  # figures of the former results
+        (args.out / f"{name}.png").unlink(missing_ok=True)
     mark.write_text(json.dumps(ours))
     return False
 

@@ -35,9 +35,10 @@ Results = dict[str, dict[str, Any]]  # contents of the JSON files, by name witho
 
 def read_results(folder: Path) -> Results:
     """Return the results in a folder; there are none if there is no folder."""
-    patterns = ["tests", *(f"{kind}_*" for kind in ("precision", "shapes", *KINDS))]
-    paths = [path for name in patterns for path in sorted(folder.glob(f"{name}.json"))]
-    return {path.stem: json.loads(path.read_text()) for path in paths}
+    # Not by patterns: the folder of a user may have files such as model_a.json.
+    sweeps = [f"{kind}_{label}" for kind in ("precision", *KINDS) for label in LABELS]
+    paths = [folder / f"{name}.json" for name in ("tests", *SHAPES, *sweeps)]
+    return {path.stem: json.loads(path.read_text()) for path in paths if path.exists()}
 
 
 def write_report(folder: Path, draw: bool) -> str:

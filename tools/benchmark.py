@@ -188,7 +188,8 @@ def main() -> None:
             sys.exit(130)
         print(f"\n{report(args, results)}\n\ntables and plots: {args.out}")
         if any(entry["status"].startswith("failed") for entry in results["cases"]):
-            print(f"why some failed: {path.with_suffix('.log')}")
+            print(f"why some failed: {path.with_suffix('.log')}", file=sys.stderr)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

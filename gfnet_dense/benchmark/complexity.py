@@ -1,6 +1,7 @@
 """Count the floating-point operations of a model, Fourier transforms included."""
 
 import copy
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from gfnet_dense.models.layers.global_filter import GlobalFilter
 from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.types import Size
 
+Shape = Sequence[int]
+
+aten = torch.ops.aten
 NUM_MASKS = 100  # boxes for which mask heads are counted: COCO evaluates as many in an image
 
 
@@ -63,9 +67,10 @@ def count_flops(model: nn.Module, size: Size) -> Complexity:
     with torch.no_grad():
         # The first forward resizes the filters and caches them: later forwards do not pay for that.
         _forward(model, image)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_PLAIN_FORMULAS) as counter:
             _forward(model, image)
-    filters = counter.get_flop_counts().get("Global", {}).get(FILTER, 0)
+    operations = counter.get_flop_counts().get("Global", {})
+    filters = sum(operations.get(operator, 0) for operator in (FILTER, *_PLAIN_FORMULAS))
     return Complexity(round(counter.get_total_flops() / 2), round(filters / 2))
 
 
@@ -103,3 +108,30 @@ def _empty_rois(extractor: Any, maps: Sequence[Tensor], rois: Tensor, *_: object
     """Return zeros in the shape of the features that an RoI extractor of mmdetection returns."""
     size = extractor.roi_layers[0].output_size
     return maps[0].new_zeros(len(rois), extractor.out_channels, *size)
+
+
+def _real_to_complex(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
+    return 2.5 * math.prod(x) * _log2_points(x, dim)
+
+
+def _complex_to_real(x: Shape, dim: Shape, *_: object, out_shape: Shape) -> float:
+    return 2.5 * math.prod(out_shape) * _log2_points(out_shape, dim)
+
+
+def _log2_points(shape: Shape, dim: Shape) -> float:
+    return math.log2(math.prod(shape[d] for d in dim))
+
+
+def _complex_product(*_: object, out_val: Tensor) -> int:
+    return 6 * out_val.numel() if out_val.is_complex() else 0
+
+
+# FlopCounterMode passes tensors instead of shapes: only the dtype tells complex products apart.
+_complex_product._get_raw = True  # type: ignore[attr-defined]
+
+# Real operations of filters that are no operator of this project, such as the published form.
+_PLAIN_FORMULAS = {
+    aten._fft_r2c: _real_to_complex,
+    aten._fft_c2r: _complex_to_real,
+    aten.mul: _complex_product,
+}

@@ -112,7 +112,7 @@ class Inference(nn.Module):
 
     @torch.compiler.disable(recursive=False)
     def forward(self, x: Tensor) -> list[BaseDataElement]:
-        """Return the predictions for images (B, 3, H, W)."""
+        """Return the predictions for images (B, bands, H, W)."""
         shape = tuple(x.shape[2:])
         info = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape)
         sample = BaseDataElement(metainfo=dict(info, scale_factor=(1.0, 1.0)))

@@ -1,14 +1,18 @@
 """Automatic mixed precision: the dtype for a device, and the context in which a model runs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .shared import shared_change
 from .types import AMP
+
+Forward = Callable[..., Any]
 
 
 def amp_dtype(amp: str, device_type: str) -> torch.dtype:
@@ -64,28 +68,33 @@ def autocast(model: nn.Module, amp: str | None) -> Iterator[None]:
         for module in model.modules():
             is_op = type(module).__module__.startswith("mmcv.ops.")
             if is_op or hasattr(module, "roi_layers"):  # or mmdet's extractor of RoIs
-                stack.enter_context(_forward_of(module, _in_float32(module, device_type)))
+                wrapped = partial(_in_float32, device_type=device_type)
+                stack.enter_context(_forward_of(module, wrapped))
             elif hasattr(module, "predict_by_feat"):  # a head
-                stack.enter_context(_forward_of(module, _to_float32(module)))
+                stack.enter_context(_forward_of(module, _to_float32))
         yield
 
 
-@contextmanager
-def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another ``forward`` in the ``with`` block."""
-    former = vars(module).get("forward")  # as of one that a user has wrapped
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if former is not None:
-            module.forward = former
+def _forward_of(
+    module: nn.Module, wrapped: Callable[[Forward], Forward]
+) -> AbstractContextManager[None]:
+    """Give a module a wrapped ``forward`` in the ``with`` block, also if threads share it."""
+
+    def change() -> Callable[[], None]:
+        former = vars(module).get("forward")  # as of one that a user has wrapped
+        module.forward = wrapped(module.forward)
+
+        def undo() -> None:
+            del module.forward
+            if former is not None:
+                module.forward = former
+
+        return undo
+
+    return shared_change(module, change)
 
 
-def _in_float32(module: nn.Module, device_type: str) -> Callable[..., Any]:
-    forward = module.forward
-
+def _in_float32(forward: Forward, device_type: str) -> Forward:
     def run(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device_type, enabled=False):
             return forward(*_float32(args), **_float32(kwargs))
@@ -93,8 +102,7 @@ def _in_float32(module: nn.Module, device_type: str) -> Callable[..., Any]:
     return run
 
 
-def _to_float32(module: nn.Module) -> Callable[..., Any]:
-    forward = module.forward
+def _to_float32(forward: Forward) -> Forward:
     return lambda *args, **kwargs: _float32(forward(*args, **kwargs))
 
 

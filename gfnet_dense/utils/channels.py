@@ -48,7 +48,7 @@ def channels_of(model: Any) -> Channels | None:
     """Return the bands that a model takes; None if its backbone is none of this project.
 
     Args:
-        model: A GFNet, or a segmentor or detector with one as ``backbone``, perhaps in a wrapper;
+        model: A GFNet, or a segmentor or detector with one as ``backbone``, perhaps in wrappers;
             or the config of a segmentor or detector.
     """
     if isinstance(model, dict):
@@ -57,7 +57,8 @@ def channels_of(model: Any) -> Channels | None:
             return None
         rgb = backbone.get("rgb_channels")
         return Channels(backbone.get("in_channels", 3), None if rgb is None else tuple(rgb))
-    model = getattr(model, "module", model)  # of DistributedDataParallel and augmented tests
+    while hasattr(model, "module"):  # DistributedDataParallel, augmented tests, or both
+        model = model.module
     backbone = getattr(model, "backbone", model)
     if not hasattr(backbone, "rgb_channels"):
         return None

@@ -1,9 +1,11 @@
 """Limit on the plans that cuFFT keeps on a GPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+
+from .shared import shared_change
 
 # Of 4096 by default. GFNet-H uses eight plans for each shape of a batch.
 MAX_PLANS = 128
@@ -21,9 +23,11 @@ def plan_limit(device: torch.device, max_size: int = MAX_PLANS) -> Iterator[None
         yield
         return
     cache = torch.backends.cuda.cufft_plan_cache[device]
-    former = cache.max_size
-    cache.max_size = min(former, max_size)
-    try:
+
+    def change() -> Callable[[], None]:
+        former = cache.max_size
+        cache.max_size = min(former, max_size)
+        return lambda: setattr(cache, "max_size", former)
+
+    with shared_change(("cuFFT plans", device, max_size), change):
         yield
-    finally:
-        cache.max_size = former

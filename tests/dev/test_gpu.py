@@ -71,7 +71,9 @@ def two_parts(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     options = {"folder": str(tmp_path / "runs")}
     cases = [Case("a", size, counting, options) for size in (1, 2)]
-    parts = [gpu.Part(name, 30, lambda: cases, {}) for name in ("shapes_x", "model_float32")]
+    parts = [
+        gpu.Part(name, 30, lambda: cases, {}) for name in ("shapes_inference", "model_float32")
+    ]
     monkeypatch.setattr(gpu, "make_parts", lambda device, tiny: parts)
     monkeypatch.setattr(gpu, "run_tests", lambda path, limit: path.write_text('{"status": "ok"}'))
     return Namespace(**vars(TINY), out=tmp_path / "out")
@@ -97,10 +99,13 @@ def test_interrupted_command_goes_on_and_a_finished_one_starts_anew(two_parts, m
         patch.setattr(gpu, "run_tests", interrupt)  # they have run
         gpu.run(two_parts)
     assert runs(two_parts) == 4
+    for name in ("model.png", "model_a.json", "training_b.json", "user.png"):
+        (two_parts.out / name).write_text("{}")
     gpu.run(two_parts)
     assert runs(two_parts) == 8
     names = {path.name for path in two_parts.out.iterdir()}
-    assert names == {"tests.json", "shapes_x.json", "model_float32.json", "others.json"}
+    theirs = {"others.json", "model_a.json", "training_b.json", "user.png"}
+    assert names == {"tests.json", "shapes_inference.json", "model_float32.json"} | theirs
 
 
 def test_unfinished_run_with_other_arguments_is_refused_and_kept(two_parts):

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from tests.commands import error_of, run, tool
+from tests.conftest import ROOT
 
 
 def test_benchmark_prints_a_table_writes_files_and_resumes(tmp_path):
@@ -24,6 +25,17 @@ def test_benchmark_prints_a_table_writes_files_and_resumes(tmp_path):
 
     result = run([*command, "--resume"], tmp_path)
     assert result.returncode == 0 and "round" not in result.stdout  # nothing was left to do
+
+
+def test_a_failed_case_ends_with_an_error_and_the_place_of_its_traceback(tmp_path):
+    config = ROOT / "configs" / "fpn_gfnet-h-ti_ade20k.py"
+    text = f"_base_ = {str(config)!r}\nmodel = dict(decode_head=dict(in_channels=[1, 1, 1, 1]))\n"
+    (tmp_path / "broken.py").write_text(text)
+    command = tool("benchmark", "model", "broken.py", "--demo", "--sizes", 64, "--out", "out")
+    result = run(command, tmp_path)
+    assert result.returncode == 1 and "failed" in result.stdout
+    assert result.stderr.endswith("why some failed: out/results.log\n")
+    assert "Traceback" in (tmp_path / "out" / "results.log").read_text()
 
 
 @pytest.mark.parametrize(

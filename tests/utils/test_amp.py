@@ -1,6 +1,7 @@
 """Mixed precision: which dtypes a device takes, and that every head of the configs works in it."""
 
 import copy
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -93,6 +94,26 @@ def test_heads_return_float32_and_operators_get_it():
     assert model[2](x).dtype == torch.float32
     with autocast(model, None):
         assert model[2](x).dtype == torch.float32
+
+
+def test_threads_may_share_a_model():
+    """Their blocks end in any order: a head is wrapped until the last one has ended."""
+    head, entered, ended = Head(), Event(), Event()
+
+    def run():
+        with autocast(head, "bfloat16"):
+            entered.set()
+            ended.wait()
+
+    first = Thread(target=run)
+    first.start()
+    entered.wait()
+    with autocast(head, "bfloat16"):
+        ended.set()
+        first.join()
+        assert head(torch.randn(2, 4))[0][0].dtype == torch.float32
+        assert "forward" in vars(head)
+    assert "forward" not in vars(head)
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ def test_an_input_of_three_bands_is_blue_green_red():
 
 def test_the_bands_of_models_and_configs():
     backbone = GFNet(TINY, img_size=64, in_channels=4, rgb_channels=[2, 1, 0])
-    model, wrapper = nn.Module(), nn.Module()
-    model.backbone, wrapper.module = backbone, model
-    for each in (backbone, model, wrapper):
+    model, augmented, distributed = nn.Module(), nn.Module(), nn.Module()
+    model.backbone, augmented.module, distributed.module = backbone, model, augmented
+    for each in (backbone, model, augmented, distributed):
         assert channels_of(each) == Channels(4, (2, 1, 0)) and image_channels(each) == 4
     settings = dict(type="gfnet_dense.GFNet", in_channels=4, rgb_channels=[2, 1, 0])
     for config in (dict(backbone=settings), dict(module=dict(backbone=settings))):

@@ -29,6 +29,20 @@ def test_the_limit_holds_in_the_block_on_the_gpu_of_the_model(caches, former, in
     assert caches[GPU].max_size == former
 
 
+def test_blocks_of_threads_may_end_in_any_order(caches):
+    first, second = plan_limit(GPU, 100), plan_limit(GPU, 100)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert caches[GPU].max_size == 100
+    second.__exit__(None, None, None)
+    assert caches[GPU].max_size == 4096
+    with plan_limit(GPU, 100):
+        with plan_limit(GPU, 4):
+            assert caches[GPU].max_size == 4
+        assert caches[GPU].max_size == 100
+
+
 def test_nothing_is_done_on_other_devices(caches):
     caches.clear()
     for device in ("cpu", "meta", "mps"):

@@ -103,7 +103,7 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
     for each in evaluators_of(cfg, split):
         if not _is_coco_metric(each, cfg.default_scope):
             continue
-        if "segm" in _metrics(each) and _has_no_masks(cfg.model):
+        if "segm" in _metrics(each) and _has_no_masks(cfg.get("model")):
             faults.append(
                 f"{split}_evaluator measures masks (metric='segm'), but the model has no mask_head "
                 "and predicts boxes alone: set metric='bbox'"
@@ -138,12 +138,12 @@ def _metrics(evaluator: ConfigDict) -> list[str]:
     return [metric] if isinstance(metric, str) else list(metric)
 
 
-def _has_no_masks(model: ConfigDict) -> bool:
+def _has_no_masks(model: Any) -> bool:
     """Return whether a detector certainly predicts no masks: two stages without a mask head.
 
     Detectors of one stage say it in no common way, see :mod:`..checks.evaluated_masks`.
     """
-    head = model.get("roi_head")
+    head = model.get("roi_head") if isinstance(model, dict) else None  # or it was built elsewhere
     return isinstance(head, dict) and not any("mask" in key and head[key] for key in head)
 
 

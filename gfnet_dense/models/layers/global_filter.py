@@ -18,7 +18,7 @@ from gfnet_dense.models.utils.filter_resize import (
     resize_filter,
     symmetrize_filter,
 )
-from gfnet_dense.models.utils.hooks import is_captured
+from gfnet_dense.models.utils.hooks import is_captured, records_cuda_graph
 from gfnet_dense.models.utils.precision import full_precision, transform_dtype
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
@@ -215,7 +215,9 @@ class GlobalFilter(nn.Module):
 
     def _cached_group_response(self, size: Size, dtype: torch.dtype) -> Callable[[slice], Tensor]:
         """Return the same as :meth:`_group_response`, from the cache where there is one."""
-        if is_captured():
+        # A CUDA graph would read a cached filter after the cache has been cleared, and leave behind
+        # one that is not computed before its first replay.
+        if is_captured() or records_cuda_graph():
             return self._group_response(size, dtype)
         if torch.is_grad_enabled():
             self._clear_cache()

@@ -101,7 +101,7 @@ def filter_map_backward(
         total = spectra.new_zeros(spectra.shape[1:])
         response_gradient = torch.view_as_real(total)
     groups = list(channel_groups(gradient, (P, Q)))
-    if response is not None and len(groups) > 1:
+    if response is not None and len(groups) != 1:  # none for an empty batch
         x_gradient = torch.empty_like(gradient, memory_format=torch.contiguous_format)
     for group in groups:
         transformed = transform(gradient[group], (P, Q))

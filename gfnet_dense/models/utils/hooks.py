@@ -24,6 +24,11 @@ def in_functorch() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
+def records_cuda_graph() -> bool:
+    """Tell whether a CUDA graph is recorded: each replay reads memory that must still be there."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 def is_captured() -> bool:
     """Tell whether tensors stand for others, since a graph is recorded or torch.func is at work."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or in_functorch()

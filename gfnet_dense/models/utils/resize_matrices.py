@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .hooks import records_cuda_graph
 from .precision import reduces_float32_products
 
 Key = tuple[str, int, int, torch.dtype, torch.device]
@@ -98,14 +99,9 @@ def _keep(key: Key) -> Tensor:
     _kept[key] = matrix
     if is_new:
         _forget_oldest()
-    if _is_capturing():
+    if records_cuda_graph():
         _captured[key] = matrix
     return matrix
-
-
-def _is_capturing() -> bool:
-    """Tell whether a CUDA graph is recorded."""
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _forget_oldest() -> None:

@@ -274,6 +274,16 @@ def test_cache_is_never_stale(cached, change, request):
         torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
 
 
+def test_a_cuda_graph_neither_reads_the_cache_nor_fills_it(cached, resizes, monkeypatch):
+    """Clearing the cache frees memory that replays would read; no kernel runs while recording."""
+    layer, x = cached
+    monkeypatch.setattr(global_filter, "records_cuda_graph", lambda: True)
+    with torch.no_grad():
+        layer(x)
+        layer(x[:, :5])
+    assert len(resizes) == 3 and len(layer._cache) == 1
+
+
 def test_weights_given_for_one_call_are_used_and_not_kept(cached):
     layer, x = cached
     other = torch.randn(4, 3, 2, 2)

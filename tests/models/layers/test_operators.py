@@ -50,6 +50,14 @@ def test_any_groups_give_the_same_maps_and_gradients(size, fft_size, monkeypatch
         torch.testing.assert_close(other, results[0], rtol=0, atol=1e-13)
 
 
+def test_an_empty_batch_has_an_empty_gradient_and_adds_nothing_to_that_of_the_response():
+    x, response = operands(*SIZES[0])
+    x = x[:0].requires_grad_()
+    operators.spectral_filter(x, response.requires_grad_(), SIZES[0][1]).sum().backward()
+    assert x.grad.shape == x.shape
+    assert response.grad.shape == response.shape and not response.grad.any()
+
+
 class Copies(TorchDispatchMode):
     """Counts the operators that copy a whole tensor."""
 

@@ -109,7 +109,7 @@ def test_matrices_that_a_cuda_graph_reads_are_never_forgotten(monkeypatch):
     monkeypatch.setattr(resize_matrices, "MAX_MATRICES", 1)
     x = torch.randn(4, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(resize_matrices, "_is_capturing", lambda: True)
+        patch.setattr(resize_matrices, "records_cuda_graph", lambda: True)
         apply_matrix("bicubic", 4, 5, x)
     matrix = next(iter(resize_matrices._kept.values()))
     apply_matrix("bicubic", 4, 6, x)
