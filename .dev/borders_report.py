@@ -26,7 +26,8 @@ def main() -> None:
         table = borders.format_table(metrics)
         picture, page = DOCS / "images" / "borders.png", DOCS / "resizing.md"
         save_figure(borders.draw_plot(metrics), picture)
-        block = f"![mIoU over the scale of the test image](images/{picture.name})\n\n{table}"
+        title = "mIoU of whole images minus that of sliding windows, at x 1"
+        block = f"![{title}](images/{picture.name})\n\n{table}"
         page.write_text(insert_block(page.read_text(), "borders", block))
         print(f"{table}\n\nwritten: {page}, {picture}")
 

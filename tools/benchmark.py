@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     transfer.add_argument(
         "--borders",
         nargs="+",
-        help="borders of the filters in the test (default: that of the training, and zeros)",
+        help="borders of the filters in the test (default: those of the config, and zeros)",
     )
 
     for command, time_limit in ((mixers, 900), (backbones, 900), (model, 900), (transfer, 86400)):

@@ -53,8 +53,8 @@ def cases(
         modes: Modes in which filters are resized to the whole image, see
             :func:`gfnet_dense.models.utils.filter_resize.resize_filter`.
         borders: Borders of the filters in the test (``test_border`` of the backbone), see
-            :class:`gfnet_dense.models.layers.global_filter.GlobalFilter`. None: the border of the
-            training, and zeros. Modes that a border does not allow are left out, see
+            :class:`gfnet_dense.models.layers.global_filter.GlobalFilter`. None: those of the
+            config, and zeros. Modes that a border does not allow are left out, see
             :func:`filter_settings`.
         demo: Evaluate the config's demo, on synthetic scenes.
         cfg_options: Overrides of the config, by dotted key.
@@ -71,7 +71,9 @@ def cases(
     own_mode = backbone.get("filter_resize", "trigonometric")
     own_border = backbone.get("border", "circular")
     if borders is None:
-        borders = (own_border, "zeros") if "trigonometric" in modes else (own_border,)
+        own_test_border = backbone.get("test_border") or own_border
+        zeros = ("zeros",) if "trigonometric" in modes else ()
+        borders = (own_border, own_test_border, *zeros)
     borders = list(dict.fromkeys(borders))
     # In a test the border of the training has no effect; it is set to one that the mode allows.
     options = dict(config=config, checkpoint=checkpoint, demo=demo, cfg_options=cfg_options)

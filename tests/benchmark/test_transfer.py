@@ -116,6 +116,12 @@ def test_cases_vary_either_the_resize_mode_or_the_border():
     [
         ({}, ["trigonometric"], ["slide", "slide, zeros", WHOLE, ZEROS]),
         ({"test_border": "zeros"}, ["trigonometric"], ["slide", "slide, zeros", WHOLE, ZEROS]),
+        (
+            {"test_border": "reflect"},
+            ["trigonometric"],
+            ["slide", "slide, reflect", "slide, zeros", WHOLE]
+            + ["whole, trigonometric, reflect", ZEROS],
+        ),
         ({"border": "zeros"}, transfer.FILTER_RESIZE_MODES, ["slide", f"{ZEROS} (as trained)"]),
         ({}, ["bilinear"], ["slide", "whole, bilinear, circular"]),
         (

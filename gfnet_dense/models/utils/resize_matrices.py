@@ -106,7 +106,7 @@ def _keep(key: Key) -> Tensor:
 
 def _forget_oldest() -> None:
     count, num_bytes = 0, 0
-    for key, matrix in reversed(list(_kept.items())):
+    for key, matrix in reversed(list(_kept.copy().items())):
         count, num_bytes = count + 1, num_bytes + matrix.nbytes
         if count > MAX_MATRICES or num_bytes > MAX_BYTES:
             _kept.pop(key, None)
