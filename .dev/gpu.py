@@ -27,7 +27,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks" / "gpu"
 NEEDED = ("torch", "mmengine", "lazy_loader", "numpy", "rich", "safetensors")
-MODELS = ("GFNet-H-Ti", "GFNet-H-Ti-plain", "ResNet-50", "Swin-T", "ConvNeXt-T")
+MODELS = ("GFNet-H-Ti", "ResNet-50", "Swin-T", "ConvNeXt-T")
 CONFIG = "upernet_gfnet_ade20k"
 UNFINISHED = "unfinished.json"  # is in the folder of the results until all parts are done
 PARTS_SHARE = 0.95  # of the time; imports, tables and figures take the rest
@@ -91,7 +91,7 @@ def make_parts(device: str, tiny: bool) -> list[Part]:
     precisions: dict[str, dict] = {"float32": {}, "bfloat16": {"amp": "bfloat16"}}
     if device != "cpu":
         precisions |= {"TF32": {"tf32": True}, "float16": {"amp": "float16"}}
-    models = backbones.available(MODELS[:2] if tiny else MODELS)
+    models = backbones.available(MODELS[:1] if tiny else MODELS)
     reason = backbones.why_not("MSCAN-T")  # one of mmsegmentation's
     if reason:
         print(f"the whole segmentor is left out: {reason}")
@@ -125,8 +125,7 @@ def make_parts(device: str, tiny: bool) -> list[Part]:
         return backbones.cases(models, sizes(512, 1024, 2048), settings)
 
     def training(settings: Settings) -> list:
-        steps = [name for name in models if name != "GFNet-H-Ti-plain"]  # training has one path
-        return backbones.cases(steps, sizes(512, 1024), settings)
+        return backbones.cases(models, sizes(512, 1024), settings)
 
     def compiled(settings: Settings) -> list:
         return backbones.cases(["GFNet-H-Ti"], sizes(512), settings)
