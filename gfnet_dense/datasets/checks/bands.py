@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 
 from gfnet_dense.datasets.loading_guards import GuardedImage, inner_datasets
 from gfnet_dense.utils.channels import Channels, channels_of
-from gfnet_dense.utils.config import datasets_of, type_name
+from gfnet_dense.utils.config import type_name
 from gfnet_dense.utils.errors import InputError
 
 # Transforms of mmcv, mmsegmentation and mmdetection that need red, green and blue
@@ -36,8 +36,8 @@ def check_channels(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
     if channels is None:
         return
     _check_preprocessor(cfg.model.get("data_preprocessor") or {}, channels.count)
-    for dataset in datasets_of(cfg, *splits):
-        for transform in _flat(dataset.get("pipeline") or []):
+    for split in splits:
+        for transform in _transforms((cfg.get(f"{split}_dataloader") or {}).get("dataset") or {}):
             _check_transform(transform, channels.count)
 
 
@@ -65,6 +65,14 @@ def _check_preprocessor(settings: dict, count: int) -> None:
                 f"{key} of model.data_preprocessor is for three bands, model.backbone.in_channels "
                 f"is {count}: set it to False"
             )
+
+
+def _transforms(dataset: ConfigDict) -> Iterator[dict]:
+    """Yield the transforms of a dataset and, if it is a wrapper, of the datasets inside."""
+    yield from _flat(dataset.get("pipeline") or [])
+    for inner in (dataset.get("dataset"), *dataset.get("datasets", ())):
+        if isinstance(inner, dict):
+            yield from _transforms(inner)
 
 
 def _flat(pipeline: Any) -> Iterator[dict]:

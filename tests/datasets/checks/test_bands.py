@@ -85,6 +85,21 @@ def test_transforms_inside_others_are_found(four):
         check_channels(cfg, SPLITS)
 
 
+@pytest.mark.parametrize("key", ["dataset", "datasets"])
+def test_transforms_of_wrapped_datasets_and_of_the_wrappers_are_found(four, key):
+    color = dict(type="mmdet.YOLOXHSVRandomAug")
+    for inside in (True, False):  # YOLOX has it in the pipeline of the wrapper
+        cfg = deepcopy(four)
+        dataset = cfg.train_dataloader.dataset
+        wrapper = dict(type="mmdet.MultiImageMixDataset", pipeline=[] if inside else [color])
+        if inside:
+            dataset.pipeline.append(color)
+        wrapper[key] = dataset if key == "dataset" else [dataset]
+        cfg.train_dataloader.dataset = wrapper
+        with pytest.raises(InputError, match="YOLOXHSVRandomAug of the pipeline changes colors"):
+            check_channels(cfg, SPLITS)
+
+
 def test_other_backbones_and_the_users_own_preprocessor_are_not_judged(four):
     cfg = changed(four, **{"model.backbone.type": "ResNet", "model.data_preprocessor.mean": [0]})
     check_channels(cfg, SPLITS)
