@@ -296,7 +296,8 @@ def check_channels(in_channels: int, rgb_channels: Sequence[int] | None) -> RGBC
             "order of three channels is set by bgr_to_rgb of the data_preprocessor"
         )
     places = tuple(rgb_channels) if isinstance(rgb_channels, Sequence) else ()
-    if not all(place in range(in_channels) for place in places) or len({*places}) != 3:
+    are_indices = all(type(place) is int and 0 <= place < in_channels for place in places)
+    if not are_indices or not len(places) == len({*places}) == 3:
         raise InputError(
             f"rgb_channels are three different numbers within 0..{in_channels - 1}, got "
             f"{rgb_channels!r}"

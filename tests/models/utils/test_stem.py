@@ -106,7 +106,20 @@ def test_other_numbers_of_channels_are_refused(count):
 
 
 @pytest.mark.parametrize(
-    "places", [(0, 1), (0, 1, 2, 3), (0, 1, 1), (1, 2, 4), (-1, 0, 1), 5, "012", ([0], 1, 2), ()]
+    "places",
+    [
+        (0, 1),
+        (0, 1, 2, 3),
+        (0, 1, 1),
+        (0, 1, 2, 2),
+        (1, 2, 4),
+        (-1, 0, 1),
+        5,
+        "012",
+        ([0], 1, 2),
+        (),
+    ]
+    + [(0.0, 1, 2), (True, 0, 2)],
 )
 def test_other_places_of_the_colors_are_refused(places):
     with pytest.raises(InputError, match=r"three different numbers within 0\.\.3, got"):
