@@ -58,6 +58,20 @@ def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:
     return [dataset]
 
 
+def typed_configs(node: Any) -> Iterator[dict]:
+    """Yield the dicts with a ``type`` in a part of a config, also those inside of others.
+
+    In a pipeline these are its transforms.
+    """
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            yield from typed_configs(each)
+    elif isinstance(node, dict):
+        if "type" in node:
+            yield node
+        yield from typed_configs(list(node.values()))
+
+
 def datasets_of(cfg: ConfigDict, *splits: str) -> Iterator[ConfigDict]:
     """Yield the innermost dataset configs of the dataloaders of some splits, 'train', 'val', ..."""
     for split in splits:

@@ -1,6 +1,5 @@
 """Check that images, pipeline, data preprocessor and backbone agree in their number of bands."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ from mmengine.config import ConfigDict
 
 from gfnet_dense.datasets.loading_guards import GuardedImage, inner_datasets
 from gfnet_dense.utils.channels import Channels, channels_of
-from gfnet_dense.utils.config import type_name
+from gfnet_dense.utils.config import type_name, typed_configs
 from gfnet_dense.utils.errors import InputError
 
 # Transforms of mmcv, mmsegmentation and mmdetection that need red, green and blue
@@ -37,8 +36,9 @@ def check_channels(cfg: ConfigDict, splits: tuple[str, ...]) -> None:
         return
     _check_preprocessor(cfg.model.get("data_preprocessor") or {}, channels.count)
     for split in splits:
-        for transform in _transforms((cfg.get(f"{split}_dataloader") or {}).get("dataset") or {}):
-            _check_transform(transform, channels.count)
+        # Wrappers of datasets have pipelines, too.
+        for each in typed_configs((cfg.get(f"{split}_dataloader") or {}).get("dataset")):
+            _check_transform(each, channels.count)
 
 
 def _check_preprocessor(settings: dict, count: int) -> None:
@@ -65,24 +65,6 @@ def _check_preprocessor(settings: dict, count: int) -> None:
                 f"{key} of model.data_preprocessor is for three bands, model.backbone.in_channels "
                 f"is {count}: set it to False"
             )
-
-
-def _transforms(dataset: ConfigDict) -> Iterator[dict]:
-    """Yield the transforms of a dataset and, if it is a wrapper, of the datasets inside."""
-    yield from _flat(dataset.get("pipeline") or [])
-    for inner in (dataset.get("dataset"), *dataset.get("datasets", ())):
-        if isinstance(inner, dict):
-            yield from _transforms(inner)
-
-
-def _flat(pipeline: Any) -> Iterator[dict]:
-    """Yield all transforms of a pipeline, those inside others as well."""
-    for each in pipeline:
-        if isinstance(each, dict):
-            yield each
-            yield from _flat(each.get("transforms") or [])
-        elif isinstance(each, (list, tuple)):
-            yield from _flat(each)
 
 
 def _check_transform(transform: dict, count: int) -> None:

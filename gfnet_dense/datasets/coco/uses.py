@@ -1,7 +1,6 @@
 """The COCO files that a config reads, and for what purpose, without building a dataset."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from gfnet_dense.utils.config import (
     is_remote,
     registered_class,
     type_name,
+    typed_configs,
 )
 
 from .names import list_names
@@ -121,7 +121,7 @@ def faults_of_evaluators(cfg: ConfigDict, split: str, uses: list[CocoUse]) -> li
         elif not path and not all(
             "instances" in transform.get("meta_keys", ())
             for dataset in find_datasets(loader["dataset"])
-            for transform in _transforms(dataset.get("pipeline"))
+            for transform in typed_configs(dataset.get("pipeline"))
             if type_name(transform) == "PackDetInputs"
         ):
             file = f" to {next(iter(of_datasets.values()))}" if of_datasets else ""
@@ -165,7 +165,7 @@ def _of_dataset(
     if classes is None:
         return None
     root = dataset.get("data_root") or ""
-    transforms = list(_transforms(dataset.get("pipeline")))
+    transforms = list(typed_configs(dataset.get("pipeline")))
     loads = [each for each in transforms if type_name(each) == "LoadAnnotations"]
     images = [each for each in transforms if type_name(each) == "LoadImageFromFile"]
     with_masks = any(each.get("with_mask") for each in loads)
@@ -183,17 +183,6 @@ def _of_dataset(
         filter_cfg=dict(dataset.get("filter_cfg") or {}) if is_filtered else {},
         is_part=dataset.get("indices") is not None,
     )
-
-
-def _transforms(node: Any) -> Iterator[dict]:
-    """Yield the configs of transforms in a pipeline, also those inside of others."""
-    if isinstance(node, (list, tuple)):
-        for each in node:
-            yield from _transforms(each)
-    elif isinstance(node, dict):
-        if "type" in node:
-            yield node
-        yield from _transforms(list(node.values()))
 
 
 def _is_coco_metric(evaluator: ConfigDict, scope: str) -> bool:
