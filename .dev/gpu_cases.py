@@ -6,7 +6,6 @@ of all models, as far as they are here, so that no measurement waits for them.
 
 import copy
 import random
-import time
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gfnet_dense.benchmark.backbones import fill
-from gfnet_dense.benchmark.measure import Settings, autocast, synchronize, tf32
+from gfnet_dense.benchmark.measure import Settings, autocast, tf32, timed_call
 from gfnet_dense.models import GFNet
 from gfnet_dense.models.layers.global_filter import GlobalFilter
 
@@ -71,16 +70,7 @@ def run_shapes(size: int, plans: int, settings: dict[str, Any], shortest: int) -
 
     def call(shape: tuple[int, int]) -> float:
         images = torch.randn(run_settings.batch_size, 3, *shape, device=device)
-        synchronize(device)
-        start = time.perf_counter()
-        with torch.set_grad_enabled(run_settings.train), autocast(run_settings):
-            outputs = model(images)
-            loss = sum(output.float().mean() for output in outputs)
-        if run_settings.train:
-            loss.backward()
-            model.zero_grad(set_to_none=True)
-        synchronize(device)
-        return time.perf_counter() - start
+        return timed_call(model, model, (images,), run_settings)
 
     with tf32(run_settings.tf32):
         for shape in shapes:

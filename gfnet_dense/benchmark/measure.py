@@ -102,6 +102,34 @@ def autocast(settings: Settings) -> AbstractContextManager[Any]:
     return torch.autocast(device_type, amp_dtype(settings.amp, device_type))
 
 
+def timed_call(
+    run: Callable[..., Any], module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings
+) -> float:
+    """Return the seconds of one call, from an idle device to an idle device.
+
+    Args:
+        run: The module, or its compiled form.
+        module: The module, whose gradients a training step drops.
+        inputs: Arguments of ``run`` on the device of ``settings``.
+        settings: How the module is run.
+    """
+    device = torch.device(settings.device)
+    synchronize(device)
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        if not settings.train:
+            stack.enter_context(torch.inference_mode())
+        stack.enter_context(autocast(settings))
+        outputs = run(*inputs)
+        if settings.train:
+            loss: Any = sum(tensor.float().mean() for tensor in _tensors(outputs))
+    if settings.train:
+        loss.backward()
+        module.zero_grad(set_to_none=True)
+    synchronize(device)
+    return time.perf_counter() - start
+
+
 def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -> dict[str, Any]:
     """Return the time and memory of a forward in evaluation, or of a training step.
 
@@ -137,20 +165,7 @@ def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -
     run: Callable[..., Any] = torch.compile(module) if settings.compile else module
 
     def call() -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        with ExitStack() as stack:
-            if not settings.train:
-                stack.enter_context(torch.inference_mode())
-            stack.enter_context(autocast(settings))
-            outputs = run(*inputs)
-            if settings.train:
-                loss: Any = sum(tensor.float().mean() for tensor in _tensors(outputs))
-        if settings.train:
-            loss.backward()
-            module.zero_grad(set_to_none=True)
-        synchronize(device)
-        return time.perf_counter() - start
+        return timed_call(run, module, inputs, settings)
 
     with tf32(settings.tf32):
         memory = _CudaMemory(device) if device.type == "cuda" else _ResidentMemory()
