@@ -5,6 +5,8 @@ there imports its ``locations``. So ``type='gfnet_dense.GFNet'`` builds under th
 mmsegmentation and mmdetection, without ``custom_imports``.
 """
 
+from importlib import import_module
+
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -17,7 +19,23 @@ from mmengine.registry import Registry
 
 SCOPE = "gfnet_dense"
 
-MODELS = Registry("model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["gfnet_dense.models"])
+# Their module imports mmsegmentation, which users of other models may not have.
+HEADS = ("FPN", "FPNHead", "PSPHead", "SegformerHead", "UPerHead")
+
+
+class ModelRegistry(Registry):
+    """Registry of models that imports the heads when one of them is asked for."""
+
+    def get(self, key: str) -> type | None:
+        """Return the class of a name, see mmengine's class."""
+        if key.rpartition(".")[2] in HEADS and self.scope == SCOPE:
+            import_module("gfnet_dense.heads")
+        return super().get(key)
+
+
+MODELS = ModelRegistry(
+    "model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["gfnet_dense.models"]
+)
 HOOKS = Registry(
     "hook",
     parent=MMENGINE_HOOKS,

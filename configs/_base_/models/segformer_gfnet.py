@@ -2,7 +2,7 @@
 _base_ = ["./segmentor_gfnet.py"]
 model = dict(
     decode_head=dict(
-        type="SegformerHead",
+        type="gfnet_dense.SegformerHead",
         in_channels=[64, 128, 256, 512],
         in_index=[0, 1, 2, 3],
         channels=256,

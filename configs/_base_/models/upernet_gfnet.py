@@ -3,7 +3,7 @@ _base_ = ["./segmentor_gfnet.py"]
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
     decode_head=dict(
-        type="UPerHead",
+        type="gfnet_dense.UPerHead",
         in_channels=[64, 128, 256, 512],
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),

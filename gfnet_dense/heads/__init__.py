@@ -1,0 +1,11 @@
+"""Heads and necks of mmsegmentation with less arithmetic: importing them needs mmsegmentation.
+
+They take the arguments of the classes from which they derive, any backbone, and the same weights.
+"""
+
+from .fpn import FPN, FPNHead
+from .psp_head import PSPHead
+from .segformer_head import SegformerHead
+from .uper_head import UPerHead
+
+__all__ = ["FPN", "FPNHead", "PSPHead", "SegformerHead", "UPerHead"]

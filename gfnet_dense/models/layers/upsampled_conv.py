@@ -1,0 +1,285 @@
+"""Convolutions of upsampled maps, with the products at the resolution of the maps.
+
+Heads of segmentors upsample maps to the largest of them, concatenate all and convolve. Upsampling
+acts on places and a product of channels acts on channels, so they commute. A convolution is a sum
+over its taps t of a shift S_t and a product W_t, hence, for each upsampled map x_i,
+
+    conv(U_i x_i) = sum over t of S_t U_i (W_t,i x_i),
+
+exactly, with the products at the resolution of x_i. U_i is separable: S_t U_i is a matrix for the
+rows and one for the columns. The zero padding of the convolution is rows of zeros in them.
+:func:`conv_upsampled` works with gradients, on all devices, and while a graph is recorded.
+:func:`infer_conv_upsampled` is faster on a CPU and works tile by tile, so that its temporary
+tensors do not grow with the map.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gfnet_dense.models.utils.hooks import is_captured
+from gfnet_dense.models.utils.precision import transform_dtype
+
+from .winograd import OUTPUTS, convolve_tile, transform_weight
+
+# Below this number of positions saved, rearranging the weight takes longer than what is saved.
+MIN_SAVED = 1024
+GROUP_BYTES = {"cpu": 2**24}  # bytes of a group's temporary tensor, 2**28 on other devices
+TILE = (32, 64)  # rows and columns of the output that are computed at a time
+
+
+def axis_matrices(n: int, m: int, taps: int, align_corners: bool, like: Tensor) -> Tensor:
+    """Return the matrices of one axis: linear interpolation and a shift by each tap.
+
+    Args:
+        n: Length of the axis of the map.
+        m: Length of the axis of the upsampled map.
+        taps: Odd number of taps of the convolution.
+        align_corners: See :func:`torch.nn.functional.interpolate`.
+        like: Tensor whose dtype and device the result gets.
+
+    Returns:
+        Tensor, (taps, m, n). Rows that read beyond the upsampled map are zero.
+    """
+    # Not in half precision, in which positions would be rounded.
+    identity = torch.eye(n, dtype=transform_dtype(like.dtype), device=like.device)[None]
+    matrix = F.interpolate(identity, size=m, mode="linear", align_corners=align_corners)[0].t()
+    padded = F.pad(matrix, (0, 0, taps // 2, taps // 2)).to(like.dtype)
+    return torch.stack([padded[tap : tap + m] for tap in range(taps)])
+
+
+def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) -> Tensor:
+    """Convolve the concatenation of a map and of others that are upsampled to its size.
+
+    Args:
+        maps: Maps, (B, in_dim of the map, H of the map, W of the map). The first has the size of
+            the output.
+        weight: Weight of the convolution, (out_dim, sum of the in_dims, k, k), with an odd k. The
+            convolution has the stride 1 and is padded by k // 2 zeros.
+        align_corners: Of the bilinear interpolation, see :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        Map, (B, out_dim, H, W). Under autocast its dtype is that of a convolution.
+    """
+    first, *others = maps
+    kind, size, k = first.device.type, first.shape[2:], weight.shape[-1]
+    if kind != "meta" and torch.is_autocast_enabled(kind):  # as F.conv2d does it
+        dtype = torch.get_autocast_dtype(kind)
+        first, weight, *others = (x.to(dtype) for x in (first, weight, *others))
+    weights = weight.split([x.shape[1] for x in maps], dim=1)
+    together: list[tuple[Tensor, Tensor]] = [(first, weights[0])]
+    apart: list[tuple[Tensor, Tensor]] = []
+    for x, part in zip(others, weights[1:], strict=True):
+        saves = size.numel() - x.shape[2:].numel() >= MIN_SAVED
+        (apart if saves else together).append((x, part))
+    if not apart:
+        joined = weight
+    elif len(together) == 1:
+        joined = together[0][1]
+    else:
+        joined = torch.cat([part for _, part in together], dim=1)
+    if len(together) > 1:
+        first = torch.cat([_upsample(x, size, align_corners) for x, _ in together], dim=1)
+    y = F.conv2d(first, joined, padding=k // 2)
+    for x, part in apart:
+        if k == 1:
+            y = y + _upsample(F.conv2d(x, part), size, align_corners)
+        elif is_captured():
+            y = y + _products(x, part, size, align_corners)
+        else:
+            y = _AddProducts.apply(y, x, part, align_corners)
+    return y
+
+
+def _upsample(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
+    if x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def _matrices(x: Tensor, size: torch.Size, k: int, corners: bool) -> tuple[Tensor, Tensor]:
+    """Return the matrices of the rows, (H, k * h), and of the columns, (k, W, w)."""
+    (h, w), (H, W) = x.shape[2:], size
+    rows, columns = (axis_matrices(n, m, k, corners, x) for n, m in ((h, H), (w, W)))
+    return rows.transpose(0, 1).reshape(H, k * h), columns
+
+
+def _arrange(weight: Tensor) -> Tensor:
+    """Return weight (out_dim, in_dim, k, k) as (k columns, out_dim * k rows, in_dim)."""
+    out_dim, in_dim, k, _ = weight.shape
+    return weight.permute(3, 0, 2, 1).reshape(k, out_dim * k, in_dim)
+
+
+def _products(x: Tensor, weight: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
+    rows, columns = _matrices(x, size, weight.shape[-1], align_corners)
+    return _resize_products(x, _arrange(weight), rows, columns)
+
+
+def _resize_products(x: Tensor, weights: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the sum of all taps for some output channels.
+
+    Args:
+        x: Map, (B, in_dim, h, w).
+        weights: Weights, (k, channels * k, in_dim), see :func:`_arrange`.
+        rows: Matrix of the rows, (H, k * h).
+        columns: Matrices of the columns, (k, W, w).
+
+    Returns:
+        Map, (B, channels, H, W).
+    """
+    B, _, h, w = x.shape
+    k, W, _ = columns.shape
+    flat = x.flatten(2)
+    wide = [
+        torch.matmul(weight, flat).view(B, -1, w) @ column.t()
+        for weight, column in zip(weights, columns, strict=True)
+    ]
+    return torch.matmul(rows, sum(wide[1:], wide[0]).view(B, -1, k * h, W))
+
+
+class _AddProducts(torch.autograd.Function):
+    """Add the products of :func:`_products` to a map in place, a group of channels at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor, align_corners: bool) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.align_corners = align_corners
+        ctx.mark_dirty(y)
+        rows, columns = _matrices(x, y.shape[2:], weight.shape[-1], align_corners)
+        weights = _arrange(weight)
+        for channels, arranged in _groups(y, x, weight):
+            y[:, channels] += _resize_products(x, weights[:, arranged], rows, columns)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        (B, in_dim, h, w), k, W = x.shape, weight.shape[-1], gradient.shape[-1]
+        rows, columns = _matrices(x, gradient.shape[2:], k, ctx.align_corners)
+        weights, flat = _arrange(weight), x.flatten(2)
+        dx, dweights = torch.zeros_like(flat), torch.empty_like(weights)
+        for channels, arranged in _groups(gradient, x, weight):
+            wide = torch.matmul(rows.t(), gradient[:, channels]).view(B, -1, W)
+            for tap, column in enumerate(columns):
+                products = (wide @ column).view(B, -1, h * w)
+                dx += torch.matmul(weights[tap, arranged].t(), products)
+                torch.sum(products @ flat.transpose(1, 2), 0, out=dweights[tap, arranged])
+        dweight = dweights.view(k, -1, k, in_dim).permute(1, 3, 2, 0)
+        return gradient, dx.view_as(x), dweight, None
+
+
+def _groups(y: Tensor, x: Tensor, weight: Tensor) -> list[tuple[slice, slice]]:
+    """Cut the output channels into groups; return their slices, and those of :func:`_arrange`."""
+    out_dim, k = weight.shape[0], weight.shape[-1]
+    channel_bytes = len(x) * k * x.shape[2] * y.shape[3] * y.element_size()
+    count = max(GROUP_BYTES.get(y.device.type, 2**28) // channel_bytes, 8)
+    starts = range(0, out_dim, count)
+    return [(slice(i, i + count), slice(i * k, (i + count) * k)) for i in starts]
+
+
+def infer_conv_upsampled(
+    maps: Sequence[Tensor],
+    weight: Tensor,
+    align_corners: bool,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """Return :func:`conv_upsampled` of 1x1 or 3x3 on a CPU, without gradients.
+
+    Args:
+        maps: See :func:`conv_upsampled`; float32.
+        weight: Weight, (out_dim, sum of the in_dims, k, k), with k 1 or 3.
+        align_corners: See :func:`conv_upsampled`.
+        scale, bias: Factor and summand of the output, (out_dim,).
+        relu: Whether a ReLU follows.
+
+    Returns:
+        Map, (B, out_dim, H, W), in the memory format of the first map; channels_last is faster.
+    """
+    first, *others = maps
+    (B, _, H, W), (out_dim, in_dim) = first.shape, weight.shape[:2]
+    k = weight.shape[-1]
+    taps = weight.reshape(out_dim * in_dim, k * k).t().contiguous().view(-1, out_dim, in_dim)
+    parts = taps.split([x.shape[1] for x in maps], dim=2)
+    own = transform_weight(parts[0]) if k == 3 else parts[0].transpose(1, 2)
+    levels = [
+        (x, part.transpose(1, 2), *(axis_matrices(n, m, k, align_corners, x) for n, m in sides))
+        for x, part in zip(others, parts[1:], strict=True)
+        for sides in [list(zip(x.shape[2:], (H, W), strict=True))]
+    ]
+    last = first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    out = torch.empty(B, out_dim, H, W, dtype=first.dtype, memory_format=memory_format)
+    tiles = product(range(B), range(0, H, TILE[0]), range(0, W, TILE[1]))
+    for sample, top, left in tiles:
+        tile = (slice(top, min(top + TILE[0], H)), slice(left, min(left + TILE[1], W)))
+        y = _tile_of_first(first[sample].permute(1, 2, 0), own, tile)
+        for x, part, rows, columns in levels:
+            _add_tile(y, x[sample].permute(1, 2, 0), part, rows[:, tile[0]], columns[:, tile[1]])
+        if scale is not None:
+            y *= scale
+        if bias is not None:
+            y += bias
+        if relu:
+            y.relu_()
+        if not last:  # PyTorch copies the transpose of one whole matrix faster
+            y = y.view(-1, out_dim).t().contiguous().t().view_as(y)
+        out[sample].permute(1, 2, 0)[tile] = y
+    return out
+
+
+def _tile_of_first(x: Tensor, weight: Tensor, tile: tuple[slice, slice]) -> Tensor:
+    """Return a tile of the convolution of x (H, W, in_dim) with its zero padding.
+
+    Args:
+        x: Whole map.
+        weight: Transformed weight, or that of a product, (1, in_dim, out_dim).
+        tile: Rows and columns of the output.
+    """
+    if len(weight) == 1:
+        return x[tile] @ weight[0]
+    heights = [s.stop - s.start for s in tile]
+    padded = x.new_zeros(*(-(-n // OUTPUTS) * OUTPUTS + 2 for n in heights), x.shape[2])
+    source = [slice(max(s.start - 1, 0), s.stop + 1) for s in tile]
+    target = [
+        slice(a.start - s.start + 1, min(a.stop, n) - s.start + 1)
+        for a, s, n in zip(source, tile, x.shape, strict=False)
+    ]
+    padded[tuple(target)] = x[tuple(source)]
+    return convolve_tile(padded, weight)[: heights[0], : heights[1]].contiguous()
+
+
+def _add_tile(y: Tensor, x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Add a tile of the convolution of an upsampled map x (h, w, in_dim) to y (H, W, out_dim).
+
+    Args:
+        y: Contiguous tile of the output.
+        x: Whole map.
+        weight: Weight, (k * k, in_dim, out_dim).
+        rows, columns: Matrices of the tile, (k, H, h) and (k, W, w).
+    """
+    (H, W, out_dim), k = y.shape, len(rows)
+    used_rows, used_columns = _used(rows), _used(columns)
+    rows, columns = rows[:, :, used_rows], columns[:, :, used_columns].contiguous()
+    x = x[used_rows, used_columns]
+    h, w, in_dim = x.shape
+    tokens = x.reshape(1, h * w, in_dim).expand(k, -1, -1)
+    wide = y.new_empty(k * h, W, out_dim)
+    for tap, column in enumerate(columns):
+        low = torch.bmm(tokens, weight[tap::k]).view(k * h, w, out_dim)
+        torch.baddbmm(wide, column.expand(k * h, -1, -1), low, beta=int(tap > 0), out=wide)
+    matrix = rows.transpose(0, 1).reshape(H, k * h)
+    y.view(H, -1).addmm_(matrix, wide.view(k * h, -1))
+
+
+def _used(matrices: Tensor) -> slice:
+    """Return the range of columns of the matrices (k, m, n) that are not zero."""
+    used = (matrices != 0).any(0).any(0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1)
