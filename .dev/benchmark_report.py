@@ -4,7 +4,8 @@
     python .dev/benchmark_report.py
 
 The JSON files are results of tools/benchmark.py. NAME.json goes between the markers <!-- NAME -->
-and <!-- end --> of the page, and between <!-- gpu --> and <!-- end --> what make gpu has measured.
+and <!-- end --> of the page, together with NAME_compiled.json, if there is one: the same command
+with --compile. Between <!-- gpu --> and <!-- end --> goes what make gpu has measured.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from gfnet_dense import cli
 
 DOCS = Path(__file__).parent.parent / "docs"
+COMPILED = "_compiled"  # end of the names of results with --compile
 
 
 def main() -> None:
@@ -25,8 +27,11 @@ def main() -> None:
 
         page = DOCS / "benchmarks.md"
         text = page.read_text()
-        for path in sorted((DOCS / "benchmarks").glob("*.json")):
-            _, tables, figure = present(json.loads(path.read_text()))
+        files = sorted((DOCS / "benchmarks").glob("*.json"))
+        for path in [path for path in files if not path.stem.endswith(COMPILED)]:
+            compiled = path.with_stem(path.stem + COMPILED)
+            others = json.loads(compiled.read_text()) if compiled in files else None
+            _, tables, figure = present(json.loads(path.read_text()), others)
             picture = DOCS / "images" / f"benchmark_{path.stem}.png"
             write_plot(figure, picture)
             block = f"![Time and memory over size](images/{picture.name})\n\n{tables}"

@@ -14,7 +14,6 @@ It uses no network and no data. Interrupted, the same command goes on.
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -22,7 +21,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from xml.etree import ElementTree
+
+from gpu_tests import run_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks" / "gpu"
@@ -31,6 +31,7 @@ MODELS = ("GFNet-H-Ti", "ResNet-50", "Swin-T", "ConvNeXt-T")
 CONFIG = "upernet_gfnet_ade20k"
 UNFINISHED = "unfinished.json"  # is in the folder of the results until all parts are done
 PARTS_SHARE = 0.95  # of the time; imports, tables and figures take the rest
+TESTS_SHARE = 0.3  # of the time of all parts; what the tests leave, the parts get
 RUN_LIMIT = 90  # seconds of one run; compiling takes most
 
 
@@ -88,9 +89,10 @@ def make_parts(device: str, tiny: bool) -> list[Part]:
     from gfnet_dense.benchmark.processes import Case
     from gpu_cases import PLANS, run_precision, run_shapes
 
-    precisions: dict[str, dict] = {"float32": {}, "bfloat16": {"amp": "bfloat16"}}
+    others: dict[str, dict] = {"bfloat16": {"amp": "bfloat16"}}
     if device != "cpu":
-        precisions |= {"TF32": {"tf32": True}, "float16": {"amp": "float16"}}
+        others |= {"TF32": {"tf32": True}, "float16": {"amp": "float16"}}
+    precisions = {"float32": {}, **others}
     models = backbones.available(MODELS[:1] if tiny else MODELS)
     reason = backbones.why_not("MSCAN-T")  # one of mmsegmentation's
     if reason:
@@ -135,58 +137,32 @@ def make_parts(device: str, tiny: bool) -> list[Part]:
 
         return whole_model.cases(CONFIG, sizes(512, 1024), settings, demo=tiny)
 
+    def heads(settings: Settings) -> list:
+        from gfnet_dense.benchmark import whole_model
+        from gfnet_dense.benchmark.peers import STOCK_HEADS
+
+        rivals, sides = [STOCK_HEADS], sizes(512, 1024, 2048)
+        return whole_model.cases(CONFIG, sides, settings, demo=tiny, against=rivals)
+
     batch = 1 if tiny else 4
     main = {"float32": {}} if tiny else precisions
-    parts = [make("precision", name, 8, precision, **p) for name, p in precisions.items()]
-    parts += [make("shapes", "inference", 50, shapes([2] if tiny else [16, 128]))]
+    parts = [make("precision", "float32", 30, precision)]  # loads the libraries of the GPU
+    parts += [make("precision", name, 10, precision, **p) for name, p in others.items()]
+    parts += [make("shapes", "inference", 45, shapes([2] if tiny else [16, 128]))]
     parts += [
-        make("shapes", "training", 35, shapes([2] if tiny else [32]), train=True, batch_size=batch)
+        make("shapes", "training", 30, shapes([2] if tiny else [32]), train=True, batch_size=batch)
     ]
-    parts += [make("backbones", name, 52, inference, **p) for name, p in precisions.items()]
-    parts += [make("backbones", "compiled", 50, compiled, compile=True)]
+    parts += [make("backbones", name, 30, inference, **p) for name, p in precisions.items()]
+    parts += [make("backbones", "compiled", 35, compiled, compile=True)]
     for name, p in main.items():
         if name != "TF32":
             parts.append(make("training", name, 20, training, train=True, batch_size=batch, **p))
     if not reason:
-        parts += [make("model", name, 10, segmentor, **p) for name, p in main.items()]
+        parts += [make("model", name, 8, segmentor, **p) for name, p in main.items()]
+        for name, p in main.items():
+            if name != "float16":
+                parts.append(make("heads", name, 12, heads, **p))
     return parts
-
-
-def run_tests(path: Path, limit: float) -> None:
-    """Run the tests of tests/gpu in at most ``limit`` seconds, and write how they went as JSON."""
-    results: dict = {}
-    if find_spec("pytest") is None:
-        results = {"status": "left out: pytest is not installed"}
-    else:
-        xml, log = path.resolve().with_suffix(".xml"), path.with_suffix(".log")
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", f"--junitxml={xml}"]
-        # An outer pytest, which tests this command, has variables of its own.
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-        try:
-            with log.open("w") as file:
-                command += ["-q", "-p", "no:cacheprovider"]
-                subprocess.run(command, cwd=ROOT, env=env, stdout=file, stderr=file, timeout=limit)
-            results = read_junit(xml)
-        except subprocess.TimeoutExpired:
-            results = {"status": "no time left"}
-        except (OSError, ElementTree.ParseError):
-            results = {"status": "failed: pytest wrote no results"}
-        xml.unlink(missing_ok=True)
-    path.write_text(json.dumps(results, indent=1))
-    print(f"tests: {results}", flush=True)
-
-
-def read_junit(path: Path) -> dict:
-    """Return the counts of a JUnit file of pytest, and the names of the tests that failed."""
-    suite = next(ElementTree.parse(path).getroot().iter("testsuite"))
-    counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
-    failed = [
-        f"{case.get('classname')}.{case.get('name')}"
-        for case in suite.iter("testcase")
-        if case.find("failure") is not None or case.find("error") is not None
-    ]
-    status = "failed" if failed else "ok"
-    return {"status": status, **counts, "seconds": float(suite.get("time", 0)), "failed": failed}
 
 
 def begin(args: Namespace) -> bool:
@@ -226,7 +202,7 @@ def run(args: Namespace) -> None:
     parts = make_parts(args.device, args.tiny)
     tests = args.out / "tests.json"
     if not tests.exists():
-        limit = 0.2 * (end - time.monotonic())
+        limit = TESTS_SHARE * (end - time.monotonic())
         print(f"tests of tests/gpu: at most {describe_seconds(limit)}", flush=True)
         run_tests(tests, limit)
     for i, part in enumerate(parts):
@@ -238,7 +214,7 @@ def run(args: Namespace) -> None:
         resume = going_on and path.exists()
         run_sweep(part.cases(), path, 1, RUN_LIMIT, resume, part.settings, budget=share)
     for name in read_results(args.out):
-        if name not in failures(args.out):
+        if name != "tests" and name not in failures(args.out):
             (args.out / f"{name}.log").unlink(missing_ok=True)
     (args.out / UNFINISHED).unlink()
 

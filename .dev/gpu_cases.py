@@ -63,7 +63,8 @@ def run_shapes(size: int, plans: int, settings: dict[str, Any], shortest: int) -
     device = torch.device(run_settings.device)
     on_gpu = device.type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(device)  # the cache is that of the current device
+        if device.index is not None:  # the cache is that of the current device
+            torch.cuda.set_device(device)
         torch.backends.cuda.cufft_plan_cache.max_size = plans
     model = GFNet("h-tiny", img_size=512).to(device).train(run_settings.train)
     shapes = image_shapes(size, shortest)

@@ -17,6 +17,7 @@ KINDS = {  # what is measured: the heading of its tables
     "backbones": "Backbones, one image",
     "training": "Training step of backbones (forward, backward, gradients dropped)",
     "model": "A whole segmentor, one image",
+    "heads": "The same with its heads, and with those of its library, one image",
 }
 SHAPES = {
     "shapes_inference": "Images of many shapes, inference",
@@ -121,6 +122,8 @@ def describe_tests(tests: dict[str, Any]) -> str:
     passed = tests["tests"] - tests["failures"] - tests["errors"] - tests["skipped"]
     text = f"Tests that need a GPU: {passed} passed, {len(tests['failed'])} failed, "
     text += f"{tests['skipped']} skipped."
+    if not tests.get("in_time", True):
+        text += " No time was left for the others."
     return text + "".join(f" `{name}` failed." for name in tests["failed"])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
 
+from gfnet_dense.benchmark.whole_model import forget_weights
 from gfnet_dense.datasets.synthetic.writers import ade20k_folder, coco_folder
 from gfnet_dense.demo.scaling import change_values, scale_size
 from gfnet_dense.demo.shrink_detection import CLASSES, PALETTE
@@ -43,7 +44,7 @@ def tiny_config(path: Path, keep_weights: bool = False) -> Config:
     """
     cfg = Config.fromfile(path)
     if not keep_weights:
-        _forget_weights(cfg.model)
+        forget_weights(cfg.model)
     (_tiny_detection if cfg.default_scope == "mmdet" else _tiny_segmentation)(cfg)
     shorten(cfg)
     return cfg
@@ -63,21 +64,6 @@ def shorten(cfg: Config) -> None:
     cfg.train_cfg.pop("dynamic_intervals", None)
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1 if is_epochs else 2
-
-
-def _forget_weights(node: Any) -> None:
-    """Take the addresses of pretrained weights out of nested parts of a config, in place."""
-    if isinstance(node, (list, tuple)):
-        for each in node:
-            _forget_weights(each)
-    elif isinstance(node, dict):
-        init = node.get("init_cfg")
-        if isinstance(init, dict) and init.get("type") == "Pretrained":
-            node.pop("init_cfg")
-        if "pretrained" in node:
-            node["pretrained"] = None
-        for each in node.values():
-            _forget_weights(each)
 
 
 def _tiny_segmentation(cfg: Config) -> None:

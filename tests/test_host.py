@@ -66,7 +66,7 @@ def test_without_asserts_everything_is_refused_all_the_same(tmp_path):
 import numpy as np, torch
 from pathlib import Path
 from gfnet_dense import GFNet, InputError, load_backbone, load_model, predict
-from gfnet_dense.apis.sliding_window import labels_of
+from gfnet_dense.models.utils.label_maps import labels_of
 from gfnet_dense.utils.images import read_image, write_image
 
 assert False, "this is run with -O"

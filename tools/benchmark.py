@@ -5,6 +5,7 @@
     python tools/benchmark.py backbones --against-published
     python tools/benchmark.py mixers
     python tools/benchmark.py model configs/upernet_gfnet_ade20k.py
+    python tools/benchmark.py model configs/upernet_gfnet_ade20k.py --against
     python tools/benchmark.py transfer configs/upernet_gfnet_ade20k.py iter_160000.pth
 
 Tables are printed; results.json, results.csv and plots are written to --out. Only transfer needs
@@ -35,15 +36,24 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="GFNet-H-Ti against its published form instead, with the same weights",
     )
-    backbones.add_argument(
-        "--train", action="store_true", help="measure a training step instead of a forward pass"
-    )
     _add_sizes(backbones, SIZES, "images")
 
     model = commands.add_parser("model", help="a whole segmentor or detector")
     model.add_argument("config", help="config file, or the name of a config of this project")
     model.add_argument("--demo", action="store_true", help="the shrunken copy of the config")
+    model.add_argument(
+        "--against",
+        nargs="*",
+        metavar="NAME",
+        help="measure other models beside it, by default all of its task that are known here; "
+        "stock-heads is the config with the heads of its library in place of ours",
+    )
     _add_sizes(model, SIZES[1:4], "images")
+
+    for command in (backbones, model):
+        command.add_argument(
+            "--train", action="store_true", help="measure a training step instead of a forward pass"
+        )
 
     for command in (mixers, backbones, model):
         command.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
@@ -125,7 +135,7 @@ def measured_cases(args: argparse.Namespace) -> list:
     if args.command == "model":
         from gfnet_dense.benchmark import whole_model
 
-        return whole_model.cases(args.config, sizes, settings, args.demo)
+        return whole_model.cases(args.config, sizes, settings, args.demo, args.against)
     from gfnet_dense.benchmark import backbones
 
     if args.against_published and args.models:

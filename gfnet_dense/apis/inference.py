@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement, PixelData
-from torch import nn
+from mmengine.structures import BaseDataElement
 
+from gfnet_dense.models.label_prediction import predict_labels, set_labels, threshold_of
+from gfnet_dense.models.utils.label_maps import labels_of
+from gfnet_dense.models.utils.sliding_window import slide
 from gfnet_dense.utils.amp import amp_dtype, autocast
 from gfnet_dense.utils.config import find_datasets, type_name
 from gfnet_dense.utils.cufft import plan_limit
@@ -21,7 +23,6 @@ from gfnet_dense.utils.scope import default_scope
 from gfnet_dense.utils.types import Size
 
 from .reading import ImageReader, reader_of
-from .sliding_window import labels_of, resized_labels, slide
 
 
 def predict(
@@ -169,22 +170,10 @@ def _detect(model: BaseModel, batch: dict[str, Any]) -> list[BaseDataElement]:
 
 
 def _segment(model: BaseModel, batch: dict[str, Any]) -> list[BaseDataElement]:
-    """Predict a batch like mmseg's ``predict`` and ``postprocess_result``, with less memory.
-
-    mmseg holds the logits of all classes at the size of the image;
-    :func:`.sliding_window.resized_labels` resizes a band of rows at a time.
-    """
+    """Predict a batch like mmseg's ``predict``, without logits at the size of the images."""
     data = model.data_preprocessor(batch, False)
-    samples = data["data_samples"]
-    logits = model.inference(data["inputs"], [sample.metainfo for sample in samples])
-    predicted = []
-    for padded, sample in zip(logits, samples, strict=True):
-        meta = sample.metainfo
-        left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
-        valid = padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
-        labels = resized_labels(valid, meta["ori_shape"], model.align_corners, threshold_of(model))
-        predicted.append(_with_labels(sample, labels))
-    return predicted
+    samples = predict_labels(model, data["inputs"], data["data_samples"])
+    return [set_labels(sample, sample.pred_sem_seg.data[0].cpu()) for sample in samples]
 
 
 def _predict_in_windows(
@@ -213,19 +202,4 @@ def _predict_in_windows(
     with _inference(model, amp):
         bands = slide(logits_of, (H, W), window, stride, batch_size)
         labels = torch.cat([labels_of(band, threshold_of(model)).cpu() for band in bands])
-    return _with_labels(SegDataSample(metainfo=dict(ori_shape=(H, W))), labels)
-
-
-def threshold_of(model: BaseModel) -> float | None:
-    """Return the probability above which a segmentor of one class predicts it, else None."""
-    head = model.decode_head
-    return getattr(head[-1] if isinstance(head, nn.ModuleList) else head, "threshold", None)
-
-
-def _with_labels(sample: BaseDataElement, labels: torch.Tensor) -> BaseDataElement:
-    """Set class indices (H, W) as the prediction of mmseg's SegDataSample, and return the sample.
-
-    All other fields of the sample stay.
-    """
-    sample.set_data({"pred_sem_seg": PixelData(data=labels[None].cpu())})
-    return sample
+    return set_labels(SegDataSample(metainfo=dict(ori_shape=(H, W))), labels)

@@ -33,13 +33,15 @@ _MIT: dict[str, Any] = dict(
     drop_path_rate=0.1,
 )
 
+PLAIN, PUBLISHED = "GFNet-H-Ti-plain", "published"  # series of other forms of GFNet-H-Ti
+
 # Settings are those of mmsegmentation's configs (PVT-S: mmdetection's). All return four maps of
 # strides 4, 8, 16 and 32.
 CONFIGS: dict[str, dict[str, Any]] = {
     # Filters are stored for the usual training crop, and resized for images of another size.
     "GFNet-H-Ti": dict(type="gfnet_dense.GFNet", arch="h-tiny", img_size=512),
     # The same without the fast inference path, see build()
-    "GFNet-H-Ti-plain": dict(type="gfnet_dense.GFNet", arch="h-tiny", img_size=512),
+    PLAIN: dict(type="gfnet_dense.GFNet", arch="h-tiny", img_size=512),
     "GFNet-H-S": dict(type="gfnet_dense.GFNet", arch="h-small", img_size=512),
     "GFNet-H-B": dict(type="gfnet_dense.GFNet", arch="h-base", img_size=512),
     "ResNet-50": dict(type="mmseg.ResNet", depth=50, norm_cfg=BN),
@@ -121,16 +123,20 @@ def available(names: Sequence[str]) -> list[str]:
 
 def why_not(name: str) -> str:
     """Return the reason why a backbone cannot be built here, or an empty string if it can."""
-    library = CONFIGS[name]["type"].partition(".")[0]
+    return why_not_library(CONFIGS[name]["type"].partition(".")[0])
+
+
+def why_not_library(library: str) -> str:
+    """Return the reason why a library's models cannot be imported, or an empty string."""
     try:
-        _import_models(library)
+        import_models(library)
     except Exception as e:  # missing or outdated dependencies raise errors of any type
         text = " ".join(str(e).split())
         return f"{library} cannot be imported ({type(e).__name__}: {text})"
     return ""
 
 
-def _import_models(library: str) -> None:
+def import_models(library: str) -> None:
     """Register the models of a library; torchvision, if it is missing, is mocked for mmpretrain."""
     if library != "mmpretrain":
         import_module(f"{library}.models")
@@ -153,14 +159,18 @@ def _import_models(library: str) -> None:
 def build(name: str) -> nn.Module:
     """Return an untrained backbone of :data:`NAMES`.
 
-    ``GFNet-H-Ti-plain`` has a hook, which keeps it from the fast inference path of
-    :mod:`gfnet_dense.models.backbones.fast_inference`: its blocks run one by one, as in training.
+    :data:`PLAIN` is kept from the fast inference path, see :func:`_run_blocks_one_by_one`.
     """
-    _import_models(CONFIGS[name]["type"].partition(".")[0])
+    import_models(CONFIGS[name]["type"].partition(".")[0])
     model = MODELS.build(dict(CONFIGS[name]))
-    if name.endswith("-plain"):
-        model.norm0.register_forward_hook(lambda *_: None)
+    if name == PLAIN:
+        _run_blocks_one_by_one(model)
     return model
+
+
+def _run_blocks_one_by_one(model: nn.Module) -> None:
+    """Keep a GFNet from :mod:`gfnet_dense.models.backbones.fast_inference`, by a hook."""
+    model.get_submodule("norm0").register_forward_hook(lambda *_: None)
 
 
 def images(size: int, batch_size: int, channels: int = 3) -> Tensor:
@@ -195,13 +205,14 @@ def _cost(model: nn.Module, size: int) -> dict[str, int]:
 
 
 def published_cases(sizes: Sequence[int], settings: Settings) -> list[Case]:
-    """Return cases of GFNet-H-Ti and of its published form, both with the same weights.
+    """Return cases of GFNet-H-Ti and of its published form, with the same weights.
 
-    Both store their filters for the size of the images, since the published form resizes none.
+    Without ``settings.train`` there are also cases of GFNet-H-Ti without its fast inference path.
+    All store their filters for the size of the images, since the published form resizes none.
 
     Args:
         sizes: Sides of the square images in pixels.
-        settings: How both are run.
+        settings: How all are run.
 
     Raises:
         InputError: For a size that is not a positive multiple of 32.
@@ -212,18 +223,19 @@ def published_cases(sizes: Sequence[int], settings: Settings) -> list[Case]:
                 f"the published form takes images whose sides are multiples of 32, got {size}"
             )
     return [
-        Case(series, size, run_comparison, dict(published=published, settings=asdict(settings)))
-        for series, published in (("GFNet-H-Ti", False), ("published", True))
+        Case(series, size, run_comparison, dict(series=series, settings=asdict(settings)))
+        for series in ("GFNet-H-Ti", *([] if settings.train else [PLAIN]), PUBLISHED)
         for size in sizes
     ]
 
 
-def run_comparison(size: int, published: bool, settings: dict[str, Any]) -> dict[str, Any]:
-    """Measure GFNet-H-Ti or its published form on square images of one size.
+def run_comparison(size: int, series: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure one form of GFNet-H-Ti on square images of one size.
 
     Args:
         size: Side of the images in pixels.
-        published: Measure the published form, and compare its outputs with those of GFNet-H-Ti.
+        series: ``GFNet-H-Ti``; :data:`PLAIN`; or :data:`PUBLISHED`, whose outputs are compared with
+            those of GFNet-H-Ti.
         settings: Fields of :class:`.measure.Settings`.
 
     Returns:
@@ -231,10 +243,12 @@ def run_comparison(size: int, published: bool, settings: dict[str, Any]) -> dict
     """
     run_settings = Settings(**settings)
     x = images(size, run_settings.batch_size)
-    model = _build_gfnet(published, size)
+    model = _build_gfnet(series == PUBLISHED, size)
+    if series == PLAIN:
+        _run_blocks_one_by_one(model)
     record = measure(model, (x,), run_settings)
     record |= _cost(model, size)
-    if published:  # it needs more memory: if it has run, GFNet-H-Ti runs as well
+    if series == PUBLISHED:  # it needs more memory: if it has run, GFNet-H-Ti runs as well
         record |= compare(size, run_settings)
     return record
 
@@ -291,11 +305,12 @@ def compare(size: int, settings: Settings) -> dict[str, float]:
                 parameters = [model.get_parameter(name) for name in GRADIENTS]
                 gradients.append([p.grad.cpu() for p in parameters])  # type: ignore[union-attr]
         del model
-    result = {"difference": _largest_difference(*maps)}
+    result = {"difference": largest_difference(*maps)}
     if settings.train:
-        result["gradient_difference"] = _largest_difference(*gradients)
+        result["gradient_difference"] = largest_difference(*gradients)
     return result
 
 
-def _largest_difference(ours: list[Tensor], published: list[Tensor]) -> float:
+def largest_difference(ours: list[Tensor], published: list[Tensor]) -> float:
+    """Return the largest ``|ours - published| / |published|`` (Euclidean norms) of the pairs."""
     return max(float((a - b).norm() / b.norm()) for a, b in zip(ours, published, strict=True))

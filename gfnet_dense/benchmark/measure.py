@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfnet_dense.utils.amp import amp_dtype
+from gfnet_dense.utils.amp import amp_dtype, float32_operators
 from gfnet_dense.utils.errors import InputError
 
 MAX_CALLS = 20  # timed calls at most
@@ -140,6 +140,8 @@ def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -
     what the compiler tries, on a CPU it includes the memory that the compiler keeps. The calls
     after them are timed, on a GPU after half a second of further calls.
 
+    With ``amp`` a forward keeps mmcv's operators in float32, as :func:`.amp.autocast` does.
+
     A call is timed from an idle device to an idle device, launching of kernels included: the
     latency of one batch, not the throughput of many.
 
@@ -167,7 +169,11 @@ def measure(module: nn.Module, inputs: tuple[Tensor, ...], settings: Settings) -
     def call() -> float:
         return timed_call(run, module, inputs, settings)
 
-    with tf32(settings.tf32):
+    with ExitStack() as stack:
+        stack.enter_context(tf32(settings.tf32))
+        if settings.amp is not None and not settings.train:
+            # Not in each call: torch.compile would compile what is wrapped anew again and again.
+            stack.enter_context(float32_operators(module, device.type))
         memory = _CudaMemory(device) if device.type == "cuda" else _ResidentMemory()
         first = call()
         if settings.compile:

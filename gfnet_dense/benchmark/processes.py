@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import torch
@@ -25,6 +26,7 @@ OK, OUT_OF_MEMORY, TIME_LIMIT, NO_TIME = "ok", "out of memory", "time limit", "n
 # With it torch.cuda.is_available() does not initialize CUDA, which no fork could use afterwards
 # (https://docs.pytorch.org/docs/stable/notes/multiprocessing.html#poison-fork-in-multiprocessing).
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+MAX_REASON = 200  # characters of an error in a table; torch.compile's have thousands
 # Messages of a RuntimeError by which PyTorch and its libraries report that memory is full
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|ALLOC_FAILED")
 
@@ -158,10 +160,10 @@ def _end_with_parent() -> None:
 
 
 def _status_of(error: Exception) -> str:
-    """Return ``out of memory``, or ``failed: ...`` with the error on one line."""
+    """Return ``out of memory``, or ``failed: ...`` with the beginning of the error on one line."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and NO_MEMORY.search(text)
     ):
         return OUT_OF_MEMORY
-    return f"failed: {type(error).__name__}: {text}"
+    return f"failed: {type(error).__name__}: {shorten(text, MAX_REASON, placeholder=' ...')}"

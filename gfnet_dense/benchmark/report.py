@@ -25,6 +25,8 @@ COLUMNS: dict[str, Callable[[Row], float | None]] = {
     "ms": lambda row: _scaled(row, "latency", 1e3),
     "min": lambda row: _scaled(row, "latency_min", 1e3),
     "max": lambda row: _scaled(row, "latency_max", 1e3),
+    "compiled ms": lambda row: _scaled(row, "compiled", 1e3),
+    "compile s": lambda row: row.get("compile_seconds"),
     "images/s": lambda row: row.get("images_per_second"),
     "extra MiB": lambda row: _scaled(row, "extra_memory", 2**-20),
     "peak MiB": lambda row: _scaled(row, "peak_memory", 2**-20),
@@ -41,7 +43,7 @@ COLUMNS: dict[str, Callable[[Row], float | None]] = {
 # Okabe and Ito's colors, which color-blind people can tell apart
 OUR_COLORS = ("#D55E00", "#E69F00", "#CC79A7")
 COLORS = ("#0072B2", "#009E73", "#56B4E9", "#000000")
-OURS = ("GFNet", "global filter")  # beginnings of the names of our own series
+OURS = ("gfnet", "global filter")  # parts of the names of our own series, in small letters
 MARKERS = "osDv^<>ph*"
 
 
@@ -84,24 +86,75 @@ def summarize(results: Mapping[str, Any], reference: str | None = None) -> list[
     return sorted(rows, key=lambda row: (row["size"], row.get("latency", math.inf)))
 
 
-def present(results: Mapping[str, Any]) -> tuple[list[Row], str, Figure]:
+def present(
+    results: Mapping[str, Any], compiled: Mapping[str, Any] | None = None
+) -> tuple[list[Row], str, Figure]:
     """Return rows, tables (Markdown) and plot of a sweep of mixers, backbones or a whole model.
 
     Args:
-        results: Results of :func:`.sweep.run_sweep`; ``settings["command"]`` is the subcommand of
-            ``tools/benchmark.py`` that measured them.
+        results: Results of :func:`.sweep.run_sweep`; ``settings`` are those of the subcommand
+            ``command`` of ``tools/benchmark.py`` that measured them.
+        compiled: Results of the same command with ``--compile``, whose times get columns and a
+            table of their own.
     """
-    is_mixers = results["settings"]["command"] == "mixers"
-    reference, unit = ("global filter", "tokens") if is_mixers else ("GFNet-H-Ti", "pixels")
+    settings = results["settings"]
+    reference, unit = "GFNet-H-Ti", "pixels"
     # Exponents are fitted from this size on: below it, time depends on overheads more than on size.
-    smallest, theory = (56, EXPONENTS) if is_mixers else (512, None)
+    smallest, theory = 512, None
+    if settings["command"] == "mixers":
+        reference, unit, smallest, theory = "global filter", "tokens", 56, EXPONENTS
+    elif settings["command"] == "model":
+        reference = Path(settings["config"]).stem
     rows = summarize(results, reference)
-    text = format_table(rows, reference)
-    if ratios := format_ratios(rows, reference):
-        text += f"\n\nTime over that of {reference}, by size:\n\n{ratios}"
+    others = [] if compiled is None else summarize(compiled, reference)
+    text = format_table(join_compiled(rows, others), reference)
+    for kind, some in (("", rows), (", all under torch.compile", others)):
+        if ratios := format_ratios(some, reference):
+            text += f"\n\nTime over that of {reference}{kind}, by size:\n\n{ratios}"
     if growth := format_exponents(rows, smallest, math.inf, theory):
         text += f"\n\nTime grows as a power of the number of {unit}:\n\n{growth}"
+    text += f"\n\nMeasured on {describe_machine(results)}."
     return rows, text, draw_plot(rows, unit)
+
+
+def describe_machine(results: Mapping[str, Any]) -> str:
+    """Return processor, instruction set, threads and PyTorch of a sweep; on a GPU also its name.
+
+    Files of earlier versions do not name the instruction set that PyTorch used.
+    """
+    machine, settings = results["machine"], results["settings"]
+    on_gpu = str(settings.get("device", "cpu")).startswith("cuda")
+    parts = [machine["gpu"]] if on_gpu and machine.get("gpu") else []
+    parts.append(machine["cpu"])
+    if "instructions" in machine:
+        parts.append(machine["instructions"])
+    threads = settings.get("threads") or machine["threads"]
+    parts.append(f"{threads} thread{'s' if threads > 1 else ''} of {machine['cores']} cores")
+    return ", ".join([*parts, f"PyTorch {machine['torch']}"])
+
+
+def join_compiled(rows: list[Row], compiled: list[Row]) -> list[Row]:
+    """Return rows of :func:`summarize` with the times of the same cases under torch.compile.
+
+    Args:
+        rows: Rows without torch.compile.
+        compiled: Rows with it.
+
+    Returns:
+        ``rows``, to which ``compiled``, the latency in seconds, and ``compile_seconds`` are added,
+        and to ``status`` that of a case that could not be compiled.
+    """
+    found = {(row["series"], row["size"]): row for row in compiled}
+    joined = []
+    for row in rows:
+        other = found.get((row["series"], row["size"]), {})
+        more = {"compile_seconds": other["compile_seconds"]} if "compile_seconds" in other else {}
+        if "latency" in other:
+            more["compiled"] = other["latency"]
+        if other.get("status", OK) != OK:
+            more["status"] = f"{row['status']}; compiled: {other['status']}"
+        joined.append(row | more)
+    return joined
 
 
 def rank(rows: list[Row]) -> list[str]:
@@ -262,7 +315,7 @@ def draw_plot(rows: list[Row], unit: str) -> Figure:
 
 def series_styles(names: list[str]) -> dict[str, dict[str, Any]]:
     """Return the arguments of ``Axes.plot`` for the line of each series; ours are thick."""
-    ours = [name for name in names if name.startswith(OURS)]
+    ours = [name for name in names if any(part in name.lower() for part in OURS)]
     others = [name for name in names if name not in ours]
     styles: dict[str, dict[str, Any]] = {}
     for group, colors, width in ((ours, OUR_COLORS, 3), (others, COLORS, 1.5)):

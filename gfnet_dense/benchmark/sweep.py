@@ -231,6 +231,7 @@ def describe_machine() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # such as AVX2, AVX512
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": ", ".join(map(torch.cuda.get_device_name, range(gpus))) or None,
         "driver": _nvidia_driver() if gpus else None,

@@ -1,8 +1,8 @@
-"""Measure time and memory of a whole segmentor or detector, and the time of each of its parts."""
+"""Benchmark cases of a whole segmentor or detector, and of those that people would pick instead."""
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import sys
+import traceback
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from gfnet_dense.demo import shrink
@@ -19,31 +19,47 @@ from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.scope import default_scope
+from gfnet_dense.utils.third_party import errors_alone
 
-from .backbones import images
-from .measure import Settings, measure
-from .sweep import Case
+from .backbones import images, largest_difference
+from .complexity import count_flops
+from .measure import Settings, measure, tf32
+from .model_calls import Inference, Training
+from .peers import STOCK_HEADS, is_segmentor, rival_config, rivals
+from .processes import Case
 
-PARTS = ("backbone", "neck", "heads", "other")
 
-
-def cases(config: str, sizes: Sequence[int], settings: Settings, demo: bool) -> list[Case]:
-    """Return a case for each image size.
+def cases(
+    config: str,
+    sizes: Sequence[int],
+    settings: Settings,
+    demo: bool,
+    against: Sequence[str] | None = None,
+) -> list[Case]:
+    """Return a case for each model and image size.
 
     Args:
         config: Path of a config of mmsegmentation or mmdetection.
         sizes: Sides of the square images in pixels.
-        settings: How the model is run; not with ``train``, which would need labels.
-        demo: Measure the config's demo, a shrunken model.
+        settings: How the models are run; ``train`` is for segmentors.
+        demo: Measure the config's demo, a shrunken model; the others stay whole.
+        against: Names of other models that are measured as well, see :func:`.peers.rivals`. None
+            for the config alone.
 
     Raises:
-        InputError: If the config cannot be read or shrunken, or for ``settings.train``.
+        InputError: If the config cannot be read or shrunken, for ``settings.train`` with a
+            detector, and for models that cannot be had, see :func:`.peers.rivals`.
     """
-    if settings.train:
-        raise InputError("a whole model is measured in inference alone: leave out --train")
-    _read(config, demo)
+    cfg = _read(config, demo)
+    if settings.train and not is_segmentor(cfg):
+        raise InputError(
+            f"a training step is measured of segmentors, and {config} is a detector, whose boxes "
+            "would be arbitrary: leave out --train"
+        )
+    others = [] if against is None else rivals(against, cfg)
     options = dict(config=config, settings=asdict(settings), demo=demo)
-    return [Case(Path(config).stem, size, run, options) for size in sizes]
+    series = {Path(config).stem: options} | {name: dict(options, rival=name) for name in others}
+    return [Case(name, size, run, each) for name, each in series.items() for size in sizes]
 
 
 def _read(config: str, demo: bool) -> Config:
@@ -59,108 +75,144 @@ def build_model(cfg: Config, device: str) -> nn.Module:
         return MODELS.build(deepcopy(cfg.model))  # mmdet's detectors modify their config
 
 
-def run(size: int, config: str, settings: dict[str, Any], demo: bool) -> dict[str, Any]:
-    """Measure the inference of an untrained model on whole images, post-processing included.
+def build_random(cfg: Config) -> Any:
+    """Return the model of a config on the CPU, with the same random weights in each call.
 
-    The number of boxes that an untrained detector finds is arbitrary, and so is the cost of their
-    masks.
+    They are those with which a training starts that has no pretrained weights.
+    """
+    cfg = deepcopy(cfg)
+    forget_weights(cfg.model)
+    with torch.random.fork_rng(devices=[]), default_scope(cfg.default_scope):
+        torch.manual_seed(0)
+        model: Any = build_model(cfg, "cpu")
+        with errors_alone(MMLogger.get_current_instance()):  # it logs each parameter
+            model.init_weights()
+    return model
+
+
+def forget_weights(node: Any) -> None:
+    """Take the addresses of pretrained weights out of nested parts of a config, in place."""
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            forget_weights(each)
+    elif isinstance(node, dict):
+        if isinstance(node.get("init_cfg"), list):
+            node["init_cfg"] = [each for each in node["init_cfg"] if not _loads(each)]
+        elif _loads(node.get("init_cfg")):
+            del node["init_cfg"]
+        if "pretrained" in node:
+            node["pretrained"] = None
+        for each in node.values():
+            forget_weights(each)
+
+
+def _loads(init_cfg: Any) -> bool:
+    # With or without the type Pretrained, which mmdetection's PVT does not need
+    return isinstance(init_cfg, dict) and "checkpoint" in init_cfg
+
+
+def run(
+    size: int, config: str, settings: dict[str, Any], demo: bool, rival: str | None = None
+) -> dict[str, Any]:
+    """Measure a model with random weights on whole images: its prediction, or a training step.
+
+    A training step is forward, loss and backward, for random labels. The number of boxes that an
+    untrained detector finds is arbitrary, and so is the cost of their masks.
 
     Args:
         size: Side of the square images in pixels.
         config: See :func:`cases`.
         settings: Fields of :class:`.measure.Settings`.
         demo: See :func:`cases`.
+        rival: Name of the model that is measured, see :func:`.peers.rivals`; None for the config's.
 
     Returns:
-        The record of :func:`.measure.measure`; ``params``, the number of parameters; ``shares``,
-        see :meth:`Inference.shares`.
+        The record of :func:`.measure.measure`; ``params``, the number of parameters; ``flops``, the
+        multiply-adds of a forward of one image, left out if they cannot be counted; of a prediction
+        ``shares``, see :meth:`.Inference.shares`; for ``stock-heads`` the record of :func:`compare`
+        as well.
     """
     run_settings = Settings(**settings)
-    model = build_model(_read(config, demo), "cpu")
+    own = _read(config, demo)
+    cfg = own if rival is None else rival_config(rival, own)
+    record = _measure(cfg, size, run_settings) | _flops(cfg, size)
+    if rival == STOCK_HEADS:
+        record |= compare(own, cfg, size, run_settings)
+    return record
+
+
+def _measure(cfg: Config, size: int, settings: Settings) -> dict[str, Any]:
+    model = build_random(cfg)
+    params = {"params": sum(p.numel() for p in model.parameters())}
+    inputs = _inputs(model, size, settings)
+    if settings.train:
+        return measure(Training(model), inputs, settings) | params
     inference = Inference(model)
-    inputs = images(size, run_settings.batch_size, image_channels(model))
-    record = measure(inference, (inputs,), run_settings)
-    params = sum(p.numel() for p in model.parameters())
-    return record | {"params": params, "shares": inference.shares()}
+    record = measure(inference, inputs, settings)
+    return record | params | {"shares": inference.shares()}
 
 
-class Inference(nn.Module):
-    """A segmentor or detector that predicts from images alone and measures the time of its parts.
+def _inputs(model: Any, size: int, settings: Settings) -> tuple[Tensor, ...]:
+    """Return images, and for a training step random labels, the same in every call."""
+    x = images(size, settings.batch_size, image_channels(model))
+    if not settings.train:
+        return (x,)
+    generator = torch.Generator().manual_seed(0)
+    shape = settings.batch_size, size, size
+    return x, torch.randint(model.num_classes, shape, generator=generator)
 
-    Each child module other than ``backbone`` and ``neck`` counts as a head. On a GPU the times are
-    those of its stream: to wait for the GPU at the end of each part would slow down the whole.
 
-    Attributes:
-        calls: For each call, the marks of begin and end of each run of ``backbone``, ``neck`` and
-            ``heads``, and of ``all``.
+def _flops(cfg: Config, size: int) -> dict[str, int]:
+    try:
+        # Not built there: some backbones read numbers from tensors while they are built.
+        model = build_model(cfg, "cpu").to("meta")
+        return {"flops": count_flops(model, (size, size)).total}
+    except Exception:  # some models have operators that exist for some devices alone
+        print("the FLOPs cannot be counted:", file=sys.stderr)
+        traceback.print_exc()
+        return {}
+
+
+def compare(own: Config, stock: Config, size: int, settings: Settings) -> dict[str, float]:
+    """Return relative differences between a config's model and the one with its library's heads.
+
+    Both have the same weights, and run in evaluation in float32, not TF32: in training, norms over
+    the few values of pooled maps magnify rounding.
+
+    Args:
+        own: The config.
+        stock: The same with the heads and necks of its library.
+        size: Side of the square images in pixels.
+        settings: ``device``, ``batch_size`` and ``train`` are used.
+
+    Returns:
+        ``difference``, the largest ``|ours - stock| / |stock|`` (Euclidean norms) over the outputs:
+        maps of logits of a segmentor, features of a detector; with ``settings.train`` also
+        ``gradient_difference``, that of the gradients of all parameters together.
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        test_cfg: Any = model.test_cfg
-        if "mode" in (test_cfg or ()):  # segmentors have a mode, detectors do not
-            test_cfg.mode = "whole"
-        self.model = model
-        self.calls: list[dict[str, list[tuple[Any, Any]]]] = []
-        self._within = False  # whether a part is running
-        for name, child in model.named_children():
-            part = name if name in PARTS else "heads"
-            # Models call predict of most heads, which calls forward; of other modules, forward.
-            for method in ("forward", "predict"):
-                if hasattr(child, method):
-                    setattr(child, method, self._clocked(getattr(child, method), part))
-
-    @torch.compiler.disable(recursive=False)
-    def forward(self, x: Tensor) -> list[BaseDataElement]:
-        """Return the predictions for images (B, bands, H, W)."""
-        shape = tuple(x.shape[2:])
-        info = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape)
-        sample = BaseDataElement(metainfo=dict(info, scale_factor=(1.0, 1.0)))
-        samples = [sample.clone() for _ in x]
-        self._device = x.device
-        self.calls.append(defaultdict(list))
-        start = self._mark()
-        results = self.model(x, samples, mode="predict")
-        self.calls[-1]["all"].append((start, self._mark()))
-        return results
-
-    def _clocked(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        """Return ``function`` with its time added to ``part``, unless a part that runs calls it."""
-
-        @torch.compiler.disable(recursive=False)
-        def clocked(*args: Any, **kwargs: Any) -> Any:
-            if self._within:
-                return function(*args, **kwargs)
-            self._within, start = True, self._mark()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._within = False
-                self.calls[-1][part].append((start, self._mark()))
-
-        return clocked
-
-    def _mark(self) -> Any:
-        """Return the time in seconds, or on a GPU an event that its stream passes now."""
-        if self._device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self._device))
-        return event
-
-    def shares(self) -> dict[str, float]:
-        """Return the fraction of the time in each of :data:`PARTS`, the first call left out."""
-        spent = {
-            part: sum(_seconds(*marks) for call in self.calls[1:] for marks in call[part])
-            for part in ("all", "backbone", "neck", "heads")
-        }
-        spent["other"] = spent["all"] - spent["backbone"] - spent["neck"] - spent["heads"]
-        return {part: spent[part] / spent["all"] for part in PARTS}
+    theirs = build_random(stock)
+    ours = build_random(own)
+    ours.load_state_dict(theirs.state_dict())
+    inputs = tuple(each.to(settings.device) for each in _inputs(ours, size, settings))
+    outputs, gradients = [], []
+    for model in (ours, theirs):
+        model.to(settings.device).eval()
+        with tf32(False):
+            with torch.inference_mode():
+                outputs.append([each.cpu() for each in _outputs(model, inputs[0])])
+            if settings.train:
+                Training(model)(*inputs).backward()
+                found = [p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None]
+                gradients.append([torch.cat(found)])
+    result = {"difference": largest_difference(*outputs)}
+    if settings.train:
+        result["gradient_difference"] = largest_difference(*gradients)
+    return result
 
 
-def _seconds(start: Any, end: Any) -> float:
-    """Return the seconds between two marks of :class:`Inference`."""
-    if isinstance(start, float):
-        return end - start
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3  # of milliseconds
+def _outputs(model: Any, x: Tensor) -> list[Tensor]:
+    """Return the maps that a segmentor's head or a detector's neck gives for images."""
+    maps = model.extract_feat(x)
+    if hasattr(model, "decode_head"):
+        maps = model.decode_head(maps)
+    return [maps] if isinstance(maps, Tensor) else list(maps)

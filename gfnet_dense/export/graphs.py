@@ -6,12 +6,12 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from gfnet_dense.apis.inference import threshold_of
-from gfnet_dense.apis.sliding_window import labels_of
 from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.label_prediction import threshold_of
 from gfnet_dense.models.layers.global_filter import GlobalFilter
 from gfnet_dense.models.layers.matrix_filter import MatrixFilter
 from gfnet_dense.models.utils.filter_resize import resize_position_embedding
+from gfnet_dense.models.utils.label_maps import labels_of
 from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.types import Size
 

@@ -22,6 +22,7 @@ from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.channels import channels_of, image_channels
 from gfnet_dense.utils.decoding import check_image_range
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.third_party import errors_alone
 from gfnet_dense.utils.types import Size
 
 from .graphs import DetectorGraph, SegmentorGraph, build_graph, freeze_size
@@ -154,14 +155,8 @@ def _write_onnx(
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Keep PyTorch's exporter from printing its progress, and from asking for torchvision."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
+    with errors_alone(logging.getLogger("torch.onnx")), redirect_stdout(io.StringIO()):
+        yield
 
 
 def check_types(proto: "ModelProto") -> None:

@@ -1,7 +1,6 @@
 """Semantic FPN (Kirillov et al., "Panoptic Feature Pyramid Networks", 2019): neck and head."""
 
 import torch
-import torch.nn.functional as F
 from mmseg.models.decode_heads import FPNHead as StockFPNHead
 from mmseg.models.necks import FPN as StockFPN
 from torch import Tensor
@@ -31,10 +30,7 @@ class FPN(StockFPN):
 
 @MODELS.register_module()
 class FPNHead(StockFPNHead):
-    """mmsegmentation's FPNHead: same arguments, same weights, same outputs up to rounding.
-
-    Maps of one size are added before they are upsampled together.
-    """
+    """mmsegmentation's FPNHead: same arguments, same weights, same outputs up to rounding."""
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)
@@ -42,14 +38,4 @@ class FPNHead(StockFPNHead):
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         """Return the logits, (B, classes, H, W), for maps of which the first has that size."""
-        inputs = self._transform_inputs(inputs)
-        sums: dict[torch.Size, Tensor] = {}
-        for head, x in zip(self.scale_heads, inputs, strict=True):
-            y = head(x)
-            sums[y.shape] = sums[y.shape] + y if y.shape in sums else y
-        first, *others = sums.values()
-        for y in others:
-            first = first + F.interpolate(
-                y, size=first.shape[2:], mode="bilinear", align_corners=self.align_corners
-            )
-        return self.cls_seg(first).contiguous()
+        return super().forward(inputs).contiguous()

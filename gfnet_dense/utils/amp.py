@@ -63,8 +63,19 @@ def autocast(model: nn.Module, amp: str | None) -> Iterator[None]:
         return
     device_type = next(model.parameters()).device.type
     dtype = amp_dtype(amp, device_type)
+    with float32_operators(model, device_type), torch.autocast(device_type, dtype):
+        yield
+
+
+@contextmanager
+def float32_operators(model: nn.Module, device_type: str) -> Iterator[None]:
+    """Keep mmcv's operators and the outputs of heads in float32 under an autocast of PyTorch.
+
+    Args:
+        model: See :func:`autocast`.
+        device_type: That of the device on which it runs in the ``with`` block.
+    """
     with ExitStack() as stack:
-        stack.enter_context(torch.autocast(device_type, dtype))
         for module in model.modules():
             is_op = type(module).__module__.startswith("mmcv.ops.")
             if is_op or hasattr(module, "roi_layers"):  # or mmdet's extractor of RoIs

@@ -1,6 +1,9 @@
-"""Filters for the warnings of other libraries."""
+"""Filters for the warnings and logs of other libraries."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Modules whose warnings users of this project cannot act on. A warning counts as one of the module
 # whose line it names, which for some is the caller's.
@@ -24,3 +27,14 @@ def quiet_third_party() -> None:
 
     # When mmdet is imported, its model for lane detection logs that an operator is missing.
     MMLogger.get_current_instance().addFilter(lambda record: "Line NMS" not in record.getMessage())
+
+
+@contextmanager
+def errors_alone(logger: logging.Logger) -> Iterator[None]:
+    """Let a logger pass errors alone in the ``with`` block."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -180,6 +180,21 @@ def test_published_backbone_refuses_sizes_that_are_no_multiples_of_32(size):
         published_cases([64, size], SETTINGS)
 
 
+def test_inference_is_also_measured_without_the_fast_path(monkeypatch):
+    made = published_cases([64], Settings(threads=1))
+    assert [case.series for case in made] == ["GFNet-H-Ti", "GFNet-H-Ti-plain", "published"]
+    calls, infer, used = [], base.infer, []
+    monkeypatch.setattr(base, "infer", lambda *args: calls.append(1) or infer(*args))
+    records = []
+    for case in made[:2]:
+        calls.clear()
+        records.append(case.run(case.size, **case.options))
+        used.append(bool(calls))
+    assert used == [True, False]
+    assert records[0].keys() == records[1].keys()
+    assert all(records[0][key] == records[1][key] for key in ("params", "flops"))
+
+
 def test_own_and_published_backbone_are_measured_and_agree():
     made = published_cases([64], Settings(threads=1, train=True, batch_size=2))
     assert [case.series for case in made] == ["GFNet-H-Ti", "published"]

@@ -16,6 +16,7 @@ from gfnet_dense.benchmark.report import (
     format_exponents,
     format_ratios,
     format_table,
+    present,
     rank,
     summarize,
     write_csv,
@@ -84,6 +85,60 @@ def test_table_has_a_row_for_each_case():
 def test_table_of_a_single_series_has_no_ratio_column():
     rows = summarize({"cases": RESULTS["cases"][1:3]}, "GFNet-H-Ti")
     assert "x GFNet" not in format_table(rows, "GFNet-H-Ti")
+
+
+def cells_of(table):
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [lines[0], *lines[2:]]
+
+
+MACHINE = dict(cpu="EPYC", cores=4, threads=2, gpu="H100", instructions="AVX2", torch="2.13.0")
+
+
+@pytest.mark.parametrize(
+    "settings, left_out, text",
+    [
+        (dict(), [], "EPYC, AVX2, 2 threads of 4 cores, PyTorch 2.13.0"),
+        (dict(threads=1, device="cpu"), [], "EPYC, AVX2, 1 thread of 4 cores, PyTorch 2.13.0"),
+        (dict(threads=None), ["instructions"], "EPYC, 2 threads of 4 cores, PyTorch 2.13.0"),
+        (dict(device="cuda:1"), [], "H100, EPYC, AVX2, 2 threads of 4 cores, PyTorch 2.13.0"),
+    ],
+)
+def test_text_ends_with_the_machine_also_for_files_without_the_instruction_set(
+    settings, left_out, text
+):
+    machine = {key: value for key, value in MACHINE.items() if key not in left_out}
+    settings = dict(settings, command="backbones")
+    results = dict(cases=[entry("a", 512, record(0.1))], settings=settings, machine=machine)
+    assert present(results)[1].endswith(f"\n\nMeasured on {text}.")
+
+
+def test_compiled_times_have_columns_and_ratios_of_their_own():
+    settings = dict(command="model", config="configs/ours.py")
+    plain = [entry("ours", 512, record(0.1)), entry("a", 512, record(0.4))]
+    plain += [entry("b", 512, record(0.3)), entry("c", 512, record(0.5))]
+    compiled = [
+        entry("ours", 512, record(0.08, compile_seconds=30.0)),
+        entry("a", 512, record(0.2, compile_seconds=70.0)),
+        entry("b", 512, status="failed: Unsupported: item"),
+    ]
+    rows, text, _ = present(
+        dict(cases=plain, settings=settings, machine=MACHINE),
+        dict(cases=compiled, settings=settings, machine=MACHINE),
+    )
+    table, _, ratios, title, compiled_ratios, _ = text.split("\n\n")
+    heading, *lines = cells_of(table)
+    kept = [heading.index(name) for name in ("ms", "compiled ms", "compile s", "status")]
+    assert [[line[0], *(line[i] for i in kept)] for line in lines] == [
+        ["ours", "100", "80", "30", "ok"],
+        ["b", "300", "", "", "ok; compiled: failed: Unsupported: item"],
+        ["a", "400", "200", "70", "ok"],
+        ["c", "500", "", "", "ok"],
+    ]
+    assert cells_of(ratios) == [["", "512"], ["b", "3"], ["a", "4"], ["c", "5"]]
+    assert title == "Time over that of ours, all under torch.compile, by size:"
+    assert cells_of(compiled_ratios) == [["", "512"], ["a", "2.5"], ["b", "failed"]]
+    assert "compiled" not in rows[0]
 
 
 def test_ratio_table_has_a_row_for_each_other_series():

@@ -92,6 +92,7 @@ def test_each_run_is_a_process_of_its_own_and_is_recorded(tmp_path):
     assert results["settings"] == {"some": "thing"} and results["complete"]
     assert results["machine"]["torch"] == torch.__version__
     assert results["machine"]["memory"] > 2**28
+    assert results["machine"]["instructions"] == torch.backends.cpu.get_cpu_capability()
 
 
 def test_failed_runs_are_recorded_and_do_not_stop_the_sweep(tmp_path):

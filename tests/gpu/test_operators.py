@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from gfnet_dense.models import GFNet
-from tests.conftest import TINY
+from tests.gpu.test_backbones import backbone, check_close, step
 
 FILTER = torch.ops.gfnet_dense.spectral_filter.default
 
@@ -18,17 +17,16 @@ def test_filter_passes_the_checks_of_torch_library(device, fft_size):
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
-def test_the_compiled_backbone_gives_the_same_maps_and_gradients(mode):
+def test_the_compiled_backbone_gives_the_same_maps_and_gradients(device, mode):
     """The second mode captures CUDA graphs, in which nothing may wait for the GPU."""
-    model = GFNet(TINY, img_size=64).cuda().train()
-    x = torch.randn(2, 3, 96, 128, device="cuda")
-    results = []
-    model(x)  # makes the resizing matrices outside of the graphs' memory
-    compiled = torch.compile(model, fullgraph=True, mode=mode)
-    for run in (model, compiled, compiled, compiled):
-        model.zero_grad()
-        maps = [y.clone() for y in run(x)]
-        sum(y.square().mean() for y in maps).backward()
-        results.append([*maps, *(p.grad.clone() for p in model.parameters())])
-    for other in results[1:]:
-        torch.testing.assert_close(other, results[0], rtol=1e-3, atol=1e-4)
+    if device == "cpu":
+        pytest.skip("tests/models/backbones/test_graphs.py compiles for CPUs")
+    model, x = backbone().to(device), torch.randn(2, 3, 96, 128, device=device)
+    outputs, gradients = step(model, x)  # makes the resizing matrices outside of the graphs' memory
+    model.compile(fullgraph=True, mode=mode)
+    for _ in range(3):
+        found, found_gradients = step(model, x)
+        for a, b in zip(found, outputs, strict=True):
+            check_close(a, b, 1e-4)
+        for name, gradient in gradients.items():
+            check_close(found_gradients[name], gradient, 1e-4)

@@ -10,6 +10,7 @@ from PIL import Image
 from gfnet_dense.apis.inference import predict
 from gfnet_dense.apis.inputs import find_inputs
 from gfnet_dense.apis.predict_files import PredictOptions, predict_files
+from gfnet_dense.models.utils.label_maps import resized, rows_of
 from gfnet_dense.utils.cufft import MAX_PLANS, plan_limit
 from tests.apis.test_predict_files import DET, SEG, small_model
 from tests.conftest import needs_operators
@@ -54,6 +55,21 @@ def test_labels_equal_those_of_the_cpu(device, segmentors, settings):
     expected = labels(on_cpu, **window)  # one at a time
     assert len(np.unique(expected)) > 3
     assert share_of_others(labels(on_device, **settings), expected) < NEAR_TIES
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_bands_of_enlarged_logits_are_those_of_the_whole_bit_for_bit(device, dtype, channels_last):
+    if device == "cpu" and dtype == torch.float16:
+        pytest.skip("float16 is for GPUs")
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    logits = torch.randn(1, 19, 37, 50).to(device, dtype).to(memory_format=layout)
+    whole = torch.nn.functional.interpolate(logits, (148, 200), mode="bilinear")[0]
+    rows = resized(rows_of(logits[0]), (148, 200), False)
+    assert rows.exact
+    for start in range(0, 148, 10):
+        stop = min(start + 10, 148)
+        assert torch.equal(rows.read(start, stop), whole[:, start:stop])
 
 
 @pytest.mark.parametrize("amp", ["auto", "bfloat16", "float16"])

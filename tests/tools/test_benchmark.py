@@ -38,6 +38,18 @@ def test_a_failed_case_ends_with_an_error_and_the_place_of_its_traceback(tmp_pat
     assert "Traceback" in (tmp_path / "out" / "results.log").read_text()
 
 
+def test_a_model_is_measured_against_another_one(tmp_path):
+    command = tool("benchmark", "model", "segformer_gfnet-h-ti_ade20k", "--demo", "--sizes", 64)
+    command += ["--rounds", "1", "--train", "--batch-size", "2", "--out", "out"]
+    result = run([*command, "--against", "SegNeXt-T"], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Time over that of segformer_gfnet-h-ti_ade20k, by size:" in result.stdout
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["series"] for row in rows} == {"segformer_gfnet-h-ti_ade20k", "SegNeXt-T"}
+    assert all(float(row["flops"]) > 0 and row["batch_size"] == "2" for row in rows)
+
+
 @pytest.mark.parametrize(
     "args, message",
     [
@@ -48,6 +60,10 @@ def test_a_failed_case_ends_with_an_error_and_the_place_of_its_traceback(tmp_pat
         (["mixers", "--rounds", "0"], "rounds is 1 or more, got 0"),
         (["mixers", "--amp", "float16"], "float16 needs a GPU"),
         (["mixers", "--tf32"], "TF32 is a format of NVIDIA's GPUs, got the device cpu"),
+        (
+            ["model", "fpn_gfnet-h-ti_ade20k", "--against", "MaskRCNN-Swin-T"],
+            "a segmentor is measured against stock-heads, UPerNet-Swin-T, ",
+        ),
         (["model", "configs/nothing.py"], "the config configs/nothing.py does not exist"),
         (["model", "--amp", "configs/nothing.py"], "the config configs/nothing.py does not exist"),
     ],

@@ -1,11 +1,12 @@
 """Whose warnings the commands hide."""
 
+import logging
 import sys
 import warnings
 
 import pytest
 
-from gfnet_dense.utils.third_party import quiet_third_party
+from gfnet_dense.utils.third_party import errors_alone, quiet_third_party
 
 CATEGORIES = (UserWarning, FutureWarning, DeprecationWarning)
 
@@ -45,3 +46,14 @@ def test_library_leaves_the_filters_alone():
         sys.modules.pop(name, None)
         __import__(name)
     assert warnings.filters == before
+
+
+def test_a_logger_passes_errors_alone_for_a_while(caplog):
+    logger = logging.getLogger("test of errors_alone")
+    logger.setLevel(logging.INFO)
+    with pytest.raises(KeyError), errors_alone(logger):
+        logger.warning("hidden")
+        logger.error("shown")
+        raise KeyError
+    logger.info("shown again")
+    assert caplog.messages == ["shown", "shown again"]

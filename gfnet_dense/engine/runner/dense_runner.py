@@ -43,6 +43,7 @@ from gfnet_dense.utils.users_code import places_in_users_code
 
 from . import batch_norm, continuing, resume_checks
 from .epochs import skip_batches
+from .labels import with_labels_alone
 from .resuming import BEGINNING, check_same_start, join_processes
 from .setting_checks import check_optimizer_names, doubtful_settings
 from .trackers import check_trackers
@@ -168,12 +169,14 @@ class DenseRunner(Runner):
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation loop, and check the COCO files that it reads."""
         with checked_coco(self.cfg, "val"):
-            return super().build_val_loop(loop)
+            built = super().build_val_loop(loop)
+        return with_labels_alone(self, built)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop, and check the COCO files that it reads."""
         with checked_coco(self.cfg, "test"):
-            return super().build_test_loop(loop)
+            built = super().build_test_loop(loop)
+        return with_labels_alone(self, built)
 
     def build_optim_wrapper(self, *args: Any, **kwargs: Any) -> OptimWrapper | OptimWrapperDict:
         """Build the optimizer, or raise an InputError that says why it cannot be built."""

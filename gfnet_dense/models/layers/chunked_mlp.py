@@ -21,23 +21,23 @@ from .mlp import Mlp, linear
 
 aten = torch.ops.aten
 
-# Bytes of a chunk's hidden layer for each thread: what the cache of a core holds. In training more,
-# since each chunk costs one update of all weight gradients.
-CPU_CHUNK_BYTES, CPU_TRAIN_CHUNK_BYTES = 2**20, 2**22
-MIN_CHUNK = 256  # tokens of a chunk: matrix products of fewer tokens are slow
+# Bytes of a chunk's hidden layer for each thread: what the cache of a core holds. From 8 MiB on,
+# memory that is freed goes back to the operating system, and each chunk has to map it again.
+CPU_CHUNK_BYTES = 2**21
+# Tokens of a chunk: each chunk reads all weights and, in training, updates all their gradients.
+MIN_CHUNK = 512
 LARGE_BYTES = 2**25  # bytes of a batch's hidden layer from which on backward recomputes it
 
 
-def chunks(tokens: Tensor, hidden_dim: int, train: bool = False) -> Iterator[tuple[slice, slice]]:
+def chunks(tokens: Tensor, hidden_dim: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices of samples and of tokens that cut ``tokens`` (B, N, dim) into chunks.
 
     Args:
         tokens: Tensor to be cut, on a CPU; its dtype decides the length of a chunk.
         hidden_dim: Dim of the hidden layer.
-        train: Whether the chunks are for training, which takes larger ones.
     """
     B, N = tokens.shape[:2]
-    limit = (CPU_TRAIN_CHUNK_BYTES if train else CPU_CHUNK_BYTES) * torch.get_num_threads()
+    limit = CPU_CHUNK_BYTES * torch.get_num_threads()
     length = max(limit // (hidden_dim * tokens.element_size()), MIN_CHUNK)
     samples = max(length // N, 1)
     for i in range(0, B, samples):
@@ -121,17 +121,17 @@ class _FeedForward(torch.autograd.Function):
         B, dim, H, W = y.shape
         out = y.new_empty(B, H, W, dim)
         maps, tokens = y.view(B, dim, H * W), out.view(B, H * W, dim)
-        ctx.eps, ctx.parts, kept = eps, list(chunks(tokens, len(w1), train=True)), []
+        ctx.eps, ctx.parts, kept = eps, list(chunks(tokens, len(w1))), []
         keep = B * H * W * len(w1) * y.element_size() < LARGE_BYTES
         for samples, part in ctx.parts:
             x = channels_last(maps[samples, :, part])
             normed = F.layer_norm(x, (dim,), norm_weight, norm_bias, eps)
+            hidden = linear(normed, w1, b1)
             if keep:
-                hidden = linear(normed, w1, b1)
                 kept.append(hidden.view(-1, len(w1)))
                 activated = F.gelu(hidden)
             else:
-                activated = linear(normed, w1, b1, gelu="none")
+                activated = aten.gelu_(hidden)
             torch.mul(linear(activated, w2, b2), gamma, out=tokens[samples, part])
         ctx.save_for_backward(y, gamma, norm_weight, norm_bias, w1, b1, w2, b2, *kept)
         return out

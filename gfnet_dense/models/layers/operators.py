@@ -15,7 +15,7 @@ from torch import Tensor
 from gfnet_dense.models.utils.hooks import in_functorch
 from gfnet_dense.utils.types import Size
 
-from .spectral import channel_groups, inverse_transform, transform
+from .spectral import channel_groups, contiguous_maps, inverse_transform, transform
 
 # Written out, since PyTorch 2.6 does not read collections.abc.Sequence off the functions.
 FORWARD = "(Tensor x, Tensor response, SymInt[] fft_size, bool keep) -> (Tensor, Tensor)"
@@ -66,6 +66,8 @@ def filter_map(
         return y, torch.view_as_real(spectrum.contiguous()) if keep else x.new_empty(0)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     spectra = factor.new_empty(*x.shape[:2], *factor.shape[1:]) if keep else None
+    if x.device.type == "cpu":
+        x = contiguous_maps(x)
     for group in groups:
         spectrum = transform(x[group], (P, Q))
         if spectra is not None:

@@ -132,14 +132,13 @@ def _resize_products(x: Tensor, weights: Tensor, rows: Tensor, columns: Tensor) 
     Returns:
         Map, (B, channels, H, W).
     """
-    B, _, h, w = x.shape
-    k, W, _ = columns.shape
-    flat = x.flatten(2)
+    # Convolutions: on GPUs these may use TF32 by default, matrix products may not.
     wide = [
-        torch.matmul(weight, flat).view(B, -1, w) @ column.t()
+        F.conv2d(x, weight[:, :, None, None]) @ column.t()
         for weight, column in zip(weights, columns, strict=True)
     ]
-    return torch.matmul(rows, sum(wide[1:], wide[0]).view(B, -1, k * h, W))
+    total = sum(wide[1:], wide[0])
+    return torch.matmul(rows, total.view(len(x), -1, len(columns) * x.shape[2], total.shape[-1]))
 
 
 class _AddProducts(torch.autograd.Function):
@@ -160,18 +159,22 @@ class _AddProducts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        (B, in_dim, h, w), k, W = x.shape, weight.shape[-1], gradient.shape[-1]
+        (in_dim, h), k, W = x.shape[1:3], weight.shape[-1], gradient.shape[-1]
         rows, columns = _matrices(x, gradient.shape[2:], k, ctx.align_corners)
-        weights, flat = _arrange(weight), x.flatten(2)
-        dx, dweights = torch.zeros_like(flat), torch.empty_like(weights)
+        weights = _arrange(weight)
+        dx, dweights = torch.zeros_like(x), torch.empty_like(weights)
+        product_of_channels = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)
         for channels, arranged in _groups(gradient, x, weight):
-            wide = torch.matmul(rows.t(), gradient[:, channels]).view(B, -1, W)
+            wide = torch.matmul(rows.t(), gradient[:, channels]).view(len(x), -1, h, W)
             for tap, column in enumerate(columns):
-                products = (wide @ column).view(B, -1, h * w)
-                dx += torch.matmul(weights[tap, arranged].t(), products)
-                torch.sum(products @ flat.transpose(1, 2), 0, out=dweights[tap, arranged])
+                own = weights[tap, arranged, :, None, None]
+                dx_tap, dweight, _ = torch.ops.aten.convolution_backward(
+                    wide @ column, x, own, *product_of_channels, (True, True, False)
+                )
+                dx += dx_tap
+                dweights[tap, arranged] = dweight[:, :, 0, 0]
         dweight = dweights.view(k, -1, k, in_dim).permute(1, 3, 2, 0)
-        return gradient, dx.view_as(x), dweight, None
+        return gradient, dx, dweight, None
 
 
 def _groups(y: Tensor, x: Tensor, weight: Tensor) -> list[tuple[slice, slice]]:

@@ -14,7 +14,9 @@ def transform_dtype(dtype: torch.dtype) -> torch.dtype:
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context without autocast, which would multiply matrices in half precision."""
     kind = device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+    # Before PyTorch 2.13 Dynamo cannot trace the question. It compiles for devices with autocast.
+    has_autocast = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    if has_autocast and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
     return nullcontext()
 

@@ -21,7 +21,6 @@ SHAPES = [(1, 3, 64, 64), (3, 3, 37, 90), (2, 3, 120, 33)]
 def small_chunks(monkeypatch):
     """Make chunks and groups so small that even tiny maps and batches are divided."""
     monkeypatch.setattr(chunked_mlp, "CPU_CHUNK_BYTES", 2**14)
-    monkeypatch.setattr(chunked_mlp, "CPU_TRAIN_CHUNK_BYTES", 2**14)
     monkeypatch.setattr(chunked_mlp, "MIN_CHUNK", 1)
     monkeypatch.setattr(spectral, "CPU_GROUP_BYTES", 2**12)
 
@@ -312,9 +311,9 @@ def test_chunked_mlp_that_keeps_the_hidden_layer_gives_the_same_gradients(monkey
         with monkeypatch.context() as patch:
             can_chunk = "gfnet_dense.models.layers.block.can_chunk"
             patch.setattr(can_chunk, lambda *args, value=chunked: value)
-            patch.setattr(chunked_mlp, "CPU_TRAIN_CHUNK_BYTES", 2**11)
+            patch.setattr(chunked_mlp, "CPU_CHUNK_BYTES", 2**11)
             y = block(x).square().sum()
-            patch.setattr(chunked_mlp, "CPU_TRAIN_CHUNK_BYTES", 2**13)
+            patch.setattr(chunked_mlp, "CPU_CHUNK_BYTES", 2**13)
             gradients.append(torch.autograd.grad(y, block.parameters()))
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-11)
 
