@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from gfnet_dense.models.utils.hooks import is_captured
 from gfnet_dense.models.utils.precision import transform_dtype
+from gfnet_dense.models.utils.resize_matrices import kept_matrix, shifted_bilinear
 
 from .winograd import OUTPUTS, convolve_tile, transform_weight
 
@@ -34,23 +35,12 @@ TILE = (32, 64)  # rows and columns of the output that are computed at a time
 
 
 def axis_matrices(n: int, m: int, taps: int, align_corners: bool, like: Tensor) -> Tensor:
-    """Return the matrices of one axis: linear interpolation and a shift by each tap.
-
-    Args:
-        n: Length of the axis of the map.
-        m: Length of the axis of the upsampled map.
-        taps: Odd number of taps of the convolution.
-        align_corners: See :func:`torch.nn.functional.interpolate`.
-        like: Tensor whose dtype and device the result gets.
-
-    Returns:
-        Tensor, (taps, m, n). Rows that read beyond the upsampled map are zero.
-    """
-    # Not in half precision, in which positions would be rounded.
-    identity = torch.eye(n, dtype=transform_dtype(like.dtype), device=like.device)[None]
-    matrix = F.interpolate(identity, size=m, mode="linear", align_corners=align_corners)[0].t()
-    padded = F.pad(matrix, (0, 0, taps // 2, taps // 2)).to(like.dtype)
-    return torch.stack([padded[tap : tap + m] for tap in range(taps)])
+    """Return :func:`.shifted_bilinear` in the dtype and on the device of a tensor."""
+    if is_captured() or type(like) not in (Tensor, nn.Parameter):
+        positions = torch.empty(0, dtype=transform_dtype(like.dtype), device=like.device)
+        return shifted_bilinear(n, m, taps, align_corners, positions).to(like.dtype)
+    kind = "bilinear_corners_taps" if align_corners else "bilinear_taps"
+    return kept_matrix(f"{kind}{taps}", n, m, like)
 
 
 def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) -> Tensor:
@@ -132,13 +122,11 @@ def _resize_products(x: Tensor, weights: Tensor, rows: Tensor, columns: Tensor) 
     Returns:
         Map, (B, channels, H, W).
     """
-    # Convolutions: on GPUs these may use TF32 by default, matrix products may not.
-    wide = [
-        F.conv2d(x, weight[:, :, None, None]) @ column.t()
-        for weight, column in zip(weights, columns, strict=True)
-    ]
-    total = sum(wide[1:], wide[0])
-    return torch.matmul(rows, total.view(len(x), -1, len(columns) * x.shape[2], total.shape[-1]))
+    (B, _, h, w), (k, W, _) = x.shape, columns.shape
+    # A convolution: on GPUs it may use TF32 by default, a matrix product may not.
+    products = F.conv2d(x, weights.flatten(0, 1)[:, :, None, None]).view(B, k, -1, w)
+    wide = torch.matmul(products, columns.transpose(1, 2)).sum(1)
+    return torch.matmul(rows, wide.view(B, -1, k * h, W))
 
 
 class _AddProducts(torch.autograd.Function):
@@ -159,20 +147,18 @@ class _AddProducts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        (in_dim, h), k, W = x.shape[1:3], weight.shape[-1], gradient.shape[-1]
+        (B, in_dim, h, w), k, W = x.shape, weight.shape[-1], gradient.shape[-1]
         rows, columns = _matrices(x, gradient.shape[2:], k, ctx.align_corners)
         weights = _arrange(weight)
         dx, dweights = torch.zeros_like(x), torch.empty_like(weights)
-        product_of_channels = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)
+        settings = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (True, True, False))
         for channels, arranged in _groups(gradient, x, weight):
-            wide = torch.matmul(rows.t(), gradient[:, channels]).view(len(x), -1, h, W)
-            for tap, column in enumerate(columns):
-                own = weights[tap, arranged, :, None, None]
-                dx_tap, dweight, _ = torch.ops.aten.convolution_backward(
-                    wide @ column, x, own, *product_of_channels, (True, True, False)
-                )
-                dx += dx_tap
-                dweights[tap, arranged] = dweight[:, :, 0, 0]
+            wide = torch.matmul(rows.t(), gradient[:, channels]).view(B, 1, -1, W)
+            products = torch.matmul(wide, columns).view(B, -1, h, w)
+            own = weights[:, arranged].flatten(0, 1)[:, :, None, None]
+            dx_group, dweight, _ = torch.ops.aten.convolution_backward(products, x, own, *settings)
+            dx += dx_group
+            dweights[:, arranged] = dweight.view(k, -1, in_dim)
         dweight = dweights.view(k, -1, k, in_dim).permute(1, 3, 2, 0)
         return gradient, dx, dweight, None
 

@@ -4,6 +4,8 @@
 
 - ``trigonometric`` and ``spectral_pad`` resize all n bins of a discrete Fourier transform, see
   :func:`.resize_filter`; with ``_columns`` behind the name, the stored half of them.
+- ``bilinear_taps`` and ``bilinear_corners_taps`` followed by a number of taps, see
+  :func:`shifted_bilinear`;
 - ``bicubic`` resizes a map; ``bilinear_corners`` and ``bicubic_corners`` do so with aligned
   corners. All three equal one axis of ``F.interpolate`` up to rounding.
 
@@ -19,10 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .hooks import records_cuda_graph
-from .precision import reduces_float32_products
+from .precision import reduces_float32_products, transform_dtype
 
 Key = tuple[str, int, int, torch.dtype, torch.device]
 
@@ -57,6 +60,11 @@ def apply_matrix(kind: str, n: int, m: int, x: Tensor) -> Tensor:
     if recorded or type(x) not in (Tensor, nn.Parameter):
         return _operator(x, kind, n, m, False)
     return _multiply(x, kind, n, m, False)
+
+
+def kept_matrix(kind: str, n: int, m: int, like: Tensor) -> Tensor:
+    """Return a matrix in the dtype of a tensor, on its device; it must not be changed."""
+    return _keep((kind, n, m, like.dtype, like.device))
 
 
 def _multiply(x: Tensor, kind: str, n: int, m: int, transposed: bool) -> Tensor:
@@ -113,7 +121,30 @@ def _forget_oldest() -> None:
 
 
 def _make(kind: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    name, separator, taps = kind.partition("_taps")
+    if separator:
+        like = torch.empty(0, dtype=transform_dtype(dtype))
+        return shifted_bilinear(n, m, int(taps), name.endswith("corners"), like).to(device, dtype)
     return torch.from_numpy(_MATRICES[kind](n, m)).to(dtype).to(device)
+
+
+def shifted_bilinear(n: int, m: int, taps: int, align_corners: bool, like: Tensor) -> Tensor:
+    """Return the matrices of an axis that is interpolated linearly, and then shifted by each tap.
+
+    Args:
+        n: Length of the axis before.
+        m: Length of the axis afterwards.
+        taps: Odd number of taps of a convolution.
+        align_corners: See :func:`torch.nn.functional.interpolate`.
+        like: Tensor whose device the result has; positions are rounded in its dtype.
+
+    Returns:
+        Tensor, (taps, m, n). Rows that read beyond the interpolated axis are zero.
+    """
+    identity = torch.eye(n, dtype=like.dtype, device=like.device)[None]
+    matrix = F.interpolate(identity, size=m, mode="linear", align_corners=align_corners)[0].t()
+    padded = F.pad(matrix, (0, 0, taps // 2, taps // 2))
+    return torch.stack([padded[tap : tap + m] for tap in range(taps)])
 
 
 def trigonometric_matrix(n: int, m: int) -> np.ndarray:
