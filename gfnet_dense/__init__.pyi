@@ -1,12 +1,13 @@
 from .apis.inference import predict
 from .apis.loading import load_backbone, load_model
-from .heads import FPN, FPNHead, PSPHead, SegformerHead, UPerHead
+from .heads import FPN, FCNHead, FPNHead, PSPHead, SegformerHead, UPerHead
 from .models import GFNet, GlobalFilter, IsotropicGFNet, resize_filter
 from .utils.errors import InputError
 
 __version__: str
 
 __all__ = [
+    "FCNHead",
     "FPN",
     "FPNHead",
     "GFNet",

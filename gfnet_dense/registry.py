@@ -20,7 +20,7 @@ from mmengine.registry import Registry
 SCOPE = "gfnet_dense"
 
 # Their module imports mmsegmentation, which users of other models may not have.
-HEADS = ("FPN", "FPNHead", "PSPHead", "SegformerHead", "UPerHead")
+HEADS = ("FCNHead", "FPN", "FPNHead", "PSPHead", "SegformerHead", "UPerHead")
 
 
 class ModelRegistry(Registry):

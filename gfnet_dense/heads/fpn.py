@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gfnet_dense.registry import MODELS
 
+from .banded_loss import BandedLoss
 from .conv_modules import can_infer, use_fast_inference
 
 
@@ -29,7 +30,7 @@ class FPN(StockFPN):
 
 
 @MODELS.register_module()
-class FPNHead(StockFPNHead):
+class FPNHead(BandedLoss, StockFPNHead):
     """mmsegmentation's FPNHead: same arguments, same weights, same outputs up to rounding."""
 
     def __init__(self, *args: object, **settings: object) -> None:

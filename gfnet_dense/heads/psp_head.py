@@ -8,11 +8,12 @@ from torch import Tensor
 from gfnet_dense.models.utils.hooks import is_plain
 from gfnet_dense.registry import MODELS
 
+from .banded_loss import BandedLoss
 from .conv_modules import call, can_infer
 
 
 @MODELS.register_module()
-class PSPHead(StockPSPHead):
+class PSPHead(BandedLoss, StockPSPHead):
     """mmsegmentation's PSPHead: same arguments, same weights, same outputs up to rounding.
 
     The convolution behind the pyramid multiplies at the resolution of the pooled maps, see

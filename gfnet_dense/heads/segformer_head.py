@@ -6,11 +6,12 @@ from torch import Tensor
 
 from gfnet_dense.registry import MODELS
 
+from .banded_loss import BandedLoss
 from .conv_modules import call, can_infer
 
 
 @MODELS.register_module()
-class SegformerHead(StockSegformerHead):
+class SegformerHead(BandedLoss, StockSegformerHead):
     """mmsegmentation's SegformerHead: same arguments, same weights, same outputs up to rounding.
 
     The products of ``fusion_conv`` are those of :mod:`gfnet_dense.models.layers.upsampled_conv`.

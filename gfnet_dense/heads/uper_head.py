@@ -7,12 +7,13 @@ from torch import Tensor
 
 from gfnet_dense.registry import MODELS
 
+from .banded_loss import BandedLoss
 from .conv_modules import call, can_infer
 from .psp_head import pooled_maps
 
 
 @MODELS.register_module()
-class UPerHead(StockUPerHead):
+class UPerHead(BandedLoss, StockUPerHead):
     """mmsegmentation's UPerHead: same arguments, same weights, same outputs up to rounding.
 
     The convolutions behind a concatenation of upsampled maps multiply at the resolution of the

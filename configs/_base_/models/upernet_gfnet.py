@@ -15,7 +15,7 @@ model = dict(
         loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
     ),
     auxiliary_head=dict(
-        type="FCNHead",
+        type="gfnet_dense.FCNHead",
         in_channels=256,
         in_index=2,
         channels=256,

@@ -1,0 +1,12 @@
+"""The head of fully convolutional networks (Long et al., 2015), which many configs have beside."""
+
+from mmseg.models.decode_heads import FCNHead as StockFCNHead
+
+from gfnet_dense.registry import MODELS
+
+from .banded_loss import BandedLoss
+
+
+@MODELS.register_module()
+class FCNHead(BandedLoss, StockFCNHead):
+    """mmsegmentation's FCNHead: same arguments, same weights, same outputs and losses."""
