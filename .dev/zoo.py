@@ -160,7 +160,7 @@ def read_settings(name: str, cfg: Config) -> Settings:
     """Return the settings of the config ``cfg`` in the file ``name``.py."""
     model, train_cfg = cfg.model, cfg.train_cfg
     dataset = find_datasets(cfg.train_dataloader.dataset)[0]["type"]
-    method = (model.get("decode_head") or model).type
+    method = (model.get("decode_head") or model).type.removeprefix("gfnet_dense.")
     if "max_epochs" in train_cfg:
         schedule = f"{train_cfg.max_epochs} epochs"
     else:

@@ -140,7 +140,7 @@ class _AddProducts(torch.autograd.Function):
         rows, columns = _matrices(x, y.shape[2:], weight.shape[-1], align_corners)
         weights = _arrange(weight)
         for channels, arranged in _groups(y, x, weight):
-            y[:, channels] += _resize_products(x, weights[:, arranged], rows, columns)
+            y[:, channels].add_(_resize_products(x, weights[:, arranged], rows, columns))
         return y
 
     @staticmethod
