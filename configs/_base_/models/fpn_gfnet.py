@@ -1,7 +1,9 @@
 # Semantic FPN (https://arxiv.org/abs/1901.02446), with the head that PVT uses.
 _base_ = ["./segmentor_gfnet.py"]
 model = dict(
-    neck=dict(type="gfnet_dense.FPN", in_channels=[64, 128, 256, 512], out_channels=256, num_outs=4),
+    neck=dict(
+        type="gfnet_dense.FPN", in_channels=[64, 128, 256, 512], out_channels=256, num_outs=4
+    ),
     decode_head=dict(
         type="gfnet_dense.FPNHead",
         in_channels=[256, 256, 256, 256],
