@@ -180,7 +180,8 @@ def test_configs_of_the_wheel_are_found_by_name_from_any_folder(wheel, tmp_path)
     code += "cfg = read_config('upernet_gfnet_ade20k'); "
     code += "print(gfnet_dense.__file__, cfg.filename, cfg.model.decode_head.type)"
     module, config, head = python(code, PYTHONPATH=str(tmp_path))[-3:]
-    assert module == str(tmp_path / "gfnet_dense" / "__init__.py") and head == "UPerHead"
+    assert module == str(tmp_path / "gfnet_dense" / "__init__.py")
+    assert head == "gfnet_dense.UPerHead"
     assert config == str(tmp_path / "gfnet_dense/.mim/configs/upernet_gfnet_ade20k.py")
 
 

@@ -9,4 +9,9 @@ from .banded_loss import BandedLoss
 
 @MODELS.register_module()
 class FCNHead(BandedLoss, StockFCNHead):
-    """mmsegmentation's FCNHead: same arguments, same weights, same outputs and losses."""
+    """mmsegmentation's FCNHead: same arguments, same weights, same outputs and losses.
+
+    Args:
+        num_convs, kernel_size, concat_input, dilation: See mmsegmentation's class.
+        kwargs: Arguments of mmsegmentation's BaseDecodeHead.
+    """

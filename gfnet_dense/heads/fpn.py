@@ -16,6 +16,9 @@ class FPN(StockFPN):
     """mmsegmentation's FPN: same arguments, same weights, same outputs up to rounding.
 
     On a CPU its outputs of large maps are channels_last in memory.
+
+    Args:
+        args, settings: Arguments of mmsegmentation's class.
     """
 
     def __init__(self, *args: object, **settings: object) -> None:
@@ -31,7 +34,11 @@ class FPN(StockFPN):
 
 @MODELS.register_module()
 class FPNHead(BandedLoss, StockFPNHead):
-    """mmsegmentation's FPNHead: same arguments, same weights, same outputs up to rounding."""
+    """mmsegmentation's FPNHead: same arguments, same weights, same outputs up to rounding.
+
+    Args:
+        args, settings: Arguments of mmsegmentation's class.
+    """
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)

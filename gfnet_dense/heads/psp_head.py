@@ -18,6 +18,10 @@ class PSPHead(BandedLoss, StockPSPHead):
 
     The convolution behind the pyramid multiplies at the resolution of the pooled maps, see
     :mod:`gfnet_dense.models.layers.upsampled_conv`.
+
+    Args:
+        pool_scales: Sizes of the pooled maps, in positions.
+        kwargs: Arguments of mmsegmentation's BaseDecodeHead.
     """
 
     def _forward_feature(self, inputs: list[Tensor]) -> Tensor:

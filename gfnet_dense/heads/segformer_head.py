@@ -15,6 +15,10 @@ class SegformerHead(BandedLoss, StockSegformerHead):
     """mmsegmentation's SegformerHead: same arguments, same weights, same outputs up to rounding.
 
     The products of ``fusion_conv`` are those of :mod:`gfnet_dense.models.layers.upsampled_conv`.
+
+    Args:
+        interpolate_mode: Another mode than ``bilinear`` takes mmsegmentation's way.
+        kwargs: Arguments of mmsegmentation's BaseDecodeHead.
     """
 
     def forward(self, inputs: list[Tensor]) -> Tensor:

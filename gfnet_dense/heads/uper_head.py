@@ -18,6 +18,10 @@ class UPerHead(BandedLoss, StockUPerHead):
 
     The convolutions behind a concatenation of upsampled maps multiply at the resolution of the
     maps, see :mod:`gfnet_dense.models.layers.upsampled_conv`.
+
+    Args:
+        pool_scales: Sizes of the pooled maps, in positions.
+        kwargs: Arguments of mmsegmentation's BaseDecodeHead.
     """
 
     def psp_forward(self, inputs: list[Tensor]) -> Tensor:
