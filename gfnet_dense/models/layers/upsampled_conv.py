@@ -31,7 +31,7 @@ from .winograd import OUTPUTS, convolve_tile, transform_weight
 # Below this number of positions saved, rearranging the weight takes longer than what is saved.
 MIN_SAVED = 1024
 GROUP_BYTES = {"cpu": 2**24}  # bytes of a group's temporary tensor, 2**28 on other devices
-TILE = (32, 64)  # rows and columns of the output that are computed at a time
+TILE = (64, 64)  # rows and columns of the output that are computed at a time
 
 
 def axis_matrices(n: int, m: int, taps: int, align_corners: bool, like: Tensor) -> Tensor:
