@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from gfnet_dense.models.layers.upsampled_conv import conv_upsampled, infer_conv_upsampled
+from gfnet_dense.models.layers.upsampled_conv import (
+    concatenate,
+    conv_upsampled,
+    infer_conv_upsampled,
+)
 from gfnet_dense.models.utils.hooks import is_plain, is_watched
 
 MIN_DIM, MIN_POSITIONS = 64, 4096  # below, nothing was measured to be faster
@@ -42,12 +45,7 @@ def call(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> Ten
         Map, (B, out_dim, H, W).
     """
     if not _is_convolution(module):
-        size = maps[0].shape[2:]
-        others = [
-            F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
-            for x in maps[1:]
-        ]
-        return module(torch.cat([maps[0], *others], dim=1))
+        return module(concatenate(maps, align_corners))
     if _can_infer_module(module, maps[0]):
         return _infer(module, maps, align_corners)
     conv: nn.Conv2d = module.conv

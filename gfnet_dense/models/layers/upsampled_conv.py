@@ -74,7 +74,7 @@ def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) 
     else:
         joined = torch.cat([part for _, part in together], dim=1)
     if len(together) > 1:
-        first = torch.cat([_upsample(x, size, align_corners) for x, _ in together], dim=1)
+        first = concatenate([x for x, _ in together], align_corners)
     y = F.conv2d(first, joined, padding=k // 2)
     for x, part in apart:
         if k == 1:
@@ -84,6 +84,11 @@ def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) 
         else:
             y = _AddProducts.apply(y, x, part, align_corners)
     return y
+
+
+def concatenate(maps: Sequence[Tensor], align_corners: bool) -> Tensor:
+    """Return maps (B, dim of the map, h, w), upsampled to the size of the first, as one map."""
+    return torch.cat([_upsample(x, maps[0].shape[2:], align_corners) for x in maps], dim=1)
 
 
 def _upsample(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:

@@ -11,6 +11,7 @@ make the error of float32 smaller than the usual 0, 1, -1, 2, -2: the relative e
 """
 
 from fractions import Fraction
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -30,6 +31,13 @@ def matrices() -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         A (4, 6), G (6, 3) and B (6, 6), for 6 inputs d, 3 taps g and 4 outputs y.
     """
+    a, g, b = (torch.tensor(rows, dtype=torch.float64) for rows in _coefficients())
+    return a.t().contiguous(), g, b
+
+
+@cache  # of numbers, not of tensors, which would keep the modes of the first call
+def _coefficients() -> tuple[list[list[float]], ...]:
+    """Return the rows of the transpose of A, of G and of B."""
 
     def powers(point: Fraction, count: int) -> list[Fraction]:
         return [point**i for i in range(count)]
@@ -55,10 +63,7 @@ def matrices() -> tuple[Tensor, Tensor, Tensor]:
         rows.append([Fraction(int(i == last - 1)) for i in range(last)])
     b.append(with_roots(list(POINTS)))
 
-    def to_tensor(rows: list[list[Fraction]]) -> Tensor:
-        return torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
-
-    return to_tensor(a).t().contiguous(), to_tensor(g), to_tensor(b)
+    return tuple([[float(value) for value in row] for row in rows] for rows in (a, g, b))
 
 
 def _of_both_axes(matrix: Tensor, dtype: torch.dtype) -> Tensor:
