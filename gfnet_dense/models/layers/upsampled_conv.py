@@ -99,9 +99,14 @@ def _upsample(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
 
 def _matrices(x: Tensor, size: torch.Size, k: int, corners: bool) -> tuple[Tensor, Tensor]:
     """Return the matrices of the rows, (H, k * h), and of the columns, (k, W, w)."""
+    rows, columns = _axes(x, size, k, corners)
+    return rows.transpose(0, 1).reshape(size[0], -1), columns
+
+
+def _axes(x: Tensor, size: torch.Size, k: int, corners: bool) -> tuple[Tensor, Tensor]:
+    """Return :func:`axis_matrices` of the rows, (k, H, h), and of the columns, (k, W, w)."""
     (h, w), (H, W) = x.shape[2:], size
-    rows, columns = (axis_matrices(n, m, k, corners, x) for n, m in ((h, H), (w, W)))
-    return rows.transpose(0, 1).reshape(H, k * h), columns
+    return axis_matrices(h, H, k, corners, x), axis_matrices(w, W, k, corners, x)
 
 
 def _arrange(weight: Tensor) -> Tensor:
@@ -204,9 +209,8 @@ def infer_conv_upsampled(
     parts = taps.split([x.shape[1] for x in maps], dim=2)
     own = transform_weight(parts[0]) if k == 3 else parts[0].transpose(1, 2)
     levels = [
-        (x, part.transpose(1, 2), *(axis_matrices(n, m, k, align_corners, x) for n, m in sides))
+        (x, part.transpose(1, 2), *_axes(x, first.shape[2:], k, align_corners))
         for x, part in zip(others, parts[1:], strict=True)
-        for sides in [list(zip(x.shape[2:], (H, W), strict=True))]
     ]
     last = first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()
     memory_format = torch.channels_last if last else torch.contiguous_format
