@@ -4,11 +4,11 @@ from mmseg.models.decode_heads import FCNHead as StockFCNHead
 
 from gfnet_dense.registry import MODELS
 
-from .banded_loss import BandedLoss
+from .decode_head import DecodeHead
 
 
 @MODELS.register_module()
-class FCNHead(BandedLoss, StockFCNHead):
+class FCNHead(DecodeHead, StockFCNHead):
     """mmsegmentation's FCNHead: same arguments, same weights, same outputs and losses.
 
     Args:

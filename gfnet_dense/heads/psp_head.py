@@ -8,12 +8,12 @@ from torch import Tensor
 from gfnet_dense.models.utils.hooks import is_plain
 from gfnet_dense.registry import MODELS
 
-from .banded_loss import BandedLoss
 from .conv_modules import call, can_infer
+from .decode_head import DecodeHead
 
 
 @MODELS.register_module()
-class PSPHead(BandedLoss, StockPSPHead):
+class PSPHead(DecodeHead, StockPSPHead):
     """mmsegmentation's PSPHead: same arguments, same weights, same outputs up to rounding.
 
     The convolution behind the pyramid multiplies at the resolution of the pooled maps, see
@@ -29,7 +29,7 @@ class PSPHead(BandedLoss, StockPSPHead):
         if can_infer(x):  # faster there
             x = x.contiguous(memory_format=torch.channels_last)
         maps = pooled_maps(self.psp_modules, x)
-        return call(self.bottleneck, maps, self.align_corners).contiguous()
+        return call(self.bottleneck, maps, self.align_corners)
 
 
 def pooled_maps(pooling: PPM, x: Tensor) -> list[Tensor]:

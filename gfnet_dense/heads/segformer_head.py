@@ -6,12 +6,12 @@ from torch import Tensor
 
 from gfnet_dense.registry import MODELS
 
-from .banded_loss import BandedLoss
 from .conv_modules import call, can_infer
+from .decode_head import DecodeHead
 
 
 @MODELS.register_module()
-class SegformerHead(BandedLoss, StockSegformerHead):
+class SegformerHead(DecodeHead, StockSegformerHead):
     """mmsegmentation's SegformerHead: same arguments, same weights, same outputs up to rounding.
 
     The products of ``fusion_conv`` are those of :mod:`gfnet_dense.models.layers.upsampled_conv`.
@@ -29,4 +29,4 @@ class SegformerHead(BandedLoss, StockSegformerHead):
         if can_infer(inputs[0]):  # faster there
             inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
         maps = [call(conv, [x], False) for conv, x in zip(self.convs, inputs, strict=True)]
-        return self.cls_seg(call(self.fusion_conv, maps, self.align_corners)).contiguous()
+        return self.cls_seg(call(self.fusion_conv, maps, self.align_corners))

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from gfnet_dense.registry import MODELS
 
-from .banded_loss import BandedLoss
 from .conv_modules import call, can_infer
+from .decode_head import DecodeHead
 from .psp_head import pooled_maps
 
 
 @MODELS.register_module()
-class UPerHead(BandedLoss, StockUPerHead):
+class UPerHead(DecodeHead, StockUPerHead):
     """mmsegmentation's UPerHead: same arguments, same weights, same outputs up to rounding.
 
     The convolutions behind a concatenation of upsampled maps multiply at the resolution of the
@@ -46,4 +46,4 @@ class UPerHead(BandedLoss, StockUPerHead):
         maps = [laterals.pop()]
         for conv in reversed(self.fpn_convs):
             maps.insert(0, call(conv, [laterals.pop()], self.align_corners))
-        return call(self.fpn_bottleneck, maps, self.align_corners).contiguous()
+        return call(self.fpn_bottleneck, maps, self.align_corners)

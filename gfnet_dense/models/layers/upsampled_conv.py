@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from gfnet_dense.models.utils.hooks import is_captured
 from gfnet_dense.models.utils.precision import transform_dtype
 from gfnet_dense.models.utils.resize_matrices import kept_matrix, shifted_bilinear
+from gfnet_dense.models.utils.scratch import Scratch
 
 from .winograd import OUTPUTS, convolve_tile, transform_weight
 
@@ -200,40 +201,48 @@ def infer_conv_upsampled(
         relu: Whether a ReLU follows.
 
     Returns:
-        Map, (B, out_dim, H, W), in the memory format of the first map; channels_last is faster.
+        Map, (B, out_dim, H, W), channels_last in memory; maps that are so, too, are read faster.
     """
     first, *others = maps
-    (B, _, H, W), (out_dim, in_dim) = first.shape, weight.shape[:2]
-    k = weight.shape[-1]
-    taps = weight.reshape(out_dim * in_dim, k * k).t().contiguous().view(-1, out_dim, in_dim)
-    parts = taps.split([x.shape[1] for x in maps], dim=2)
-    own = transform_weight(parts[0]) if k == 3 else parts[0].transpose(1, 2)
+    (B, _, H, W), out_dim, k = first.shape, weight.shape[0], weight.shape[-1]
+    if k == 1 and not others:
+        y = F.conv2d(first, weight if scale is None else weight * scale[:, None, None, None], bias)
+        return y.relu_() if relu else y
+    parts = weight.split([x.shape[1] for x in maps], dim=1)
+    own = transform_weight(parts[0]) if k == 3 else _taps(parts[0])
     levels = [
-        (x, part.transpose(1, 2), *_axes(x, first.shape[2:], k, align_corners))
+        (x, _taps(part), *_axes(x, first.shape[2:], k, align_corners))
         for x, part in zip(others, parts[1:], strict=True)
     ]
-    last = first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()
-    memory_format = torch.channels_last if last else torch.contiguous_format
-    out = torch.empty(B, out_dim, H, W, dtype=first.dtype, memory_format=memory_format)
+    out = first.new_empty(B, H, W, out_dim)
     tiles = product(range(B), range(0, H, TILE[0]), range(0, W, TILE[1]))
+    scratch = Scratch(first)
     for sample, top, left in tiles:
         tile = (slice(top, min(top + TILE[0], H)), slice(left, min(left + TILE[1], W)))
-        y = _tile_of_first(first[sample].permute(1, 2, 0), own, tile)
+        y = _tile_of_first(first[sample].permute(1, 2, 0), own, tile, scratch)
         for x, part, rows, columns in levels:
-            _add_tile(y, x[sample].permute(1, 2, 0), part, rows[:, tile[0]], columns[:, tile[1]])
+            matrices = rows[:, tile[0]], columns[:, tile[1]]
+            _add_tile(y, x[sample].permute(1, 2, 0), part, *matrices, scratch)
         if scale is not None:
             y *= scale
         if bias is not None:
             y += bias
-        if relu:
-            y.relu_()
-        if not last:  # PyTorch copies the transpose of one whole matrix faster
-            y = y.view(-1, out_dim).t().contiguous().t().view_as(y)
-        out[sample].permute(1, 2, 0)[tile] = y
-    return out
+        target = out[sample][tile]
+        torch.clamp_min(y, 0, out=target) if relu else target.copy_(y)
+    return out.permute(0, 3, 1, 2)
 
 
-def _tile_of_first(x: Tensor, weight: Tensor, tile: tuple[slice, slice]) -> Tensor:
+def _taps(weight: Tensor) -> Tensor:
+    """Return weight (out_dim, in_dim, k, k) as (k * k, in_dim, out_dim), the taps row by row."""
+    out_dim, in_dim, k, _ = weight.shape
+    # A product with the identity transposes faster than PyTorch copies.
+    taps = torch.eye(k * k, dtype=weight.dtype) @ weight.reshape(-1, k * k).t()
+    return taps.view(-1, out_dim, in_dim).transpose(1, 2)
+
+
+def _tile_of_first(
+    x: Tensor, weight: Tensor, tile: tuple[slice, slice], scratch: Scratch
+) -> Tensor:
     """Return a tile of the convolution of x (H, W, in_dim) with its zero padding.
 
     Args:
@@ -241,20 +250,29 @@ def _tile_of_first(x: Tensor, weight: Tensor, tile: tuple[slice, slice]) -> Tens
         weight: Transformed weight, or that of a product, (1, in_dim, out_dim).
         tile: Rows and columns of the output.
     """
+    in_dim, out_dim = weight.shape[1:]
+    sides = [s.stop - s.start for s in tile]
     if len(weight) == 1:
-        return x[tile] @ weight[0]
-    heights = [s.stop - s.start for s in tile]
-    padded = x.new_zeros(*(-(-n // OUTPUTS) * OUTPUTS + 2 for n in heights), x.shape[2])
-    source = [slice(max(s.start - 1, 0), s.stop + 1) for s in tile]
-    target = [
-        slice(a.start - s.start + 1, min(a.stop, n) - s.start + 1)
-        for a, s, n in zip(source, tile, x.shape, strict=False)
-    ]
-    padded[tuple(target)] = x[tuple(source)]
-    return convolve_tile(padded, weight)[: heights[0], : heights[1]].contiguous()
+        y = scratch("result", sides[0] * sides[1], out_dim)
+        return torch.mm(x[tile].reshape(-1, in_dim), weight[0], out=y).view(*sides, out_dim)
+    starts = [s.start - 1 for s in tile]
+    ends = [s.start + -(-n // OUTPUTS) * OUTPUTS + 1 for s, n in zip(tile, sides, strict=True)]
+    if min(starts) >= 0 and ends[0] <= x.shape[0] and ends[1] <= x.shape[1]:
+        patch = x[starts[0] : ends[0], starts[1] : ends[1]]
+    else:
+        shape = [end - start for start, end in zip(starts, ends, strict=True)]
+        patch = scratch("padded", *shape, in_dim).zero_()
+        inside = [
+            slice(max(a, 0), min(b, n)) for a, b, n in zip(starts, ends, x.shape, strict=False)
+        ]
+        target = [slice(s.start - a, s.stop - a) for s, a in zip(inside, starts, strict=True)]
+        patch[tuple(target)] = x[tuple(inside)]
+    return convolve_tile(patch, weight, scratch)[: sides[0], : sides[1]].contiguous()
 
 
-def _add_tile(y: Tensor, x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> None:
+def _add_tile(
+    y: Tensor, x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor, scratch: Scratch
+) -> None:
     """Add a tile of the convolution of an upsampled map x (h, w, in_dim) to y (H, W, out_dim).
 
     Args:
@@ -268,11 +286,13 @@ def _add_tile(y: Tensor, x: Tensor, weight: Tensor, rows: Tensor, columns: Tenso
     rows, columns = rows[:, :, used_rows], columns[:, :, used_columns].contiguous()
     x = x[used_rows, used_columns]
     h, w, in_dim = x.shape
-    tokens = x.reshape(1, h * w, in_dim).expand(k, -1, -1)
-    wide = y.new_empty(k * h, W, out_dim)
+    tokens = scratch("tokens", h, w, in_dim).copy_(x).view(1, h * w, in_dim).expand(k, -1, -1)
+    low = scratch("low", k, h * w, out_dim)
+    wide = scratch("wide", k * h, W, out_dim)
     for tap, column in enumerate(columns):
-        low = torch.bmm(tokens, weight[tap::k]).view(k * h, w, out_dim)
-        torch.baddbmm(wide, column.expand(k * h, -1, -1), low, beta=int(tap > 0), out=wide)
+        torch.bmm(tokens, weight[tap::k], out=low)
+        spread, own = column.expand(k * h, -1, -1), low.view(k * h, w, out_dim)
+        torch.baddbmm(wide, spread, own, beta=int(tap > 0), out=wide)
     matrix = rows.transpose(0, 1).reshape(H, k * h)
     y.view(H, -1).addmm_(matrix, wide.view(k * h, -1))
 

@@ -16,6 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from gfnet_dense.models.utils.scratch import Scratch
+
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 OUTPUTS, TAPS = 4, 3  # of a tile and of the kernel, along one axis
 INPUTS = OUTPUTS + TAPS - 1  # of a tile, along one axis
@@ -70,27 +72,28 @@ def _of_both_axes(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.kron(matrix, matrix).to(dtype)
 
 
-def transform_weight(taps: Tensor) -> Tensor:
+def transform_weight(weight: Tensor) -> Tensor:
     """Return the weight of :func:`convolve_tile`.
 
     Args:
-        taps: Weight of the convolution, (9, out_dim, in_dim), the taps row by row.
+        weight: Weight of the convolution, (out_dim, in_dim, 3, 3).
 
     Returns:
-        Tensor of the dtype of ``taps``, (36, in_dim, out_dim).
+        Tensor of the dtype of ``weight``, (36, in_dim, out_dim).
     """
     _, g, _ = matrices()
-    out_dim, in_dim = taps.shape[1:]
-    products = _of_both_axes(g, taps.dtype) @ taps.reshape(TAPS**2, -1)
+    out_dim, in_dim = weight.shape[:2]
+    products = _of_both_axes(g, weight.dtype) @ weight.reshape(-1, TAPS**2).t()
     return products.view(INPUTS**2, out_dim, in_dim).transpose(1, 2)
 
 
-def convolve_tile(x: Tensor, weight: Tensor) -> Tensor:
+def convolve_tile(x: Tensor, weight: Tensor, scratch: Scratch) -> Tensor:
     """Return the convolution of a map without padding.
 
     Args:
-        x: Contiguous map, (4 * rows + 2, 4 * columns + 2, in_dim).
+        x: Map, (4 * rows + 2, 4 * columns + 2, in_dim); a part of a larger one may be given.
         weight: See :func:`transform_weight`.
+        scratch: Temporary memory, in which the result is, too.
 
     Returns:
         Map, (4 * rows, 4 * columns, out_dim).
@@ -100,9 +103,15 @@ def convolve_tile(x: Tensor, weight: Tensor) -> Tensor:
     in_dim, out_dim = weight.shape[1:]
     row, column, channel = x.stride()
     strides = (row, column, OUTPUTS * row, OUTPUTS * column, channel)
-    patches = x.as_strided((INPUTS, INPUTS, rows, columns, in_dim), strides)
-    inputs = _of_both_axes(b, x.dtype) @ patches.reshape(INPUTS**2, -1)
-    products = torch.bmm(inputs.view(INPUTS**2, rows * columns, in_dim), weight)
-    outputs = _of_both_axes(a, x.dtype) @ products.view(INPUTS**2, -1)
-    outputs = outputs.view(OUTPUTS, OUTPUTS, rows, columns, out_dim).permute(2, 0, 3, 1, 4)
-    return outputs.reshape(OUTPUTS * rows, OUTPUTS * columns, out_dim)
+    shape = (INPUTS, INPUTS, rows, columns, in_dim)
+    patches = scratch("patches", *shape).copy_(x.as_strided(shape, strides, x.storage_offset()))
+    inputs = scratch("inputs", INPUTS**2, rows * columns, in_dim)
+    torch.mm(_of_both_axes(b, x.dtype), patches.view(INPUTS**2, -1), out=inputs.view(INPUTS**2, -1))
+    products = scratch("products", INPUTS**2, rows * columns, out_dim)
+    torch.bmm(inputs, weight, out=products)
+    outputs = scratch("outputs", OUTPUTS, OUTPUTS, rows, columns, out_dim)
+    flat = outputs.view(OUTPUTS**2, -1)
+    torch.mm(_of_both_axes(a, x.dtype), products.view(INPUTS**2, -1), out=flat)
+    result = scratch("result", rows, OUTPUTS, columns, OUTPUTS, out_dim)
+    result.copy_(outputs.permute(2, 0, 3, 1, 4))
+    return result.view(OUTPUTS * rows, OUTPUTS * columns, out_dim)

@@ -1,0 +1,13 @@
+import torch
+
+from gfnet_dense.models.utils.scratch import Scratch
+
+
+def test_a_name_has_one_memory_and_no_two_names_share_it():
+    scratch = Scratch(torch.empty(0, dtype=torch.float64))
+    first = scratch("a", 4, 5)
+    other = scratch("b", 2)
+    smaller = scratch("a", 3, 2)
+    assert first.dtype == torch.float64 and smaller.shape == (3, 2)
+    assert smaller.data_ptr() == first.data_ptr() != other.data_ptr()
+    assert scratch("a", 30, 2).shape == (30, 2)
