@@ -128,19 +128,52 @@ def test_a_training_step_has_the_gradients_and_statistics_of_the_stock_head(name
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7 * float(b.abs().max()))
 
 
-@pytest.mark.parametrize("settings", [{}, dict(add_extra_convs="on_output", num_outs=6)])
-def test_the_neck_equals_the_stock_neck(settings, count_inferences):
+NECKS = [
+    {},
+    dict(num_outs=2),
+    dict(num_outs=2, upsample_cfg=dict(mode="bilinear", align_corners=False)),
+    dict(add_extra_convs="on_output", num_outs=6),
+]
+
+
+@pytest.mark.parametrize("low", [(36, 32), (25, 31)], ids=["halves", "odd"])
+@pytest.mark.parametrize("settings", NECKS)
+def test_the_neck_equals_the_stock_neck(settings, low, count_inferences):
     torch.manual_seed(0)
     settings = dict(dict(in_channels=[64, 96], out_channels=64, num_outs=3), **settings)
     stock, ours = (MODELS.build(dict(settings, type=f"{s}.FPN")) for s in ("mmseg", "gfnet_dense"))
     ours.load_state_dict(stock.state_dict())
-    maps = make_maps([(72, 64), (36, 32)], dims=(64, 96))
+    maps = make_maps([(72, 64), low], dims=(64, 96))
     with torch.no_grad():
         for found, expected in zip(ours(maps), stock(maps), strict=True):
             assert_equal(found.contiguous(), expected)
     assert len(count_inferences) == 2  # of the large map: lateral and output
     for found, expected in zip(ours(maps), stock(maps), strict=True):
         assert_equal(found, expected, 1e-6)
+
+
+def _replace_classifier(head):
+    torch.manual_seed(3)
+    head.conv_seg = nn.Conv2d(head.channels, CLASSES, 3, padding=1, bias=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _replace_classifier,
+        lambda head: setattr(head.conv_seg, "bias", None),
+        lambda head: head.dropout.train() and torch.manual_seed(4),
+    ],
+    ids=["3x3", "no bias", "dropout"],
+)
+def test_a_changed_classifier_is_used(change):
+    results = []
+    for head in build("UPerHead"):
+        change(head.eval())
+        with torch.no_grad():
+            torch.manual_seed(5)
+            results.append(head(make_maps()))
+    assert_equal(results[1], results[0])
 
 
 @pytest.mark.parametrize("name", HEADS)
