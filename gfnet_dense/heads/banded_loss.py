@@ -8,17 +8,17 @@ together, a band of rows at a time, and the gradient is kept at the resolution o
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.utils import SampleList
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gfnet_dense.models.layers.upsampled_conv import axis_matrices
 from gfnet_dense.models.utils.hooks import is_captured, is_plain
-from gfnet_dense.models.utils.label_maps import resized, rows_of
+from gfnet_dense.models.utils.resize_matrices import used_samples
 
-BAND_BYTES = {"cpu": 2**25}  # of the logits of a band, 2**28 on other devices
+BAND_BYTES = {"cpu": 2**23}  # of the logits of a band, 2**28 on other devices
 
 
 class BandedLoss(BaseDecodeHead):
@@ -77,37 +77,38 @@ class _SumOfBands(torch.autograd.Function):
         ignore_index: int,
         align_corners: bool,
     ) -> tuple[Tensor, Tensor]:
-        H, W = labels.shape[1:]
-        row_bytes = logits.shape[1] * W * logits.element_size()
-        limit = BAND_BYTES.get(logits.device.type, 2**28)
-        gradient = torch.zeros_like(logits)
-        total, correct = (
-            logits.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32)),
-            labels.new_zeros(()),
+        (H, W), classes = labels.shape[1:], logits.shape[1]
+        total = logits.new_zeros((), dtype=_sum_dtype(logits))
+        correct = labels.new_zeros(())
+        gradient = torch.zeros_like(logits, dtype=total.dtype)
+        rows, columns = (
+            axis_matrices(n, m, 1, align_corners, total)[0]
+            for n, m in zip(logits.shape[2:], (H, W), strict=True)
         )
-        for i, own in enumerate(labels):
-            leaf = logits[i].detach().requires_grad_(ctx.needs_input_grad[0])
-            with torch.enable_grad():
-                rows = resized(rows_of(leaf), (H, W), align_corners)
-            count = max(limit // row_bytes, 1) if rows.exact else H
-            for start in range(0, H, count):
-                stop = min(start + count, H)
-                with torch.enable_grad():
-                    band = rows.read(start, stop)[None].to(total.dtype)
-                    loss = F.cross_entropy(
-                        band,
-                        own[None, start:stop],
-                        weight=weight,
-                        ignore_index=ignore_index,
-                        reduction="sum",
-                    )
-                if leaf.requires_grad:
-                    gradient[i] += torch.autograd.grad(loss, leaf)[0]
-                total += loss.detach()
-                target = own[start:stop]
-                found = band.detach()[0].max(0).indices
-                correct += ((found == target) & (target != ignore_index)).sum()
+        row_bytes = classes * W * total.element_size()
+        count = max(BAND_BYTES.get(logits.device.type, 2**28) // row_bytes, 1)
+        with torch.autocast(logits.device.type, enabled=False):
+            for x, own, dx in zip(logits.detach(), labels, gradient, strict=True):
+                for start in range(0, H, count):
+                    band = slice(start, min(start + count, H))
+                    used = used_samples(x.shape[1], H, band, 1, align_corners)
+                    matrix = rows[band, used].expand(classes, -1, -1)
+                    wide = x[:, used].to(total.dtype) @ columns.t()
+                    z = torch.bmm(matrix, wide)
+
+                    target = own[band]
+                    valid = target != ignore_index
+                    index = target.where(valid, 0)[None]
+                    mass = valid if weight is None else valid * weight[index[0]]
+                    correct += ((z.max(0).indices == target) & valid).sum()
+                    log_p = z.log_softmax(0)
+                    own_log_p = log_p.gather(0, index)
+                    total -= (own_log_p[0] * mass).sum()
+                    if ctx.needs_input_grad[0]:
+                        dz = log_p.exp_().scatter_(0, index, own_log_p.exp() - 1).mul_(mass)
+                        dx[:, used] += torch.bmm(matrix.transpose(1, 2), dz) @ columns
         ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
         ctx.mark_non_differentiable(correct)
         return total, correct
 
@@ -115,4 +116,4 @@ class _SumOfBands(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, total: Tensor, correct: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * total).to(gradient.dtype), None, None, None, None
+        return (gradient * total).to(ctx.dtype), None, None, None, None

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from gfnet_dense.models.utils.hooks import is_captured
 from gfnet_dense.models.utils.precision import transform_dtype
-from gfnet_dense.models.utils.resize_matrices import kept_matrix, shifted_bilinear
+from gfnet_dense.models.utils.resize_matrices import kept_matrix, shifted_bilinear, used_samples
 from gfnet_dense.models.utils.scratch import Scratch
 
 from .winograd import OUTPUTS, convolve_tile, transform_weight
@@ -211,7 +211,7 @@ def infer_conv_upsampled(
     parts = weight.split([x.shape[1] for x in maps], dim=1)
     own = transform_weight(parts[0]) if k == 3 else _taps(parts[0])
     levels = [
-        (x, _taps(part), *_axes(x, first.shape[2:], k, align_corners))
+        (x, _taps(part), _axes(x, first.shape[2:], k, align_corners))
         for x, part in zip(others, parts[1:], strict=True)
     ]
     out = first.new_empty(B, H, W, out_dim)
@@ -220,9 +220,9 @@ def infer_conv_upsampled(
     for sample, top, left in tiles:
         tile = (slice(top, min(top + TILE[0], H)), slice(left, min(left + TILE[1], W)))
         y = _tile_of_first(first[sample].permute(1, 2, 0), own, tile, scratch)
-        for x, part, rows, columns in levels:
-            matrices = rows[:, tile[0]], columns[:, tile[1]]
-            _add_tile(y, x[sample].permute(1, 2, 0), part, *matrices, scratch)
+        for x, part, matrices in levels:
+            axes = _cut(matrices, tile, align_corners)
+            _add_tile(y, x[sample].permute(1, 2, 0), part, axes, scratch)
         if scale is not None:
             y *= scale
         if bias is not None:
@@ -249,6 +249,7 @@ def _tile_of_first(
         x: Whole map.
         weight: Transformed weight, or that of a product, (1, in_dim, out_dim).
         tile: Rows and columns of the output.
+        scratch: Memory of the temporary tensors and of the result.
     """
     in_dim, out_dim = weight.shape[1:]
     sides = [s.stop - s.start for s in tile]
@@ -270,8 +271,20 @@ def _tile_of_first(
     return convolve_tile(patch, weight, scratch)[: sides[0], : sides[1]].contiguous()
 
 
+def _cut(
+    matrices: tuple[Tensor, Tensor], tile: tuple[slice, slice], align_corners: bool
+) -> list[tuple[Tensor, slice]]:
+    """Return :func:`_axes` of a tile, each without the columns of zeros, and the columns kept."""
+    parts = []
+    for matrix, positions in zip(matrices, tile, strict=True):
+        taps, m, n = matrix.shape
+        used = used_samples(n, m, positions, taps, align_corners)
+        parts.append((matrix[:, positions, used], used))
+    return parts
+
+
 def _add_tile(
-    y: Tensor, x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor, scratch: Scratch
+    y: Tensor, x: Tensor, weight: Tensor, axes: list[tuple[Tensor, slice]], scratch: Scratch
 ) -> None:
     """Add a tile of the convolution of an upsampled map x (h, w, in_dim) to y (H, W, out_dim).
 
@@ -279,25 +292,19 @@ def _add_tile(
         y: Contiguous tile of the output.
         x: Whole map.
         weight: Weight, (k * k, in_dim, out_dim).
-        rows, columns: Matrices of the tile, (k, H, h) and (k, W, w).
+        axes: See :func:`_cut`.
+        scratch: Memory of the temporary tensors.
     """
+    (rows, used_rows), (columns, used_columns) = axes
     (H, W, out_dim), k = y.shape, len(rows)
-    used_rows, used_columns = _used(rows), _used(columns)
-    rows, columns = rows[:, :, used_rows], columns[:, :, used_columns].contiguous()
     x = x[used_rows, used_columns]
     h, w, in_dim = x.shape
     tokens = scratch("tokens", h, w, in_dim).copy_(x).view(1, h * w, in_dim).expand(k, -1, -1)
     low = scratch("low", k, h * w, out_dim)
     wide = scratch("wide", k * h, W, out_dim)
-    for tap, column in enumerate(columns):
+    for tap, column in enumerate(columns.contiguous()):
         torch.bmm(tokens, weight[tap::k], out=low)
         spread, own = column.expand(k * h, -1, -1), low.view(k * h, w, out_dim)
         torch.baddbmm(wide, spread, own, beta=int(tap > 0), out=wide)
     matrix = rows.transpose(0, 1).reshape(H, k * h)
     y.view(H, -1).addmm_(matrix, wide.view(k * h, -1))
-
-
-def _used(matrices: Tensor) -> slice:
-    """Return the range of columns of the matrices (k, m, n) that are not zero."""
-    used = (matrices != 0).any(0).any(0).nonzero()
-    return slice(int(used[0]), int(used[-1]) + 1)

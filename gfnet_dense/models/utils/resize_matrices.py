@@ -147,6 +147,25 @@ def shifted_bilinear(n: int, m: int, taps: int, align_corners: bool, like: Tenso
     return torch.stack([padded[tap : tap + m] for tap in range(taps)])
 
 
+def used_samples(n: int, m: int, positions: slice, taps: int, align_corners: bool) -> slice:
+    """Return the samples from which :func:`shifted_bilinear` makes some positions.
+
+    Args:
+        n, m, taps, align_corners: See :func:`shifted_bilinear`.
+        positions: Rows of each of the matrices, from start to stop.
+
+    Returns:
+        Columns of the matrices beyond which these rows are zero.
+    """
+    first = max(positions.start - taps // 2, 0)
+    last = min(positions.stop - 1 + taps // 2, m - 1)
+    if align_corners:
+        low, high = (i * (n - 1) // max(m - 1, 1) for i in (first, last))
+    else:
+        low, high = (((2 * i + 1) * n - m) // (2 * m) for i in (first, last))
+    return slice(max(low, 0), min(high + 2, n))
+
+
 def trigonometric_matrix(n: int, m: int) -> np.ndarray:
     """Return the matrix of trigonometric interpolation from n to m DFT samples of a real kernel.
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gfnet_dense.models.utils import resize_matrices
@@ -15,7 +17,12 @@ from gfnet_dense.models.utils.filter_resize import (
     resize_filter,
     resize_position_embedding,
 )
-from gfnet_dense.models.utils.resize_matrices import apply_matrix, trigonometric_matrix
+from gfnet_dense.models.utils.resize_matrices import (
+    apply_matrix,
+    shifted_bilinear,
+    trigonometric_matrix,
+    used_samples,
+)
 
 SIZE, NEW_SIZE = (6, 7), (9, 12)
 
@@ -240,3 +247,23 @@ def test_the_operator_keeps_the_rules_of_operators(kind, n, rows, columns, trans
     arguments = (kind, n, 7, transposed)
     torch.library.opcheck(resize_matrices._operator, (x, *arguments))
     assert torch.autograd.gradcheck(lambda x: resize_matrices._operator(x, *arguments), x)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # nothing is kept here
+@given(
+    n=st.integers(1, 40),
+    m=st.integers(1, 90),
+    start=st.integers(0, 89),
+    count=st.integers(1, 30),
+    taps=st.sampled_from([1, 3, 5]),
+    align_corners=st.booleans(),
+)
+def test_positions_are_made_of_the_used_samples(n, m, start, count, taps, align_corners):
+    start = min(start, m - 1)
+    positions = slice(start, min(start + count, m))
+    like = torch.empty(0, dtype=torch.float64)
+    matrices = shifted_bilinear(n, m, taps, align_corners, like)[:, positions]
+    used = used_samples(n, m, positions, taps, align_corners)
+    assert 0 <= used.start < used.stop <= n
+    rest = torch.cat([matrices[..., : used.start], matrices[..., used.stop :]], dim=-1)
+    assert not rest.numel() or rest.abs().max() < 1e-12
