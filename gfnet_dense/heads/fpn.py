@@ -73,14 +73,16 @@ class FPNHead(DecodeHead, StockFPNHead):
         """Return the logits, (B, classes, H, W), for maps of which the first has that size."""
         first, *others = self._transform_inputs(inputs)
         output = self.scale_heads[0](first)
-        sums: dict[torch.Size, Tensor] = {}  # of what is upsampled last, by its size
+        sums: list[Tensor] = []  # of branches of one size, before they are upsampled last
         for branch, x in zip(self.scale_heads[1:], others, strict=True):
             if is_plain(branch) and type(branch[-1]) is Upsample and is_plain(branch[-1]):
                 y = branch[:-1](x)
-                sums[y.shape] = sums[y.shape] + y if y.shape in sums else y
+                if sums and sums[-1].shape[2:] == y.shape[2:]:
+                    y = sums.pop() + y
+                sums.append(y)
             else:
                 output = output + self._upsample(branch(x), output.shape[2:])
-        for y in sums.values():
+        for y in sums:
             size = [2 * side for side in y.shape[2:]]
             output = output + self._upsample(self._upsample(y, size), output.shape[2:])
         return self.cls_seg(output)

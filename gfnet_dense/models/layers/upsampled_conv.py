@@ -77,14 +77,16 @@ def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) 
     if len(together) > 1:
         first = concatenate([x for x, _ in together], align_corners)
     y = F.conv2d(first, joined, padding=k // 2)
-    for x, part in apart:
-        if k == 1:
+    if not apart:
+        return y
+    if k == 1:
+        for x, part in apart:
             y = y + _upsample(F.conv2d(x, part), size, align_corners)
-        elif is_captured():
-            y = y + _products(x, part, size, align_corners)
-        else:
-            y = _AddProducts.apply(y, x, part, align_corners)
-    return y
+        return y
+    low, parts = zip(*apart, strict=True)
+    if is_captured():
+        return y + _products(low, [_arrange(part) for part in parts], size, k, align_corners)
+    return _AddProducts.apply(y, align_corners, *low, *parts)
 
 
 def concatenate(maps: Sequence[Tensor], align_corners: bool) -> Tensor:
@@ -98,89 +100,108 @@ def _upsample(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 
 
-def _matrices(x: Tensor, size: torch.Size, k: int, corners: bool) -> tuple[Tensor, Tensor]:
-    """Return the matrices of the rows, (H, k * h), and of the columns, (k, W, w)."""
-    rows, columns = _axes(x, size, k, corners)
-    return rows.transpose(0, 1).reshape(size[0], -1), columns
-
-
-def _axes(x: Tensor, size: torch.Size, k: int, corners: bool) -> tuple[Tensor, Tensor]:
+def _axes(x: Tensor, size: Sequence[int], k: int, corners: bool) -> tuple[Tensor, Tensor]:
     """Return :func:`axis_matrices` of the rows, (k, H, h), and of the columns, (k, W, w)."""
     (h, w), (H, W) = x.shape[2:], size
     return axis_matrices(h, H, k, corners, x), axis_matrices(w, W, k, corners, x)
 
 
+def _joined_axes(
+    maps: Sequence[Tensor], size: Sequence[int], k: int, corners: bool
+) -> tuple[list[Tensor], Tensor]:
+    """Return the matrices of the rows, (H, k * h) for each map, and of all columns.
+
+    The latter is (sum of k * w, W), for maps next to each other, each k times.
+    """
+    axes = [_axes(x, size, k, corners) for x in maps]
+    rows = [row.transpose(0, 1).flatten(1) for row, _ in axes]
+    columns = [column.transpose(1, 2).flatten(0, 1) for _, column in axes]
+    return rows, torch.cat(columns)
+
+
 def _arrange(weight: Tensor) -> Tensor:
-    """Return weight (out_dim, in_dim, k, k) as (k columns, out_dim * k rows, in_dim)."""
-    out_dim, in_dim, k, _ = weight.shape
-    return weight.permute(3, 0, 2, 1).reshape(k, out_dim * k, in_dim)
+    """Return weight (out_dim, in_dim, k, k) as (out_dim * k columns * k rows, in_dim, 1, 1)."""
+    return weight.permute(0, 3, 2, 1).reshape(-1, weight.shape[1], 1, 1)
 
 
-def _products(x: Tensor, weight: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
-    rows, columns = _matrices(x, size, weight.shape[-1], align_corners)
-    return _resize_products(x, _arrange(weight), rows, columns)
-
-
-def _resize_products(x: Tensor, weights: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the sum of all taps for some output channels.
+def _products(
+    maps: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int], k: int, corners: bool
+) -> Tensor:
+    """Return the sum of all taps of all upsampled maps for some output channels.
 
     Args:
-        x: Map, (B, in_dim, h, w).
-        weights: Weights, (k, channels * k, in_dim), see :func:`_arrange`.
-        rows: Matrix of the rows, (H, k * h).
-        columns: Matrices of the columns, (k, W, w).
+        maps: Maps, (B, in_dim of the map, h, w).
+        weights: Weights of each map, (channels * k * k, in_dim, 1, 1), see :func:`_arrange`.
+        size: H and W.
+        k: Side of the kernel.
+        corners: See :func:`conv_upsampled`.
 
     Returns:
         Map, (B, channels, H, W).
     """
-    (B, _, h, w), (k, W, _) = x.shape, columns.shape
-    # A convolution: on GPUs it may use TF32 by default, a matrix product may not.
-    products = F.conv2d(x, weights.flatten(0, 1)[:, :, None, None]).view(B, k, -1, w)
-    wide = torch.matmul(products, columns.transpose(1, 2)).sum(1)
-    return torch.matmul(rows, wide.view(B, -1, k * h, W))
+    rows, columns = _joined_axes(maps, size, k, corners)
+    tall = []
+    for x, weight, row in zip(maps, weights, rows, strict=True):
+        # A convolution: on GPUs it may use TF32 by default, a matrix product may not.
+        low = F.conv2d(x, weight).unflatten(1, (-1, k))
+        high = torch.matmul(row, low.flatten(2, 3).unflatten(1, (-1, k)))
+        tall.append(high.transpose(2, 3).flatten(3))
+    return torch.matmul(torch.cat(tall, dim=3), columns)
 
 
 class _AddProducts(torch.autograd.Function):
-    """Add the products of :func:`_products` to a map in place, a group of channels at a time."""
+    """Add :func:`_products` to a map in place, a group of channels at a time."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor, align_corners: bool) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, y: Tensor, align_corners: bool, *operands: Tensor) -> Tensor:
+        """Take the maps and then the part of the weight that belongs to each."""
+        ctx.save_for_backward(*operands)
         ctx.align_corners = align_corners
         ctx.mark_dirty(y)
-        rows, columns = _matrices(x, y.shape[2:], weight.shape[-1], align_corners)
-        weights = _arrange(weight)
-        for channels, arranged in _groups(y, x, weight):
-            y[:, channels].add_(_resize_products(x, weights[:, arranged], rows, columns))
+        maps, weights, k = _operands(operands)
+        for channels, taps in _groups(y, maps, k):
+            own = [weight[taps] for weight in weights]
+            y[:, channels].add_(_products(maps, own, y.shape[2:], k, align_corners))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        (B, in_dim, h, w), k, W = x.shape, weight.shape[-1], gradient.shape[-1]
-        rows, columns = _matrices(x, gradient.shape[2:], k, ctx.align_corners)
-        weights = _arrange(weight)
-        dx, dweights = torch.zeros_like(x), torch.empty_like(weights)
+        operands = ctx.saved_tensors
+        maps, weights, k = _operands(operands)
+        rows, columns = _joined_axes(maps, gradient.shape[2:], k, ctx.align_corners)
+        dmaps = [torch.zeros_like(x) for x in maps]
+        dweights = [torch.empty_like(weight) for weight in weights]
         settings = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (True, True, False))
-        for channels, arranged in _groups(gradient, x, weight):
-            wide = torch.matmul(rows.t(), gradient[:, channels]).view(B, 1, -1, W)
-            products = torch.matmul(wide, columns).view(B, -1, h, w)
-            own = weights[:, arranged].flatten(0, 1)[:, :, None, None]
-            dx_group, dweight, _ = torch.ops.aten.convolution_backward(products, x, own, *settings)
-            dx += dx_group
-            dweights[:, arranged] = dweight.view(k, -1, in_dim)
-        dweight = dweights.view(k, -1, k, in_dim).permute(1, 3, 2, 0)
-        return gradient, dx, dweight, None
+        for channels, taps in _groups(gradient, maps, k):
+            tall = torch.matmul(gradient[:, channels], columns.t())
+            tall = tall.split([k * x.shape[3] for x in maps], dim=3)
+            for i, (x, high, row) in enumerate(zip(maps, tall, rows, strict=True)):
+                high = high.unflatten(3, (k, -1)).transpose(2, 3)
+                low = torch.matmul(row.t(), high).unflatten(3, (k, -1)).flatten(1, 3)
+                dx, dweight, _ = torch.ops.aten.convolution_backward(
+                    low, x, weights[i][taps], *settings
+                )
+                dmaps[i] += dx
+                dweights[i][taps] = dweight
+        shape = (len(operands[-1]), k, k, -1)
+        dweights = [dweight.view(shape).permute(0, 3, 2, 1) for dweight in dweights]
+        return gradient, None, *dmaps, *dweights
 
 
-def _groups(y: Tensor, x: Tensor, weight: Tensor) -> list[tuple[slice, slice]]:
+def _operands(operands: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], list[Tensor], int]:
+    """Return the maps, their arranged weights and the side of the kernel."""
+    count = len(operands) // 2
+    return operands[:count], [_arrange(part) for part in operands[count:]], operands[-1].shape[-1]
+
+
+def _groups(y: Tensor, maps: Sequence[Tensor], k: int) -> list[tuple[slice, slice]]:
     """Cut the output channels into groups; return their slices, and those of :func:`_arrange`."""
-    out_dim, k = weight.shape[0], weight.shape[-1]
-    channel_bytes = len(x) * k * x.shape[2] * y.shape[3] * y.element_size()
+    (B, out_dim, H, _), width = y.shape, sum(x.shape[3] for x in maps)
+    channel_bytes = B * k * H * width * y.element_size()
     count = max(GROUP_BYTES.get(y.device.type, 2**28) // channel_bytes, 8)
     starts = range(0, out_dim, count)
-    return [(slice(i, i + count), slice(i * k, (i + count) * k)) for i in starts]
+    return [(slice(i, i + count), slice(i * k * k, (i + count) * k * k)) for i in starts]
 
 
 def infer_conv_upsampled(
