@@ -11,7 +11,7 @@ from gfnet_dense.models.layers.upsampled_conv import (
     conv_upsampled,
     infer_conv_upsampled,
 )
-from gfnet_dense.models.utils.hooks import is_plain, is_watched
+from gfnet_dense.models.utils.hooks import is_exported, is_plain, is_watched
 
 MIN_DIM, MIN_POSITIONS = 64, 4096  # below, nothing was measured to be faster
 
@@ -48,12 +48,15 @@ def call(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> Ten
         return module(concatenate(maps, align_corners))
     if _can_infer_module(module, maps[0]):
         return _infer(module, maps, align_corners)
-    conv: nn.Conv2d = module.conv
-    y = conv_upsampled(maps, conv.weight, align_corners)
-    if conv.bias is not None:
-        y = y + conv.bias.to(y.dtype)[:, None, None]
-    if module.with_norm:
-        y = module.norm(y)
+    conv, norm = module.conv, module.norm
+    weight, bias = conv.weight, conv.bias
+    if norm is not None and is_exported() and _is_affine(norm):
+        # Runtimes fold a norm into a convolution, and not into the sum that replaces it.
+        scale, bias = _scale_and_shift(norm, bias)
+        weight, norm = weight * scale[:, None, None, None], None
+    y = conv_upsampled(maps, weight, align_corners, bias)
+    if norm is not None:
+        y = norm(y)
     return module.activate(y) if module.with_activation else y
 
 
@@ -107,16 +110,21 @@ def _infer(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> T
     scale, bias, activation = None, conv.bias, module.activate if module.with_activation else None
     folds = norm is None or _is_affine(norm)
     if norm is not None and folds:
-        scale = (norm.running_var + norm.eps).rsqrt()
-        if norm.affine:
-            scale = scale * norm.weight
-        shift = -norm.running_mean if bias is None else bias - norm.running_mean
-        bias = shift * scale if norm.bias is None else shift * scale + norm.bias
+        scale, bias = _scale_and_shift(norm, bias)
     relu = folds and type(activation) is nn.ReLU and is_plain(activation)
     y = infer_conv_upsampled(maps, conv.weight, align_corners, scale, bias, relu)
     if not folds:
         y = norm(y)
     return y if relu or activation is None else activation(y)
+
+
+def _scale_and_shift(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return factor and summand, (dim,), of a norm behind a convolution with a bias."""
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean if bias is None else bias - norm.running_mean
+    return scale, shift * scale if norm.bias is None else shift * scale + norm.bias
 
 
 def _is_affine(norm: nn.Module) -> bool:

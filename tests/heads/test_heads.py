@@ -239,3 +239,15 @@ def test_the_compiled_head_equals_the_head(name):
     compiled = torch.compile(copy.deepcopy(ours).eval(), backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         assert_equal(compiled(make_maps()).contiguous(), ours.eval()(make_maps()))
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "is_exporting"), reason="PyTorch 2.7 and newer tell an export"
+)
+def test_an_exported_norm_is_in_the_weights():
+    stock, ours = (head.eval() for head in build("UPerHead"))
+    with torch.no_grad():
+        program = torch.export.export(ours, (make_maps(),), strict=False)
+        assert_equal(program.module()(make_maps()), stock(make_maps()))
+    norms = [node for node in program.graph.nodes if "batch_norm" in str(node.target)]
+    assert len(norms) == len(ours.lateral_convs) + len(ours.psp_modules)

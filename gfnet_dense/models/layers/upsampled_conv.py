@@ -44,7 +44,9 @@ def axis_matrices(n: int, m: int, taps: int, align_corners: bool, like: Tensor) 
     return kept_matrix(f"{kind}{taps}", n, m, like)
 
 
-def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) -> Tensor:
+def conv_upsampled(
+    maps: Sequence[Tensor], weight: Tensor, align_corners: bool, bias: Tensor | None = None
+) -> Tensor:
     """Convolve the concatenation of a map and of others that are upsampled to its size.
 
     Args:
@@ -53,6 +55,7 @@ def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) 
         weight: Weight of the convolution, (out_dim, sum of the in_dims, k, k), with an odd k. The
             convolution has the stride 1 and is padded by k // 2 zeros.
         align_corners: Of the bilinear interpolation, see :func:`torch.nn.functional.interpolate`.
+        bias: Bias of the convolution, (out_dim,).
 
     Returns:
         Map, (B, out_dim, H, W). Under autocast its dtype is that of a convolution.
@@ -76,7 +79,7 @@ def conv_upsampled(maps: Sequence[Tensor], weight: Tensor, align_corners: bool) 
         joined = torch.cat([part for _, part in together], dim=1)
     if len(together) > 1:
         first = concatenate([x for x, _ in together], align_corners)
-    y = F.conv2d(first, joined, padding=k // 2)
+    y = F.conv2d(first, joined, bias if bias is None else bias.to(joined.dtype), padding=k // 2)
     if not apart:
         return y
     if k == 1:
@@ -120,8 +123,26 @@ def _joined_axes(
 
 
 def _arrange(weight: Tensor) -> Tensor:
-    """Return weight (out_dim, in_dim, k, k) as (out_dim * k columns * k rows, in_dim, 1, 1)."""
-    return weight.permute(0, 3, 2, 1).reshape(-1, weight.shape[1], 1, 1)
+    """Return weight (out_dim, in_dim, k, k) as (out_dim * k columns * k rows, in_dim)."""
+    return weight.permute(0, 3, 2, 1).reshape(-1, weight.shape[1])
+
+
+def _multiply(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the product of a weight (rows, in_dim) and the channels of a map, (B, rows, h, w)."""
+    if x.device.type == "cpu":
+        return torch.bmm(weight.expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+    # On GPUs a convolution may use TF32 by default, a matrix product may not.
+    return F.conv2d(x, weight[:, :, None, None])
+
+
+def _multiply_backward(dy: Tensor, weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of :func:`_multiply` by the map and by the weight."""
+    if x.device.type == "cpu":
+        dweight = torch.bmm(dy.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
+        return _multiply(weight.t(), dy), dweight
+    settings = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (True, True, False))
+    dx, dweight, _ = torch.ops.aten.convolution_backward(dy, x, weight[:, :, None, None], *settings)
+    return dx, dweight.flatten(1)
 
 
 def _products(
@@ -131,7 +152,7 @@ def _products(
 
     Args:
         maps: Maps, (B, in_dim of the map, h, w).
-        weights: Weights of each map, (channels * k * k, in_dim, 1, 1), see :func:`_arrange`.
+        weights: Weights of each map, (channels * k * k, in_dim), see :func:`_arrange`.
         size: H and W.
         k: Side of the kernel.
         corners: See :func:`conv_upsampled`.
@@ -142,9 +163,8 @@ def _products(
     rows, columns = _joined_axes(maps, size, k, corners)
     tall = []
     for x, weight, row in zip(maps, weights, rows, strict=True):
-        # A convolution: on GPUs it may use TF32 by default, a matrix product may not.
-        low = F.conv2d(x, weight).unflatten(1, (-1, k))
-        high = torch.matmul(row, low.flatten(2, 3).unflatten(1, (-1, k)))
+        low = _multiply(weight, x).unflatten(1, (-1, k)).flatten(2, 3).unflatten(1, (-1, k))
+        high = torch.matmul(row, low)
         tall.append(high.transpose(2, 3).flatten(3))
     return torch.matmul(torch.cat(tall, dim=3), columns)
 
@@ -172,18 +192,14 @@ class _AddProducts(torch.autograd.Function):
         rows, columns = _joined_axes(maps, gradient.shape[2:], k, ctx.align_corners)
         dmaps = [torch.zeros_like(x) for x in maps]
         dweights = [torch.empty_like(weight) for weight in weights]
-        settings = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (True, True, False))
         for channels, taps in _groups(gradient, maps, k):
             tall = torch.matmul(gradient[:, channels], columns.t())
             tall = tall.split([k * x.shape[3] for x in maps], dim=3)
             for i, (x, high, row) in enumerate(zip(maps, tall, rows, strict=True)):
                 high = high.unflatten(3, (k, -1)).transpose(2, 3)
                 low = torch.matmul(row.t(), high).unflatten(3, (k, -1)).flatten(1, 3)
-                dx, dweight, _ = torch.ops.aten.convolution_backward(
-                    low, x, weights[i][taps], *settings
-                )
+                dx, dweights[i][taps] = _multiply_backward(low, weights[i][taps], x)
                 dmaps[i] += dx
-                dweights[i][taps] = dweight
         shape = (len(operands[-1]), k, k, -1)
         dweights = [dweight.view(shape).permute(0, 3, 2, 1) for dweight in dweights]
         return gradient, None, *dmaps, *dweights
@@ -218,7 +234,8 @@ def infer_conv_upsampled(
         maps: See :func:`conv_upsampled`; float32.
         weight: Weight, (out_dim, sum of the in_dims, k, k), with k 1 or 3.
         align_corners: See :func:`conv_upsampled`.
-        scale, bias: Factor and summand of the output, (out_dim,).
+        scale: Factor of the output, (out_dim,), before the bias.
+        bias: See :func:`conv_upsampled`.
         relu: Whether a ReLU follows.
 
     Returns:

@@ -34,6 +34,12 @@ def is_captured() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or in_functorch()
 
 
+def is_exported() -> bool:
+    """Tell whether torch.export records a graph for another runtime (PyTorch 2.7 and newer)."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)
+    return is_exporting is not None and is_exporting()
+
+
 def is_watched() -> bool:
     """Tell whether :func:`is_captured`, or a global hook observes the calls of all modules."""
     return (

@@ -99,6 +99,8 @@ def test_any_sizes_equal_the_concatenation(size, low, k, align_corners):
     ):
         assert_equal(conv_upsampled(maps, weight, align_corners), value)
         assert_equal(infer_conv_upsampled(maps, weight, align_corners), value)
+        bias = torch.randn(len(weight), dtype=torch.float64)
+        assert_equal(conv_upsampled(maps, weight, align_corners, bias), value + bias[:, None, None])
 
 
 def test_gradients_equal_finite_differences(monkeypatch, groups):
@@ -161,10 +163,6 @@ def test_an_exported_graph_upsamples_by_products_alone():
     assert_equal(program.module()(*maps), expected(maps, weight, False))
     operators = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert not any("bilinear2d" in name for name in operators)
-    inputs = {
-        node.args[0].meta["val"].shape[1]
-        for node in program.graph.find_nodes(
-            op="call_function", target=torch.ops.aten.conv2d.default
-        )
-    }
-    assert max(inputs) == max(x.shape[1] for x in maps)  # never that of the concatenation
+    convolution = torch.ops.aten.conv2d.default
+    (node,) = program.graph.find_nodes(op="call_function", target=convolution)
+    assert node.args[0].meta["val"].shape == maps[0].shape  # not that of the concatenation
