@@ -12,6 +12,7 @@ from gfnet_dense.models.layers.upsampled_conv import (
     infer_conv_upsampled,
 )
 from gfnet_dense.models.utils.hooks import is_exported, is_plain, is_watched
+from gfnet_dense.models.utils.scratch import Scratch
 
 MIN_DIM, MIN_POSITIONS = 64, 4096  # below, nothing was measured to be faster
 
@@ -33,13 +34,19 @@ def use_fast_inference(module: nn.Module) -> None:
             child.__class__ = FastConvModule
 
 
-def call(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> Tensor:
+def call(
+    module: ConvModule,
+    maps: Sequence[Tensor],
+    align_corners: bool,
+    scratch: Scratch | None = None,
+) -> Tensor:
     """Return ``module(x)`` for the concatenation x of a map and of others, upsampled to its size.
 
     Args:
         module: Convolution with or without a norm and an activation.
         maps: Maps, (B, dim of the map, H of the map, W of the map); the first has the largest size.
         align_corners: Of the bilinear interpolation, see :func:`torch.nn.functional.interpolate`.
+        scratch: Memory for temporary tensors of the inference on a CPU, to share among calls.
 
     Returns:
         Map, (B, out_dim, H, W).
@@ -47,7 +54,7 @@ def call(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> Ten
     if not _is_convolution(module):
         return module(concatenate(maps, align_corners))
     if _can_infer_module(module, maps[0]):
-        return _infer(module, maps, align_corners)
+        return _infer(module, maps, align_corners, scratch)
     conv, norm = module.conv, module.norm
     weight, bias = conv.weight, conv.bias
     if norm is not None and is_exported() and _is_affine(norm):
@@ -104,7 +111,12 @@ def _is_convolution(module: ConvModule) -> bool:
     )
 
 
-def _infer(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> Tensor:
+def _infer(
+    module: ConvModule,
+    maps: Sequence[Tensor],
+    align_corners: bool,
+    scratch: Scratch | None = None,
+) -> Tensor:
     """Return ``module(x)`` with norm and activation of a tile while it is in the cache."""
     conv, norm = module.conv, module.norm
     scale, bias, activation = None, conv.bias, module.activate if module.with_activation else None
@@ -112,7 +124,7 @@ def _infer(module: ConvModule, maps: Sequence[Tensor], align_corners: bool) -> T
     if norm is not None and folds:
         scale, bias = _scale_and_shift(norm, bias)
     relu = folds and type(activation) is nn.ReLU and is_plain(activation)
-    y = infer_conv_upsampled(maps, conv.weight, align_corners, scale, bias, relu)
+    y = infer_conv_upsampled(maps, conv.weight, align_corners, scale, bias, relu, scratch)
     if not folds:
         y = norm(y)
     return y if relu or activation is None else activation(y)

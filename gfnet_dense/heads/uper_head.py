@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmseg.models.decode_heads import UPerHead as StockUPerHead
 from torch import Tensor
 
+from gfnet_dense.models.utils.scratch import Scratch
 from gfnet_dense.registry import MODELS
 
 from .conv_modules import call, can_infer
@@ -43,7 +44,7 @@ class UPerHead(DecodeHead, StockUPerHead):
             )
             laterals[i - 1] = laterals[i - 1] + upsampled
             del upsampled
-        maps = [laterals.pop()]
+        maps, scratch = [laterals.pop()], Scratch(laterals[0])
         for conv in reversed(self.fpn_convs):
-            maps.insert(0, call(conv, [laterals.pop()], self.align_corners))
-        return call(self.fpn_bottleneck, maps, self.align_corners)
+            maps.insert(0, call(conv, [laterals.pop()], self.align_corners, scratch))
+        return call(self.fpn_bottleneck, maps, self.align_corners, scratch)

@@ -227,6 +227,7 @@ def infer_conv_upsampled(
     scale: Tensor | None = None,
     bias: Tensor | None = None,
     relu: bool = False,
+    scratch: Scratch | None = None,
 ) -> Tensor:
     """Return :func:`conv_upsampled` of 1x1 or 3x3 on a CPU, without gradients.
 
@@ -237,6 +238,7 @@ def infer_conv_upsampled(
         scale: Factor of the output, (out_dim,), before the bias.
         bias: See :func:`conv_upsampled`.
         relu: Whether a ReLU follows.
+        scratch: Memory of the temporary tensors, to use that of another call again.
 
     Returns:
         Map, (B, out_dim, H, W), channels_last in memory; maps that are so, too, are read faster.
@@ -246,15 +248,15 @@ def infer_conv_upsampled(
     if k == 1 and not others:
         y = F.conv2d(first, weight if scale is None else weight * scale[:, None, None, None], bias)
         return y.relu_() if relu else y
+    scratch = scratch or Scratch(first)
     parts = weight.split([x.shape[1] for x in maps], dim=1)
-    own = transform_weight(parts[0]) if k == 3 else _taps(parts[0])
+    own = transform_weight(parts[0], scratch) if k == 3 else _taps(parts[0], scratch, 0)
     levels = [
-        (x, _taps(part), _axes(x, first.shape[2:], k, align_corners))
-        for x, part in zip(others, parts[1:], strict=True)
+        (x, _taps(part, scratch, i), _axes(x, first.shape[2:], k, align_corners))
+        for i, (x, part) in enumerate(zip(others, parts[1:], strict=True), start=1)
     ]
     out = first.new_empty(B, H, W, out_dim)
     tiles = product(range(B), range(0, H, TILE[0]), range(0, W, TILE[1]))
-    scratch = Scratch(first)
     for sample, top, left in tiles:
         tile = (slice(top, min(top + TILE[0], H)), slice(left, min(left + TILE[1], W)))
         y = _tile_of_first(first[sample].permute(1, 2, 0), own, tile, scratch)
@@ -270,12 +272,14 @@ def infer_conv_upsampled(
     return out.permute(0, 3, 1, 2)
 
 
-def _taps(weight: Tensor) -> Tensor:
+def _taps(weight: Tensor, scratch: Scratch, level: int) -> Tensor:
     """Return weight (out_dim, in_dim, k, k) as (k * k, in_dim, out_dim), the taps row by row."""
     out_dim, in_dim, k, _ = weight.shape
+    taps = scratch(f"taps{level}", k * k, out_dim, in_dim)
     # A product with the identity transposes faster than PyTorch copies.
-    taps = torch.eye(k * k, dtype=weight.dtype) @ weight.reshape(-1, k * k).t()
-    return taps.view(-1, out_dim, in_dim).transpose(1, 2)
+    identity, columns = torch.eye(k * k, dtype=weight.dtype), weight.reshape(-1, k * k).t()
+    torch.mm(identity, columns, out=taps.view(k * k, -1))
+    return taps.transpose(1, 2)
 
 
 def _tile_of_first(

@@ -72,19 +72,22 @@ def _of_both_axes(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.kron(matrix, matrix).to(dtype)
 
 
-def transform_weight(weight: Tensor) -> Tensor:
+def transform_weight(weight: Tensor, scratch: Scratch) -> Tensor:
     """Return the weight of :func:`convolve_tile`.
 
     Args:
         weight: Weight of the convolution, (out_dim, in_dim, 3, 3).
+        scratch: Memory in which the result is.
 
     Returns:
         Tensor of the dtype of ``weight``, (36, in_dim, out_dim).
     """
     _, g, _ = matrices()
     out_dim, in_dim = weight.shape[:2]
-    products = _of_both_axes(g, weight.dtype) @ weight.reshape(-1, TAPS**2).t()
-    return products.view(INPUTS**2, out_dim, in_dim).transpose(1, 2)
+    result = scratch("weight", INPUTS**2, out_dim, in_dim)
+    columns = weight.reshape(-1, TAPS**2).t()
+    torch.mm(_of_both_axes(g, weight.dtype), columns, out=result.view(INPUTS**2, -1))
+    return result.transpose(1, 2)
 
 
 def convolve_tile(x: Tensor, weight: Tensor, scratch: Scratch) -> Tensor:
