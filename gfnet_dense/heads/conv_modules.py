@@ -6,11 +6,8 @@ import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from gfnet_dense.models.layers.upsampled_conv import (
-    concatenate,
-    conv_upsampled,
-    infer_conv_upsampled,
-)
+from gfnet_dense.models.layers.tiled_conv import infer_conv_upsampled
+from gfnet_dense.models.layers.upsampled_conv import concatenate, conv_upsampled
 from gfnet_dense.models.utils.hooks import is_exported, is_plain, is_watched
 from gfnet_dense.models.utils.scratch import Scratch
 

@@ -13,7 +13,7 @@ class Scratch:
     """
 
     def __init__(self, like: Tensor) -> None:
-        self._like = like
+        self._like = like.new_empty(0)  # not the tensor itself, whose memory would be kept
         self._memory: dict[str, Tensor] = {}
 
     def __call__(self, name: str, *shape: int) -> Tensor:

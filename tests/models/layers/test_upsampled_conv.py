@@ -10,12 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gfnet_dense.models.layers import upsampled_conv
-from gfnet_dense.models.layers.upsampled_conv import (
-    axis_matrices,
-    conv_upsampled,
-    infer_conv_upsampled,
-)
+from gfnet_dense.models.layers import tiled_conv, upsampled_conv
+from gfnet_dense.models.layers.tiled_conv import infer_conv_upsampled
+from gfnet_dense.models.layers.upsampled_conv import axis_matrices, conv_upsampled
 
 SIZES = [
     [(40, 48), (20, 24), (10, 12)],
@@ -95,7 +92,7 @@ def test_any_sizes_equal_the_concatenation(size, low, k, align_corners):
     value = expected(maps, weight, align_corners)
     with (
         patch.object(upsampled_conv, "MIN_SAVED", 1),
-        patch.object(upsampled_conv, "TILE", (8, 12)),
+        patch.object(tiled_conv, "TILE", (8, 12)),
     ):
         assert_equal(conv_upsampled(maps, weight, align_corners), value)
         assert_equal(infer_conv_upsampled(maps, weight, align_corners), value)

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import torch
 
 from gfnet_dense.models.utils.scratch import Scratch
@@ -11,3 +14,12 @@ def test_a_name_has_one_memory_and_no_two_names_share_it():
     assert first.dtype == torch.float64 and smaller.shape == (3, 2)
     assert smaller.data_ptr() == first.data_ptr() != other.data_ptr()
     assert scratch("a", 30, 2).shape == (30, 2)
+
+
+def test_the_tensor_that_it_is_like_is_not_kept():
+    like = torch.empty(3)
+    reference = weakref.ref(like)
+    scratch = Scratch(like)
+    del like
+    gc.collect()
+    assert reference() is None and scratch("a", 2).dtype == torch.float32
