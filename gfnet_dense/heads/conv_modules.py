@@ -1,6 +1,7 @@
 """Calling mmcv's ConvModule on upsampled maps, and faster inference of it on a CPU."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule
@@ -127,7 +128,7 @@ def _infer(
     return y if relu or activation is None else activation(y)
 
 
-def _scale_and_shift(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: Any, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return factor and summand, (dim,), of a norm behind a convolution with a bias."""
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:
