@@ -82,7 +82,8 @@ def conv_upsampled(
         return y
     low, parts = zip(*apart, strict=True)
     if is_captured():
-        return y + _products(low, [_arrange(part) for part in parts], size, k, align_corners)
+        axes = _joined_axes(low, size, k, align_corners)
+        return y + _products(low, [_arrange(part) for part in parts], k, *axes)
     return _AddProducts.apply(y, align_corners, *low, *parts)
 
 
@@ -140,21 +141,23 @@ def _multiply_backward(dy: Tensor, weight: Tensor, x: Tensor) -> tuple[Tensor, T
 
 
 def _products(
-    maps: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int], k: int, corners: bool
+    maps: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    k: int,
+    rows: Sequence[Tensor],
+    columns: Tensor,
 ) -> Tensor:
     """Return the sum of all taps of all upsampled maps for some output channels.
 
     Args:
         maps: Maps, (B, in_dim of the map, h, w).
         weights: Weights of each map, (channels * k * k, in_dim), see :func:`_arrange`.
-        size: H and W.
         k: Side of the kernel.
-        corners: See :func:`conv_upsampled`.
+        rows, columns: See :func:`_joined_axes`.
 
     Returns:
         Map, (B, channels, H, W).
     """
-    rows, columns = _joined_axes(maps, size, k, corners)
     tall = []
     for x, weight, row in zip(maps, weights, rows, strict=True):
         low = _multiply(weight, x).unflatten(1, (-1, k)).flatten(2, 3).unflatten(1, (-1, k))
@@ -173,9 +176,10 @@ class _AddProducts(torch.autograd.Function):
         ctx.align_corners = align_corners
         ctx.mark_dirty(y)
         maps, weights, k = _operands(operands)
+        axes = _joined_axes(maps, y.shape[2:], k, align_corners)
         for channels, taps in _groups(y, maps, k):
             own = [weight[taps] for weight in weights]
-            y[:, channels].add_(_products(maps, own, y.shape[2:], k, align_corners))
+            y[:, channels].add_(_products(maps, own, k, *axes))
         return y
 
     @staticmethod
