@@ -38,6 +38,8 @@ class FPN(StockFPN):
         levels = len(self.lateral_convs)
         if self.num_outs > levels or self.upsample_cfg != {"mode": "nearest"}:
             return super().forward(inputs)
+        if not all(is_plain(module) for module in self.lateral_convs.modules()):
+            return super().forward(inputs)  # a hook may keep a map, which must not change then
         used = inputs[self.start_level : self.start_level + levels]
         maps = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for low, high in zip(maps[:0:-1], maps[-2::-1], strict=True):
@@ -73,18 +75,17 @@ class FPNHead(DecodeHead, StockFPNHead):
         """Return the logits, (B, classes, H, W), for maps of which the first has that size."""
         first, *others = self._transform_inputs(inputs)
         output = self.scale_heads[0](first)
-        sums: list[Tensor] = []  # of branches of one size, before they are upsampled last
+        sums: list[tuple[Tensor, Upsample]] = []  # of branches of one size, and what comes last
         for branch, x in zip(self.scale_heads[1:], others, strict=True):
             if is_plain(branch) and type(branch[-1]) is Upsample and is_plain(branch[-1]):
                 y = branch[:-1](x)
-                if sums and sums[-1].shape[2:] == y.shape[2:]:
-                    y = sums.pop() + y
-                sums.append(y)
+                if sums and sums[-1][0].shape[2:] == y.shape[2:]:
+                    y = sums.pop()[0] + y
+                sums.append((y, branch[-1]))
             else:
                 output = output + self._upsample(branch(x), output.shape[2:])
-        for y in sums:
-            size = [2 * side for side in y.shape[2:]]
-            output = output + self._upsample(self._upsample(y, size), output.shape[2:])
+        for y, upsample in sums:
+            output = output + self._upsample(upsample(y), output.shape[2:])
         return self.cls_seg(output)
 
     def _upsample(self, x: Tensor, size: Sequence[int]) -> Tensor:

@@ -152,6 +152,19 @@ def test_the_neck_equals_the_stock_neck(settings, low, count_inferences):
         assert_equal(found, expected, 1e-6)
 
 
+def test_a_map_that_a_hook_of_the_neck_keeps_stays_as_it_was():
+    torch.manual_seed(0)
+    settings = dict(in_channels=[64, 96], out_channels=64, num_outs=2)
+    stock, ours = (MODELS.build(dict(settings, type=f"{s}.FPN")) for s in ("mmseg", "gfnet_dense"))
+    ours.load_state_dict(stock.state_dict())
+    kept = []
+    for neck in (stock, ours):
+        neck.lateral_convs[0].register_forward_hook(lambda *args: kept.append(args[2]))
+        with torch.no_grad():
+            neck(make_maps([(72, 64), (36, 32)], dims=(64, 96)))
+    assert_equal(kept[1].contiguous(), kept[0])
+
+
 def _replace_classifier(head):
     torch.manual_seed(3)
     head.conv_seg = nn.Conv2d(head.channels, CLASSES, 3, padding=1, bias=False)
