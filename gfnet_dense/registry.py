@@ -46,10 +46,16 @@ DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["gfnet_dense.datasets"]
 )
 DATA_SAMPLERS = Registry(
-    "data sampler", parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=["gfnet_dense.datasets"]
+    "data sampler",
+    parent=MMENGINE_DATA_SAMPLERS,
+    scope=SCOPE,
+    locations=["gfnet_dense.datasets", "gfnet_dense.datasets.rare_classes"],
 )
 TRANSFORMS = Registry(
-    "transform", parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=["gfnet_dense.datasets.bands"]
+    "transform",
+    parent=MMENGINE_TRANSFORMS,
+    scope=SCOPE,
+    locations=["gfnet_dense.datasets.bands", "gfnet_dense.datasets.shrink_to_fit"],
 )
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",

@@ -34,7 +34,7 @@ def adapt(cfg: Config) -> None:
 def _shrink_datasets(cfg: Config) -> None:
     """Point the datasets to the synthetic scenes and scale their pipelines, in place."""
     test_pipeline = find_datasets(cfg.test_dataloader.dataset)[0].pipeline
-    factor = SHORT_SIDE / min(next(t.scale for t in test_pipeline if t.type == "Resize"))
+    factor = SHORT_SIDE / min(next(t.scale for t in test_pipeline if "scale" in t))
     for split, folder in (("train", "train2017"), ("val", "val2017"), ("test", "val2017")):
         loader = cfg[f"{split}_dataloader"]
         loader.dataset = find_datasets(loader.dataset)[0]

@@ -90,6 +90,22 @@ def read_coco(path: str | Path) -> dict:
     return content
 
 
+def read_category_names(path: str | Path) -> list[str]:
+    """Return the names of all categories of a COCO file, in their order, for ``classes``.
+
+    Raises:
+        InputError: If the file cannot be read, or has no categories with names.
+    """
+    categories = read_coco(path).get("categories")
+    try:
+        names = [category["name"] for category in categories]
+    except (KeyError, TypeError):
+        names = []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} has no categories with names: set classes in the config")
+    return names
+
+
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     """Halve the time of parsing: Python would search millions of new dicts for cycles."""

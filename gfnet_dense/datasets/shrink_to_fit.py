@@ -1,0 +1,40 @@
+"""Resizing of large images alone, for data sets whose images have any size."""
+
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS as ALL_TRANSFORMS
+
+from gfnet_dense.registry import TRANSFORMS
+from gfnet_dense.utils.errors import InputError
+
+
+@TRANSFORMS.register_module()
+class ShrinkToFit(BaseTransform):
+    """Transform ``gfnet_dense.ShrinkToFit``: Resize that keeps the size of images that fit.
+
+    The aspect ratio stays. Resize enlarges small images to ``scale`` as well, which takes time and
+    adds no detail.
+
+    Args:
+        scale: Largest longer and largest shorter side in pixels, in any order, as those of Resize.
+
+    Raises:
+        InputError: If ``scale`` is not two positive numbers.
+    """
+
+    def __init__(self, scale: tuple[int, int]) -> None:
+        if not isinstance(scale, (list, tuple)) or len(scale) != 2 or min(scale) <= 0:
+            raise InputError(
+                f"scale of ShrinkToFit is the largest longer and shorter side, (1333, 800), got "
+                f"{scale!r}"
+            )
+        self.scale = tuple(scale)
+
+    def transform(self, results: dict) -> dict:
+        """Resize the image and its annotation, with the Resize of the library that runs."""
+        size = results["img"].shape[1::-1]
+        fits = max(size) <= max(self.scale) and min(size) <= min(self.scale)
+        scale = size if fits else self.scale
+        return ALL_TRANSFORMS.build(dict(type="Resize", scale=scale, keep_ratio=True))(results)
+
+    def __repr__(self) -> str:
+        return f"ShrinkToFit(scale={self.scale})"
