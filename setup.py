@@ -52,6 +52,6 @@ setup(
         "seg": SEG,
         "det": DET,
         "export": EXPORT,
-        "test": [*SEG, *DET, *EXPORT, *LINT, "hypothesis", "pytest", "pytest-xdist"],
+        "test": [*SEG, *DET, *EXPORT, *LINT, "hypothesis", "pytest", "pytest-xdist", "tensorboard"],
     },
 )

@@ -11,6 +11,7 @@ Checkpoints, logs, and pictures of curves and predictions are written to the wor
 import argparse
 
 from gfnet_dense import cli
+from gfnet_dense.utils.types import BALANCE
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +22,14 @@ def parse_args() -> argparse.Namespace:
         "--resume", action="store_true", help="resume from the last checkpoint in the work dir"
     )
     cli.add_amp_argument(parser)
+    parser.add_argument(
+        "--balance",
+        nargs="+",
+        choices=BALANCE,
+        default=[],
+        help="against rare classes of a segmentation: class weights from the pixels of each class, "
+        "a Lovasz loss beside the cross entropy, a sampler for images with rare classes",
+    )
     return parser.parse_args()
 
 
@@ -34,6 +43,10 @@ def main() -> None:
         from gfnet_dense.engine.runner.preparation import prepare_training
 
         prepare_training(cfg, resume=args.resume, amp=args.amp)
+        if args.balance:
+            from gfnet_dense.engine.runner.balancing import balance
+
+            print(balance(cfg, args.balance), flush=True)
         cli.train(build_runner(cfg))
 
 

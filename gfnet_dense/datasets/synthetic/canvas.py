@@ -40,7 +40,7 @@ class Canvas:
         rng: Generator of all random numbers, also those of the functions that paint on the canvas.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        index: Class index of each class name.
+        index: Class index of each class name; all other names have that of "other".
 
     Attributes:
         image: (3, H, W) float32 in 0..1, RGB.
@@ -163,7 +163,7 @@ class Canvas:
 
     def brush(self, name: str, z: float = 0.0, countable: bool = False) -> None:
         """Set class, distance (for the haze) and instance of the polygons that are filled next."""
-        self._label = self.index[name]
+        self._label = self.index.get(name, self.index["other"])
         self._fog = 0.85 * (1 - np.exp(-z / self.visibility))
         if countable:
             self.countables.append(self._label)

@@ -6,7 +6,7 @@ the light changes from scene to scene, so color alone does not tell the classes 
 texture and place do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,13 +75,17 @@ class Scene:
     instances: list[Instance]
 
 
-def draw_scene(seed: int, height: int = 192, width: int = 256) -> Scene:
+def draw_scene(
+    seed: int, height: int = 192, width: int = 256, index: Mapping[str, int] = ADE_INDEX
+) -> Scene:
     """Generate the scene of a seed and a size; the same arguments give the same scene.
 
     Args:
         seed: Non-negative integer.
         height: Height in pixels, at least 64.
         width: Width in pixels, at least 64.
+        index: Class index of each class: those of :data:`ADE_INDEX`, and further ones for what
+            belongs to "other" there: "balloon", "boat", "lamp", "sign".
 
     Raises:
         ValueError: If the size is too small.
@@ -89,7 +93,7 @@ def draw_scene(seed: int, height: int = 192, width: int = 256) -> Scene:
     if height < 64 or width < 64:
         raise ValueError(f"a scene needs at least 64 x 64 pixels, got {height} x {width}")
     rng = np.random.default_rng(seed)
-    canvas = Canvas(rng, height, width, ADE_INDEX)
+    canvas = Canvas(rng, height, width, index)
     kinds = (_street, _avenue, _country, _lake, _park)
     kinds[rng.integers(len(kinds))](canvas)
     canvas.draw_deferred()
@@ -159,7 +163,7 @@ def _stand(
             view = (np.array([0.03, 0.97]) * c.size[1] - c.vanish) * z / c.focal
             x = c.between(*np.clip(sorted(xs), *view))
             column, row = np.clip(c.project(x, z), 0, limit).astype(int)
-            if (c.labels[row, column] == ADE_INDEX["water"]) == (draw is boat):
+            if (c.labels[row, column] == c.index["water"]) == (draw is boat):
                 c.draw_later(z, draw, x, z)
                 break
 

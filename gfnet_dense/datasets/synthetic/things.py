@@ -229,35 +229,48 @@ def _glass(c: Canvas) -> np.ndarray:
 # ---------------------------------------------------------------------- things of the class "other"
 
 
-def _other(drawing: str) -> Callable[[Canvas, float, float], None]:
-    """Return a function that paints a figure of class "other" in a bright color.
+def _other(name: str, drawing: str) -> Callable[[Canvas, float, float], None]:
+    """Return a function that paints a figure in a bright color.
 
     Args:
+        name: Its class, "other" on a canvas that has none of this name.
         drawing: Description of the figure, see :func:`parse_parts`.
     """
     parts = parse_parts(drawing)
 
     def draw(c: Canvas, x: float, z: float) -> None:
-        c.brush("other", z)
+        c.brush(name, z)
         c.figure(x, z, parts, bright=c.color("bright"))
 
     return draw
 
 
-lamp = _other("""
+lamp = _other(
+    "lamp",
+    """
     dark   1.0 bar   0,0 0,5 .16
     dark   1.0 bar   0,5 1,5.2 .16
-    white  1.0 disc  1.1,5.1 .35,.18""")
-sign = _other("""
+    white  1.0 disc  1.1,5.1 .35,.18""",
+)
+sign = _other(
+    "sign",
+    """
     dark   3.0 bar   0,0 0,2.2 .1
     bright 1.0 disc  0,2.4 .45,.45
-    white  1.0 disc  0,2.4 .3,.3""")
-boat = _other("""
+    white  1.0 disc  0,2.4 .3,.3""",
+)
+boat = _other(
+    "boat",
+    """
     bright 1.0 area  -2.2,.8 2.4,.8 1.6,0 -1.8,0
     white  1.0 area  0,1 0,6 2,1.2
-    white  .85 area  -.2,1 -.2,5.5 -1.6,1.2""")
-balloon = _other("""
+    white  .85 area  -.2,1 -.2,5.5 -1.6,1.2""",
+)
+balloon = _other(
+    "balloon",
+    """
     bright .60 area  -1.8,18 1.8,18 .6,15 -.6,15
     bright 1.0 disc  0,20 3,3
     bright 1.3 disc  0,20 1.8,3
-    bright 0.9 disc  0,20 .75,3""")
+    bright 0.9 disc  0,20 .75,3""",
+)

@@ -1,6 +1,8 @@
 """Experiment trackers whose package is not installed."""
 
+import json
 import sys
+from collections import defaultdict
 
 import pytest
 from mmengine.config import Config
@@ -8,7 +10,8 @@ from mmengine.registry import VISBACKENDS
 
 from gfnet_dense.engine.runner.trackers import PACKAGES, check_trackers
 from gfnet_dense.utils.errors import InputError
-from tests.commands import error_of, run, tool
+from tests.commands import SHORT, error_of, run, tool
+from tests.conftest import ROOT, needs_operators
 from tests.tools.test_own_code import CONFIG, write_project
 
 # By backend: the package that a user installs, and the modules that are then imported
@@ -111,3 +114,34 @@ def test_training_ends_with_the_sentence_before_it_begins(tmp_path, name):
     line = error_of(run(tool("train", "config.py"), tmp_path))
     assert line == f"error: {sentence(name)}"
     assert not (tmp_path / "work_dirs").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fpn_gfnet-h-ti_own-data", pytest.param("atss_gfnet-h-ti_own-data", marks=needs_operators)],
+)
+def test_tensorboard_gets_the_scalars_of_a_training(name, demo_data, tmp_path):
+    """The line of docs/own_data.md; TensorBoard's own reader finds what scalars.json holds."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    page = (ROOT / "docs" / "own_data.md").read_text()
+    line = next(line for line in page.splitlines() if "TensorboardVisBackend" in line)
+    (tmp_path / "data").symlink_to(demo_data)
+    (tmp_path / "own.py").write_text(f'_base_ = ["{ROOT}/configs/{name}.py"]\n{line}\n')
+    options = [*SHORT.split(), "model.test_cfg.score_thr=0"]  # an untrained detector is unsure
+    result = run(tool("train", "own.py", "--demo", "--cfg-options", *options), tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (written,) = tmp_path.glob("work_dirs/demo/own/*/vis_data/scalars.json")
+    (events,) = written.parent.glob("events.out.tfevents.*")
+    read = EventAccumulator(str(events)).Reload()
+    found = {tag: [(s.step, s.value) for s in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    expected = defaultdict(list)
+    for each in map(json.loads, written.read_text().splitlines()):
+        for key, value in each.items():
+            expected[key].append((each["step"], value))
+    assert len(expected["loss"]) == 4 and "lr" in expected
+    assert expected["mIoU" if name.startswith("fpn") else "coco/bbox_mAP"]
+    for tag, values in found.items():
+        assert [step for step, _ in values] == [step for step, _ in expected[tag]], tag
+        assert [v for _, v in values] == pytest.approx([v for _, v in expected[tag]], rel=1e-6)
+    assert set(expected) - set(found) <= {"step", "iter", "epoch"}
