@@ -239,7 +239,7 @@ def _other(name: str, drawing: str) -> Callable[[Canvas, float, float], None]:
     parts = parse_parts(drawing)
 
     def draw(c: Canvas, x: float, z: float) -> None:
-        c.brush(name, z)
+        c.brush(name, z, countable=name in c.index)
         c.figure(x, z, parts, bright=c.color("bright"))
 
     return draw

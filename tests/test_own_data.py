@@ -1,0 +1,111 @@
+"""docs/own_data.md from the labeling tool to the error analysis, by the commands of the page."""
+
+import json
+import re
+
+import pytest
+
+from tests import labeling_tools as labeling
+from tests.commands import error_of, run, tool
+from tests.conftest import ROOT, needs_operators
+
+PAGE = ROOT / "docs" / "own_data.md"
+NUM_IMAGES = 12
+# One epoch of two iterations, and detections of a model that has learned nothing
+SHORT = [
+    "train_cfg.max_epochs=1",
+    "train_cfg.val_interval=1",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.dataset.indices=4",
+    "model.backbone.init_cfg=None",
+    "model.test_cfg.rcnn.score_thr=0.001",
+]
+
+
+def write_voc(folder, scenes):
+    labeling.write_voc(folder, scenes)
+    labeling.write_voc_masks(folder, scenes)
+
+
+def write_yolo(folder, scenes):
+    labeling.write_yolo(folder, scenes, polygons=True)
+
+
+def command(pattern):
+    """Return the words of the first command of the page that begins like this."""
+    line = re.search(rf"^python (tools/{pattern}.*?) *(#.*)?$", PAGE.read_text(), re.MULTILINE)[1]
+    return line.split()
+
+
+def own_config(folder, name, **lines):
+    """Copy a config for own data as the page says, and set lines of it; return their number."""
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    touched = 0
+    for key, value in lines.items():
+        text, number = re.subn(
+            rf"^{key} = (?!classes or).*$", f"{key} = {value!r}", text, flags=re.M
+        )
+        touched += number
+    (folder / "configs").mkdir(exist_ok=True)
+    text = text.replace('"./_base_', f'"{ROOT}/configs/_base_')
+    (folder / "configs" / "my_dataset.py").write_text(text)
+    return touched
+
+
+@needs_operators
+@pytest.mark.parametrize("write", [labeling.write_labelme, write_voc, write_yolo])
+def test_from_labels_to_the_analysis_of_a_mask_rcnn(write, tmp_path):
+    write(tmp_path / "labeled", labeling.draw_scenes(NUM_IMAGES))
+
+    def follow(pattern, *more):
+        name, *words = command(pattern)
+        words = [word.replace("best_coco_bbox_mAP_epoch_24.pth", "epoch_1.pth") for word in words]
+        result = run(
+            [*tool(name.removeprefix("tools/").removesuffix(".py")), *words, *more], tmp_path
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        return result.stdout
+
+    told = follow("convert_dataset.py labeled data/my_dataset --to coco")
+    assert 'data_root = "data/my_dataset"' in told and "classes = [" in told
+    assert own_config(
+        tmp_path, "mask-rcnn_gfnet-h-ti_own-data", data_root="data/my_dataset",
+        classes=["person", "car"] if write is write_yolo else ["car", "person"],
+    ) == 2  # fmt: skip
+    assert "errors: none" in follow("check_dataset.py configs/my_dataset.py")
+    options = ["--cfg-options", *SHORT]
+    assert "loss_mask" in follow("train.py configs/my_dataset.py", *options)
+    checkpoint = "test.py configs/my_dataset.py work_dirs/my_dataset/best_coco"
+    assert "coco/segm_mAP" in follow(checkpoint, *options)
+    follow("analyze_errors.py configs/my_dataset.py work_dirs/my_dataset/best_coco", *options)
+    assert (tmp_path / "work_dirs/my_dataset/errors/index.html").stat().st_size > 10_000
+
+
+@needs_operators
+@pytest.mark.parametrize("name", ["atss", "faster-rcnn", "mask-rcnn"])
+def test_class_names_come_from_the_coco_file_where_none_are_given(name, tmp_path):
+    own_config(tmp_path, f"{name}_gfnet-h-ti_own-data", data_root="data", classes=None)
+    printed = tool("print_config", "configs/my_dataset.py")
+    line = error_of(run(printed, tmp_path))
+    assert line.startswith("error: the annotation file data/annotations/train.json cannot be read")
+    path = tmp_path / "data/annotations/train.json"
+    path.parent.mkdir(parents=True)
+    for categories in (None, [], [dict(id=1)], [dict(id=1, name=7)]):
+        path.write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
+        assert error_of(run(printed, tmp_path)).endswith(
+            "data/annotations/train.json has no categories with names: set classes in the config"
+        )
+    categories = [dict(id=7, name="wheel"), dict(id=3, name="a b"), dict(id=5, name="bus")]
+    path.write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
+    result = run(printed, tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    settings = {}
+    exec(result.stdout, settings)
+    model, names = settings["model"], ["wheel", "a b", "bus"]
+    heads = model.get("roi_head", dict(bbox_head=model.get("bbox_head")))
+    numbers = [head["num_classes"] for key, head in heads.items() if key.endswith("_head")]
+    assert numbers == [3] * (2 if name == "mask-rcnn" else 1)
+    for split in ("train", "val", "test"):
+        dataset = settings[f"{split}_dataloader"]["dataset"]
+        assert dataset["metainfo"]["classes"] == names and dataset["data_root"] == "data"
+    assert settings["test_evaluator"]["ann_file"] == "data/annotations/val.json"
