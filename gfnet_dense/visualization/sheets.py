@@ -14,6 +14,9 @@ from gfnet_dense.utils.channels import Channels, read_shown
 from .figures import save_figure
 from .overlays import Color, class_colors, overlay_instances
 
+LINE = 0.16  # height of a line of a caption, in inches
+MAX_RATIO = 3  # height over width of a cell: narrower images are drawn smaller
+
 
 def draw_segmentation_sheet(
     samples: Sequence[BaseDataElement],
@@ -76,6 +79,7 @@ def draw_sheet(
     legend: dict[str, Color],
     path: Path,
     dpi: int = 110,
+    captions: Sequence[Sequence[str]] = (),
 ) -> None:
     """Draw rows of images, with a title over each column and a legend of colors below.
 
@@ -85,12 +89,17 @@ def draw_sheet(
         legend: RGB colors, 0..255, by name.
         path: The PNG file to write.
         dpi: Pixels per inch; a column is 3.6 inches wide.
+        captions: Rows of texts under the images, which may have several lines and be wider than an
+            image, as those of a row are; none if empty.
     """
     num_columns, cell_width = len(titles), 3.6
     height, width = np.median([row[0].shape[:2] for row in rows], axis=0)
+    cell_height = cell_width * min(height / width, MAX_RATIO)
+    num_lines = max((text.count("\n") + 1 for row in captions for text in row), default=0)
+    caption_height = LINE * (num_lines + bool(num_lines))
     legend_columns = 2 * num_columns
     legend_height = 0.3 * -(-len(legend) // legend_columns) + 0.2
-    figure_height = cell_width * height / width * len(rows) + legend_height + 0.4
+    figure_height = (cell_height + caption_height) * len(rows) + legend_height + 0.4
     figure = Figure(figsize=(num_columns * cell_width, figure_height))
     axes = figure.subplots(len(rows), num_columns, squeeze=False)
     for axis, title in zip(axes[0], titles, strict=True):
@@ -100,6 +109,10 @@ def draw_sheet(
     for row, cells in zip(axes, rows, strict=True):
         for axis, cell in zip(row, cells, strict=False):
             axis.imshow(cell)
+    for row, texts in zip(axes, captions, strict=bool(captions)):
+        for axis, text in zip(row, texts, strict=False):
+            below = dict(xytext=(0, -3), textcoords="offset points", va="top", fontsize=9)
+            axis.annotate(text, (0, 0), xycoords="axes fraction", parse_math=False, **below)
     patches = [
         Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in legend.items()
     ]
@@ -108,8 +121,8 @@ def draw_sheet(
         left=0.01,
         right=0.99,
         top=1 - 0.35 / figure_height,
-        bottom=legend_height / figure_height,
+        bottom=(legend_height + caption_height) / figure_height,
         wspace=0.02,
-        hspace=0.03,
+        hspace=0.03 + caption_height / cell_height,
     )
     save_figure(figure, path, dpi)

@@ -1,0 +1,1 @@
+"""Analysis of the errors of a model on the test data of its config."""
