@@ -19,11 +19,11 @@ LARGE = (1024, 1024)  # size of the large image for which FLOPs are stated, in p
 TASKS = {"mmseg": "Semantic segmentation", "mmdet": "Detection and instance segmentation"}
 DATASETS = {
     "ADE20KDataset": "ADE20K",
-    "BaseSegDataset": "your own images",
     "CityscapesDataset": "Cityscapes",
     "CocoDataset": "COCO 2017",
     "PascalVOCDataset": "Pascal VOC 2012 + SBD",
 }
+OWN = "your own images"
 METHODS = {
     "CascadeRCNN": "Cascade Mask R-CNN",
     "DINO": "DINO, 4 scales",
@@ -168,7 +168,7 @@ def read_settings(name: str, cfg: Config) -> Settings:
     return Settings(
         name=name,
         task=TASKS.get(cfg.default_scope, cfg.default_scope),
-        dataset=DATASETS.get(dataset, dataset),
+        dataset=OWN if name.endswith("_own-data") else DATASETS.get(dataset, dataset),
         method=METHODS.get(method, method),
         backbone=BACKBONES.get(model.backbone.arch, model.backbone.arch),
         size=_image_size(cfg),
@@ -183,7 +183,7 @@ def _image_size(cfg: Config) -> Size:
     if "size" in cfg.model.data_preprocessor:
         return tuple(cfg.model.data_preprocessor.size)
     pipeline = find_datasets(cfg.test_dataloader.dataset)[0].pipeline
-    (scale,) = (transform["scale"] for transform in pipeline if transform["type"] == "Resize")
+    (scale,) = (transform["scale"] for transform in pipeline if "scale" in transform)
     return min(scale), max(scale)
 
 

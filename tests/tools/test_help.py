@@ -21,7 +21,8 @@ sys.meta_path.insert(0, Missing())
 """
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
 PAGE_WRITERS = (
-    "benchmark_report", "borders_report", "draw_imports", "gpu", "resizing_report", "zoo_page",
+    "benchmark_report", "borders_report", "draw_imports", "gpu", "own_detector", "rare_classes",
+    "resizing_report", "zoo_page",
 )  # fmt: skip
 
 
@@ -55,6 +56,7 @@ def test_missing_and_wrong_arguments_give_a_one_line_error(name, tmp_path):
     [
         ("train", []),
         ("test", ["checkpoint.pth"]),
+        ("analyze_errors", ["checkpoint.pth"]),
         ("infer", ["checkpoint.pth", "photo.jpg"]),
         ("export_onnx", ["checkpoint.pth", "--size", "512", "--out", "model.onnx"]),
         ("browse_dataset", []),
