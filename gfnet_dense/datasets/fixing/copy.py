@@ -6,7 +6,7 @@ since an editor that changes a linked file would change the source.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,14 +135,25 @@ def write_copy(plan: Plan, text: str) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    out = plan.out
+    write_files({"mended.txt": text.encode, **plan.files}, plan.out, "copy")
+
+
+def write_files(files: Mapping[str, Path | Callable[[], bytes]], out: Path, title: str) -> None:
+    """Write a folder of files, as a whole or not at all.
+
+    Args:
+        files: By path in the folder: the file to copy, or a function that returns the content.
+        out: The folder, absent or empty.
+        title: Text beside the progress bar.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     part.chmod(0o755)
     try:
-        (part / "mended.txt").write_text(text)
-        files = track(plan.files.items(), "copy", console=Console(stderr=True))
-        for name, source in files:
+        for name, source in track(files.items(), title, console=Console(stderr=True)):
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(source, Path):
