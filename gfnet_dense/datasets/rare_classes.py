@@ -35,7 +35,7 @@ def count_pixels(dataset: Any) -> np.ndarray:
             f"pixels are counted in a dataset of mmsegmentation, or in several of them joined by "
             f"ConcatDataset, not in {type(dataset).__name__}, which changes the number of images"
         )
-    counts = []
+    counts: list[np.ndarray] = []
     for part in parts:
         load = _label_loader(part)
         count = partial(_count, part, load, len(part.metainfo["classes"]))

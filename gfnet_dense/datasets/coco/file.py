@@ -96,7 +96,7 @@ def read_category_names(path: str | Path) -> list[str]:
     Raises:
         InputError: If the file cannot be read, or has no categories with names.
     """
-    categories = read_coco(path).get("categories")
+    categories = read_coco(path).get("categories") or []
     try:
         names = [category["name"] for category in categories]
     except (KeyError, TypeError):
@@ -147,7 +147,7 @@ def inspect(
     annotations = content.get("annotations", [])
     report.num_images, report.num_annotations = len(images), len(annotations)
     if classes is None:
-        classes = [category.get("name", "") for category in categories]
+        classes = [str(category.get("name", "")) for category in categories]
     report.errors = check_names(categories, classes, path) + faults_of_images(images, path)
     report.warnings = doubts_of_images(images, path)
     if report.errors or not annotations:
