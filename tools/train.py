@@ -43,11 +43,15 @@ def main() -> None:
         from gfnet_dense.engine.runner.preparation import prepare_training
 
         prepare_training(cfg, resume=args.resume, amp=args.amp)
+        shares = None
         if args.balance:
             from gfnet_dense.engine.runner.balancing import balance
 
-            print(balance(cfg, args.balance), flush=True)
-        cli.train(build_runner(cfg))
+            shares = balance(cfg, args.balance)
+        runner = build_runner(cfg)
+        if shares is not None:
+            runner.logger.info(f"--balance {' '.join(args.balance)}:\n{shares}")
+        cli.train(runner)
 
 
 if __name__ == "__main__":

@@ -64,19 +64,15 @@ def _count(dataset: Any, load: GuardedSegMap, num_classes: int, i: int) -> np.nd
 
 
 def class_weights(counts: Sequence[int]) -> list[float]:
-    """Return a weight for each class: 1 / ln(1.02 + share of its pixels), scaled.
+    """Return a weight for each class, between 1.4 and 50.5: 1 / ln(1.02 + share of its pixels).
 
-    Without scaling they are between 1.4 and 50, the formula of ENet
-    (https://arxiv.org/abs/1606.02147, section 5.1). They are scaled so that a pixel has a weight of
-    1 on average, and the loss stays of the same size.
+    This is the formula of ENet (https://arxiv.org/abs/1606.02147, section 5.1).
 
     Args:
         counts: Number of pixels of each class.
     """
     shares = np.asarray(counts, float) / max(1, sum(counts))
-    weights = 1 / np.log(1.02 + shares)
-    scale = (shares * weights).sum() or 1.0
-    return [float(f"{weight:.4g}") for weight in weights / scale]
+    return [float(f"{weight:.4g}") for weight in 1 / np.log(1.02 + shares)]
 
 
 def class_probabilities(counts: Sequence[int], temperature: float) -> np.ndarray:

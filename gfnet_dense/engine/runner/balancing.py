@@ -77,6 +77,9 @@ def _balanced_losses(
     is_binary = num_outputs(head) == 1
     if "weights" in means:
         entropy["class_weight"] = [weights[1] / weights[0]] if is_binary else weights
+        if not is_binary:
+            # The mean is over labeled pixels then, and mmsegmentation (1.4.2) fails with both.
+            entropy.pop("avg_non_ignore", None)
     if "lovasz" in means and not any(type_name(loss) == "LovaszLoss" for loss in losses):
         losses.append(
             dict(

@@ -40,7 +40,7 @@ def pixels(root):
 def test_weights_and_a_lovasz_term_are_set_in_all_heads(config, tmp_path):
     more = """
 auxiliary_head = dict(type="FCNHead", num_classes=3, in_channels=256, channels=8, in_index=2)
-auxiliary_head["loss_decode"] = dict(type="CrossEntropyLoss", loss_weight=0.4)
+auxiliary_head["loss_decode"] = dict(type="CrossEntropyLoss", loss_weight=0.4, avg_non_ignore=True)
 model.update(auxiliary_head=auxiliary_head)
 """
     cfg = read_config(config(more=more))
@@ -50,7 +50,7 @@ model.update(auxiliary_head=auxiliary_head)
         entropy, lovasz = head.loss_decode
         assert entropy.class_weight == weights and entropy.loss_weight == factor
         assert lovasz.type == "LovaszLoss" and lovasz.loss_weight == factor
-        assert lovasz.loss_type == "multi_class"
+        assert lovasz.loss_type == "multi_class" and "avg_non_ignore" not in entropy
     assert cfg.train_dataloader.sampler.type == "InfiniteSampler"
     assert [line.split()[0] for line in table.splitlines()] == [
         "class",
