@@ -1,5 +1,7 @@
 """Resizing of large images alone, for data sets whose images have any size."""
 
+from copy import copy
+
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS as ALL_TRANSFORMS
 
@@ -28,13 +30,15 @@ class ShrinkToFit(BaseTransform):
                 f"{scale!r}"
             )
         self.scale = tuple(scale)
+        # That of the library in whose scope this transform is built; others know no boxes.
+        self.resize = ALL_TRANSFORMS.build(dict(type="Resize", scale=self.scale, keep_ratio=True))
 
     def transform(self, results: dict) -> dict:
-        """Resize the image and its annotation, with the Resize of the library that runs."""
-        size = results["img"].shape[1::-1]
-        fits = max(size) <= max(self.scale) and min(size) <= min(self.scale)
-        scale = size if fits else self.scale
-        return ALL_TRANSFORMS.build(dict(type="Resize", scale=scale, keep_ratio=True))(results)
+        """Resize the image and its annotation."""
+        resize, size = copy(self.resize), results["img"].shape[1::-1]
+        if max(size) <= max(self.scale) and min(size) <= min(self.scale):
+            resize.scale = size
+        return resize(results)
 
     def __repr__(self) -> str:
         return f"ShrinkToFit(scale={self.scale})"

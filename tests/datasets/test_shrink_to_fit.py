@@ -22,7 +22,7 @@ def results(height, width):
 def transform(height, width, scale=(1333, 800), **kind):
     with DefaultScope.overwrite_default_scope("mmdet"):
         built = TRANSFORMS.build(dict(kind or dict(type="gfnet_dense.ShrinkToFit"), scale=scale))
-        return built(results(height, width))
+    return built(results(height, width))  # as in a worker, where no scope is set
 
 
 @needs_operators

@@ -111,6 +111,7 @@ def test_a_training_with_all_of_it_runs_and_resumes(classes, config, tmp_path):
     result = run([*command, *options], tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "decode.loss_lovasz" in result.stdout and "decode.loss_ce" in result.stdout
+    assert "--balance weights lovasz sampler:\nclass " in result.stdout
     options[options.index("train_cfg.max_iters=2")] = "train_cfg.max_iters=3"
     resumed = run([*command[:-1], "--resume", "--cfg-options", *options], tmp_path)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
