@@ -36,8 +36,9 @@ def parser() -> cli.ArgumentParser:
         "--colors", type=Path, metavar="FILE", help="colors of masks, lines of NAME R G B"
     )
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="classes to take, in this order"
-    )
+        "--classes", nargs="+", metavar="NAME",
+        help="classes to take, in this order; of masks of class indices, those of 0, 1, ...",
+    )  # fmt: skip
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
     parser.add_argument(
         "--from", dest="format", choices=FORMATS, help="format of a source that holds several"

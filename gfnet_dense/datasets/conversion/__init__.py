@@ -3,10 +3,11 @@
 A reader finds out what a folder holds and returns a :class:`.model.Source`: images with objects, or
 with a label map, in the words of no format. The steps after it know no format either::
 
-    formats.read_source      labelme  cvat  voc_boxes  voc_masks  yolo  via  coco_files  masks
+    formats.read_source      labelme  cvat  voc  yolo  via  coco_files  masks
     classes.choose_classes   which classes, in which order
+    images.check_places      whether pictures are taken from unlikely folders
     images.fit_images        pictures of the labeled size, objects inside of them
-    splitting.split          training and validation, where the source has none
+    splitting.set_splits     training and validation, where the source has none
     to_coco.plan_coco, to_masks.plan_masks   the files of the result
 
 :mod:`.convert` runs them. Problems of all files are collected, and nothing is written if there is

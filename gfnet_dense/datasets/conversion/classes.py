@@ -1,5 +1,6 @@
 """The classes of a result, and their order."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -23,7 +24,8 @@ def choose_classes(source: Source, chosen: Sequence[str] | None) -> list[str]:
         chosen: Names that the user has given.
 
     Raises:
-        InputError: If a name is not a class of the source, or is there twice, or there is none.
+        InputError: If a name is not a class of the source, or is there twice, or there is none but
+            the background.
     """
     used = {each.name for image in source.images for each in image.objects or []}
     known = list(source.classes) if source.classes is not None else sorted(used - {IGNORED})
@@ -31,15 +33,20 @@ def choose_classes(source: Source, chosen: Sequence[str] | None) -> list[str]:
     is_object = source.images and source.images[0].label_map is None
     names = [name for name in known if not is_background(name)] if is_object else known
     if chosen is None:
-        if not names:
-            raise InputError("the source has no class")
+        if not any(not is_background(name) for name in names):
+            raise InputError("the source has no class but the background")
         return names
     for name in chosen:
-        if name not in known:
+        if name not in known and not (is_object and is_background(name)):
             raise InputError(_say_unknown(name, known))
         if chosen.count(name) > 1:
             raise InputError(f"--classes names {name!r} twice")
-    return [name for name in chosen if name in names]
+    result = [name for name in chosen if name in names]
+    if not any(not is_background(name) for name in result):
+        raise InputError(
+            f"--classes names the background alone; the source has {list_names(known)}"
+        )
+    return result
 
 
 def _say_unknown(name: str, known: list[str]) -> str:
@@ -47,6 +54,26 @@ def _say_unknown(name: str, known: list[str]) -> str:
     near = near or get_close_matches(name, known, n=3)
     hint = f"near to it {'is' if len(near) == 1 else 'are'} {list_names(near)}; " if near else ""
     return f"--classes: the source has no class {name!r}; {hint}it has {list_names(known)}"
+
+
+def note_similar(source: Source, classes: Sequence[str]) -> None:
+    """Note the classes whose names differ in case, blanks, hyphens or underscores alone."""
+    similar = defaultdict(list)
+    for name in classes:
+        similar[simplify(name)].append(name)
+    for names in similar.values():
+        if len(names) > 1:
+            holders = (
+                image.source
+                for image in source.images
+                for each in image.objects or []
+                if each.name in names
+            )
+            source.note(
+                f"classes have almost the same name, and are kept apart: {list_names(names)}; "
+                "correct the labels if they are one class",
+                next(holders, source.images[0].source), len(names),
+            )  # fmt: skip
 
 
 def drop_others(source: Source, classes: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ from gfnet_dense.datasets.coco.masks import is_polygon
 from gfnet_dense.datasets.coco.names import check_names
 from gfnet_dense.datasets.coco.structure import faults_of_images, faults_of_lists
 
-from .files import SPLITS, Files, missing
+from .files import Files, leave_out_unlabeled, missing, split_of_words
 from .model import LabeledImage, LabeledObject, Source
+from .shapes import THIN
 
 INSTANCES = "instances"  # begin of the names of files of objects, beside captions and keypoints
 
@@ -43,6 +44,7 @@ def read_coco_files(files: Files) -> Source:
     for path, content in contents.items():
         with source.collecting(path):
             _read_file(content, path, files, source)
+    leave_out_unlabeled(source, files, "images that no COCO file names")
     return source
 
 
@@ -53,18 +55,15 @@ def split_of(path: Path) -> str:
     'val'
     """
     words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    found = {SPLITS[word] for each in words if (word := each.rstrip("0123456789")) in SPLITS}
-    found = found or {SPLITS[w] for w in [path.parent.name.lower()] if w in SPLITS}
-    return found.pop() if len(found) == 1 else ""
+    return split_of_words(words) or split_of_words([path.parent.name])
 
 
 def _read_file(content: dict, path: Path, files: Files, source: Source) -> None:
     assert source.classes is not None
-    thin = next((n for words, n in complete(content).items() if words.startswith("masks")), None)
-    if thin is not None:
-        source.leave_out(
-            "polygons of fewer than three points in objects of several", path, thin.count
-        )
+    before = _num_polygons(content)
+    complete(content)
+    if num_thin := before - _num_polygons(content):
+        source.leave_out(f"{THIN} in objects of several", path, num_thin)
     errors = (
         faults_of_lists(content, path, "prediction")
         or check_names(content["categories"], [], path)
@@ -96,11 +95,21 @@ def _read_file(content: dict, path: Path, files: Files, source: Source) -> None:
     hints = [part for part in (split, path.stem.rpartition("_")[2], path.stem) if part]
     for image in content["images"]:
         with source.collecting(path):
-            found = files.find_image(image["file_name"], path, hints)
+            found = files.find_image(image["file_name"], path, hints, split)
             if found is None:
                 raise missing(image["file_name"], path)
             size = sizes[image["id"]]
             source.images.append(LabeledImage(found, size, path, objects[image["id"]], split=split))
+
+
+def _num_polygons(content: dict) -> int:
+    annotations = content.get("annotations")
+    masks = [
+        each.get("segmentation")
+        for each in (annotations if isinstance(annotations, list) else [])
+        if isinstance(each, dict)
+    ]
+    return sum(len(mask) for mask in masks if isinstance(mask, list))
 
 
 def _read_object(

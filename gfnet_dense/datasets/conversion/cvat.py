@@ -10,16 +10,20 @@ import numpy as np
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
-from .files import SPLITS, Files, checked_size, missing, read_xml
+from .files import SPLITS, Files, checked_size, leave_out_unlabeled, missing, read_xml
 from .model import LabeledImage, LabeledObject, Source
 from .shapes import (
+    THIN,
+    box_around,
     corners_to_box,
     ellipse,
+    is_thin,
     join_groups,
     number,
     place_mask,
     polygon,
     rotated_box,
+    visible_box,
 )
 
 WITHOUT_AREA = {"polyline", "points", "cuboid", "skeleton", "tag"}
@@ -49,17 +53,23 @@ def read_cvat(files: Files) -> Source:
                     f'{path} is "CVAT for video": export the task as "CVAT for images 1.1"'
                 )
             labels = root.iterfind("meta/*/labels/label")
-            names = [each.findtext("name") or "" for each in labels if each.find("parent") is None]
+            names = [
+                (each.findtext("name") or "").strip()
+                for each in labels
+                if each.find("parent") is None
+            ]
             source.classes += [name for name in names if name not in source.classes]
             for element in root.iterfind("image"):
                 with source.collecting(path):
                     source.images.append(_read_image(element, path, files, source))
+    leave_out_unlabeled(source, files, "images that no XML file names")
     return source
 
 
 def _read_image(element: Element, path: Path, files: Files, source: Source) -> LabeledImage:
     name, subset = element.get("name", ""), element.get("subset", "")
-    image = files.find_image(name, path, hints=[subset] if subset else [])
+    split = SPLITS.get(subset.casefold(), "")
+    image = files.find_image(name, path, [subset] if subset else [], split)
     if image is None:
         raise missing(name, path)
     try:
@@ -74,18 +84,20 @@ def _read_image(element: Element, path: Path, files: Files, source: Source) -> L
         if shape.tag in WITHOUT_AREA:
             source.leave_out(f"shapes of the type {shape.tag}, which have no area", path)
             continue
-        label = shape.get("label")
+        label = (shape.get("label") or "").strip()
         if not label:
             raise InputError(f"{what} has no label")
         if label not in source.classes:
             source.classes.append(label)
+        each = _read_shape(shape, label, size, what)
+        if is_thin(each):
+            source.leave_out(THIN, path)
+            continue
         group = shape.get("group_id") or None
-        grouped.append((None if group == "0" else group, _read_shape(shape, label, size, what)))
+        grouped.append((None if group == "0" else group, each))
         if shape.tag == "box" and float(shape.get("rotation") or 0) % 180:
             source.note("rotated boxes are written as the upright boxes around them", path)
-    return LabeledImage(
-        image, size, path, join_groups(grouped), split=SPLITS.get(subset.casefold(), "")
-    )
+    return LabeledImage(image, size, path, join_groups(grouped), split=split)
 
 
 def _read_shape(shape: Element, label: str, size: Size, what: str) -> LabeledObject:
@@ -95,7 +107,10 @@ def _read_shape(shape: Element, label: str, size: Size, what: str) -> LabeledObj
     angle = number(shape.get("rotation") or 0, what)
     if shape.tag == "box":
         box = corners_to_box(*values("xtl", "ytl", "xbr", "ybr"))
-        return LabeledObject(label, rotated_box(box, angle) if angle % 180 else box)
+        if angle % 180:
+            corners = rotated_box(box, angle)
+            return LabeledObject(label, visible_box(corners, size) or box_around(corners))
+        return LabeledObject(label, box)
     if shape.tag == "polygon":
         points = [point.split(",") for point in (shape.get("points") or "").split(";") if point]
         return LabeledObject(label, polygons=[polygon(points, what)])

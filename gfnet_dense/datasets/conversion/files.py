@@ -21,10 +21,13 @@ from gfnet_dense.utils.image_headers import MAX_PIXELS
 from gfnet_dense.utils.images import IMAGE_SUFFIXES
 from gfnet_dense.utils.types import Size
 
+from .model import Source
+
 Item = TypeVar("Item")
 
-VOC_MASKS = "Segmentation"  # begin of the names of Pascal VOC's folders of masks
-# Folder and file names that tell a split
+# Begins of the names of Pascal VOC's folders of masks: SegmentationClassPNG is one, too
+VOC_MASKS = ("SegmentationClass", "SegmentationObject")
+# Names of folders, and words in names of files, that tell a split
 SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
@@ -56,6 +59,7 @@ class Files:
         self.paths = self.below if source.is_dir() else [source]
         self.image_root = images or self.root
         self.images = _visible(images) if images else self.below
+        self.searched: set[Path] = set()  # images that have nothing but their name in common
         if not self.below:
             raise InputError(f"{source} holds no file")
 
@@ -69,7 +73,8 @@ class Files:
         return [
             path
             for path in self.images
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.parent.name.startswith(VOC_MASKS)
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(VOC_MASKS) for part in folders_of(path, self.image_root))
         ]
 
     @cached_property
@@ -80,20 +85,23 @@ class Files:
             by_name[path.stem].append(path)
         return by_name
 
-    def find_image(self, name: str, annotation: Path, hints: Iterable[str] = ()) -> Path | None:
+    def find_image(
+        self, name: str, annotation: Path, hints: Iterable[str] = (), split: str = ""
+    ) -> Path | None:
         """Return the image that an annotation file names, None if there is none.
 
         It lies where the name says, from the folder of the annotation file on, or its path ends
         with the name. Names may lack their suffix, and have backslashes. The last
         folder in a name has to be the same here, since images of several folders often have the
         same names. For absolute names, those with ``..`` and in the folder of ``--images``, the
-        name of the file is enough.
+        name of the file is enough. An image in the folder of another split is none.
 
         Args:
             name: Name in the annotation file, with or without folders.
             annotation: The annotation file.
             hints: Names of folders that decide if several images have the name; after that, the
                 image counts that shares most folders with the annotation file.
+            split: Split of the annotation file, '' for that of its folder.
 
         Raises:
             InputError: If several images have the name, and nothing decides.
@@ -101,14 +109,19 @@ class Files:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if not parts:
             return None
-        direct = annotation.parent.joinpath(*parts)
-        if direct.suffix.lower() in IMAGE_SUFFIXES and direct.is_file():
-            return Path(os.path.normpath(direct))
+        if (direct := beside(parts, annotation)) is not None:
+            return direct
+        split = split or split_in(annotation, self.root)
         is_elsewhere = self.images is not self.below or re.match(r"[/\\]|\w:|\.\.", name)
         shortest = 1 if len(parts) == 1 or is_elsewhere else 2
         for length in range(len(parts), shortest - 1, -1):
             tail = parts[-length:]
-            found = [path for path in self._by_name[tail[-1]] if _ends_with(path, tail)]
+            found = [
+                path
+                for path in self._by_name.get(tail[-1], [])
+                if _ends_with(path, tail)
+                and (not split or self._split_above(path, length) in ("", split))
+            ]
             for hint in hints if len(found) > 1 else ():
                 found = [path for path in found if hint in path.parts] or found
             nearness = [_num_common(path, annotation) for path in found]
@@ -120,8 +133,31 @@ class Files:
                     "of the right ones with --images"
                 )
             if found:
+                if length == 1 and self.images is self.below:
+                    self.searched.add(found[0])
                 return found[0]
         return None
+
+    def of_stem(self, annotation: Path) -> Path | None:
+        """Return the image that lies beside an annotation file with its name, None if none does."""
+        found = self._by_name.get(annotation.stem, [])
+        return next((path for path in found if path.parent == annotation.parent), None)
+
+    def _split_above(self, path: Path, length: int) -> str:
+        """Return the split that the folders of an image tell above the last parts of its path."""
+        return split_in(path.parents[length - 1] / path.name, self.image_root)
+
+
+def folders_of(path: Path, root: Path) -> tuple[str, ...]:
+    """Return the names of the folders of a file, from that of the root on."""
+    return (root.resolve().name, *path.relative_to(root).parts[:-1])
+
+
+def beside(parts: Sequence[str], annotation: Path) -> Path | None:
+    """Return the image at a path from the folder of an annotation file, None if there is none."""
+    path = annotation.parent.joinpath(*parts)
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return Path(os.path.normpath(path)) if is_image else None
 
 
 def _ends_with(path: Path, tail: tuple[str, ...]) -> bool:
@@ -156,6 +192,14 @@ def missing(name: str, annotation: Path) -> InputError:
     )
 
 
+def leave_out_unlabeled(source: Source, files: Files, reason: str) -> None:
+    """Count the images in a folder of which a reader has found no annotation."""
+    labeled = {image.path.resolve() for image in source.images}
+    for path in files.pictures if files.source.is_dir() else []:
+        if path.resolve() not in labeled:
+            source.leave_out(reason, path)
+
+
 def checked_size(height: int, width: int, path: Path) -> Size:
     """Return the size of a picture that an annotation file states.
 
@@ -173,10 +217,21 @@ def reading(items: Sequence[Item]) -> Iterable[Item]:
 
 
 def split_in(path: Path, root: Path) -> str:
-    """Return the split that a folder or a file name below a root tells, '' if none does."""
-    parts = path.relative_to(root).parts if path.is_relative_to(root) else (path.name,)
-    words = [part.casefold() for part in (*parts[:-1], path.stem)]
-    found = {SPLITS[word] for word in words if word in SPLITS}
+    """Return the split that the folders of a file tell, '' if they tell none or several.
+
+    Folders on the way from ``root`` to the file count, not those above both.
+
+    >>> split_in(Path("in/train2017/a.jpg"), Path("in"))
+    'train'
+    """
+    return split_of_words(Path(os.path.relpath(path.parent, root)).parts)
+
+
+def split_of_words(words: Iterable[str]) -> str:
+    """Return the split that is among words, which may end with a year; '' for none or several."""
+    found = {
+        SPLITS[word] for each in words if (word := each.lower().rstrip("0123456789")) in SPLITS
+    }
     return found.pop() if len(found) == 1 else ""
 
 
@@ -211,6 +266,21 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a file that are not blank, with their numbers from 1 on."""
     lines = enumerate(read_text(path).splitlines(), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_list(path: Path) -> list[str]:
+    """Return names by index, a line each; blank lines at the end do not count.
+
+    Raises:
+        InputError: If a line before the last name is blank: it would have an index.
+    """
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if "" in lines:
+        raise InputError(
+            f"{path}, line {lines.index('') + 1} is blank, and the number of a line is the index "
+            "of its class: take the line out, or name the class"
+        )
+    return lines
 
 
 def read_json(path: Path) -> Any:

@@ -10,14 +10,13 @@ from gfnet_dense.utils.errors import InputError
 
 from .coco_files import is_coco, read_coco_files
 from .cvat import is_cvat, read_cvat
-from .files import Files, read_json, read_xml, read_yaml
+from .files import Files, folders_of, read_json, read_xml, read_yaml
 from .labelme import is_labelme, read_labelme
 from .masks import mask_key, read_masks
-from .model import Source
+from .model import Source, is_background
 from .tables import read_colors
 from .via import is_via, read_via
-from .voc_boxes import is_voc, read_voc_boxes
-from .voc_masks import CLASSES, read_voc_masks
+from .voc import CLASSES, is_voc, read_voc_boxes, read_voc_masks
 from .yolo import CLASS_LISTS, is_yolo, read_yolo
 
 FORMATS = ("labelme", "cvat", "voc-boxes", "voc-masks", "yolo", "via", "coco", "masks")
@@ -46,7 +45,8 @@ def find_formats(files: Files) -> list[str]:
                 faults.append(str(e))
             else:
                 found |= {name for name, test in tests.items() if test(content)}
-    if any(path.parent.name.startswith(CLASSES) for path in files.paths):
+    folders = {part for path in files.below for part in folders_of(path, files.root)}
+    if files.source.is_dir() and any(folder.startswith(CLASSES) for folder in folders):
         found.add("voc-masks")
     # A classes.txt alone may also be a list of another format.
     if not found and any(path.name in CLASS_LISTS for path in files.paths):
@@ -120,9 +120,9 @@ def read_source(
         return read_voc_masks(files, with_objects=to == "coco")
     if name == "masks":
         table = read_colors(colors) if colors is not None else None
-        return read_masks(files, table, classes[0] if classes and len(classes) == 1 else None)
+        return read_masks(files, table, classes)
     if name == "via":
-        return read_via(files, classes)
+        return read_via(files, [name for name in classes or [] if not is_background(name)])
     readers = {
         "labelme": read_labelme,
         "cvat": read_cvat,

@@ -12,14 +12,15 @@ from gfnet_dense.datasets.coco.pictures import EXCHANGES, check_size
 from gfnet_dense.datasets.fixing.orientation_tag import without_orientation
 from gfnet_dense.datasets.fixing.segmentation import untagged
 from gfnet_dense.datasets.survey.contents import in_parallel
-from gfnet_dense.datasets.survey.pictures import Picture, read_picture, why_broken
+from gfnet_dense.datasets.survey.pictures import DEEP_MODES, Picture, read_picture, why_broken
 from gfnet_dense.utils.decoding import decode_image
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.image_headers import FORMATS, exif_orientation
 from gfnet_dense.utils.images import read_bytes
 
+from .files import Files
 from .model import LabeledImage, Source
-from .shapes import fit_object
+from .shapes import THIN, fit_object
 
 Content = Path | Callable[[], bytes]
 UNTAGGED = "photos are written without their EXIF orientation, since they were labeled as stored"
@@ -27,6 +28,46 @@ DOUBTFUL = (
     "photos are turned or mirrored by their EXIF orientation, and nothing tells whether their "
     "labels are; they are taken for the turned photo"
 )
+UNTOLD = (
+    "photos are turned or mirrored by their EXIF orientation, and labels without the size of the "
+    "photo, such as YOLO's shares, do not tell whether they are for the turned one, for which they "
+    "are taken: look at some in the contact sheet of check_dataset"
+)
+
+
+def check_places(source: Source, files: Files, name: str) -> None:
+    """Add to a source where images were found by nothing but their name, in place.
+
+    The photos of labelme and VIA lie beside their annotation. If some do, one of that name in
+    another folder is probably another photo. In other formats images lie elsewhere, but together.
+
+    Args:
+        source: The source.
+        files: Its files.
+        name: Its format, one of :data:`.formats.FORMATS`.
+    """
+    num_images = Counter(image.source for image in source.images)
+    places = defaultdict(list)
+    for image in source.images:
+        many = num_images[image.source] > 1
+        places[image.source if many else image.source.parent].append(image)
+    for images in places.values():
+        found = [image for image in images if image.path in files.searched]
+        is_beside = any(image.path.parent == image.source.parent for image in images)
+        for image in found:
+            if is_beside and image.path.parent != image.source.parent:
+                source.refuse(
+                    image.source,
+                    f"{image.source} names an image that is not beside it, as others are, and "
+                    f"{image.path} in another folder may be another one: put the image there, or "
+                    "give the folder of all images with --images",
+                )
+            elif not is_beside and name in ("labelme", "via"):
+                source.note("images are taken from another folder by their name", image.source)
+        folders = Counter(image.path.parent for image in found)
+        for image in found if not is_beside else []:
+            if image.path.parent != folders.most_common(1)[0][0]:
+                source.note("images are taken by name from another folder than most", image.path)
 
 
 def fit_images(source: Source) -> list[Content]:
@@ -89,7 +130,9 @@ def _content(image: LabeledImage, picture: Picture, source: Source) -> Content:
         source.note(UNTAGGED, image.path)
         return partial(untagged, image.path) if image.data is None else partial(bytes, data)
     check_size(image.path, shown, labeled, image.source, picture.orientation)
-    if picture.orientation != 1 and (not is_turned or shown == stored or image.size is None):
+    if picture.orientation != 1 and image.size is None:
+        source.note(UNTOLD, image.path)
+    elif picture.orientation != 1 and (not is_turned or shown == stored):
         source.note(DOUBTFUL, image.path)
     image.size = shown
     return image.path if image.data is None else partial(bytes, image.data)
@@ -111,6 +154,9 @@ def _fit_objects(image: LabeledImage, source: Source) -> None:
         if change:
             source.note("objects that reach out of their image have a clipped box", image.source)
         fitted.append(result)
+        num_thin = len(each.polygons) - len(result.polygons)
+        if num_thin:
+            source.leave_out(f"{THIN} in objects of several", image.source, num_thin)
     image.objects = fitted
 
 
@@ -161,10 +207,13 @@ def one_suffix(
     Args:
         names: Names of the images.
         contents: Their contents.
-        source: Gets a problem for each image that PNG of 8 bits does not hold.
+        source: The source, which gets a note.
 
     Returns:
         Names, contents, and the suffix.
+
+    Raises:
+        InputError: If an image that would become PNG has more than 8 bits.
     """
     suffixes = [Path(name).suffix for name in names]
     new = [_canonical(suffix) for suffix in suffixes]
@@ -173,11 +222,24 @@ def one_suffix(
     if len(kinds) > 1:
         for i, image in enumerate(source.images):
             if new[i] != ".png":
+                _check_depth(contents[i], image.path)
                 contents[i] = partial(_as_png, contents[i], image.path)
                 source.note("images are written as PNG, since all must have one suffix", image.path)
         new = [".png"] * len(new)
     pairs = zip(names, suffixes, new, strict=True)
     return [name.removesuffix(old) + suffix for name, old, suffix in pairs], contents, new[0]
+
+
+def _check_depth(content: Content, path: Path) -> None:
+    with Image.open(content if isinstance(content, Path) else io.BytesIO(content())) as image:
+        # A number among the arguments is the largest value of a Netpbm file.
+        maxima = [each for tile in image.tile for each in tile.args if type(each) is int]
+        is_netpbm = image.format == "PPM" and max(maxima, default=255) > 255
+        if image.mode in DEEP_MODES or ";16" in str(image.tile) or is_netpbm:
+            raise InputError(
+                f"{path} has more than 8 bits per channel, and images of several formats would "
+                "become PNG of 8 bits: write all images in one format"
+            )
 
 
 def _canonical(suffix: str) -> str:

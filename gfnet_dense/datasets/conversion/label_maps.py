@@ -18,6 +18,9 @@ from gfnet_dense.utils.types import Size
 from .model import IGNORED, NOT_LABELED, LabelMap, Source
 from .tables import Color
 
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+OF_ONE_CLASS = "masks of one class hold 0 and 1, or 0 and 255"
+
 
 def survey_maps(
     read: Callable[[Path], np.ndarray], paths: Sequence[Path], source: Source
@@ -60,6 +63,23 @@ def read_colors_of(path: Path) -> np.ndarray:
         if image.mode in ("I", "I;16", "I;16B", "F"):
             raise ValueError(f"its mode is {image.mode}: write it with 8 bits")
         return np.asarray(image.convert("RGB"))
+
+
+def used_palette(path: Path) -> dict[int, Color] | None:
+    """Return the colors of the indices that a palette image uses.
+
+    It is None for another image, and for a palette that has a color for several of them.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    with naming(str(path), "label map"), Image.open(path) as image:
+        if image.mode != "P":
+            return None
+        colors = np.reshape(image.getpalette("RGB") or [], (-1, 3)).tolist()
+    used = np.unique(read_indices(path)).tolist()
+    found = {index: tuple(colors[index]) if index < len(colors) else BLACK for index in used}
+    return found if len(set(found.values())) == len(found) else None
 
 
 def has_colors(path: Path) -> bool:
@@ -155,12 +175,24 @@ def read_index_map(path: Path, classes: Sequence[str]) -> np.ndarray:
 
 
 def read_binary_map(path: Path) -> np.ndarray:
-    """Return a mask of 0 and 1, or of 0 and 255, as (H, W) uint8 of 0 and 1.
+    """Return a mask of one class as (H, W) uint8 with the values 0, and 1 or 255, as it has them.
+
+    Where a palette image is of black and white, its colors count, and white is 255: programs sort
+    palettes in any order.
 
     Raises:
-        InputError: If it holds other values, or cannot be read.
+        InputError: If it holds other values, it is not clear what is background, or it cannot be
+            read.
     """
-    if has_colors(path):
+    palette = used_palette(path) or {}
+    if palette and set(palette.values()) <= {BLACK, WHITE}:
+        values = read_colors_of(path)[..., 0]
+    elif BLACK in [color for index, color in palette.items() if index]:
+        raise InputError(
+            f"{path} has a palette with black at another index than 0, and nothing tells which of "
+            "them is the background: name both with --colors FILE, lines of NAME R G B"
+        )
+    elif has_colors(path):
         colors = read_colors_of(path)
         values = colors[..., 0]
         if (colors != colors[..., :1]).any():
@@ -171,10 +203,47 @@ def read_binary_map(path: Path) -> np.ndarray:
     else:
         values = read_indices(path)
     found = np.unique(values).tolist()
-    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
+    if not set(found) <= {0, 1, NOT_LABELED}:
         shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
         raise InputError(
-            f"{path} holds the values {shown}: a mask of one class holds 0 and 1, or 0 and 255; "
-            "for several classes give their colors with --colors FILE"
+            f"{path} holds the values {shown}: {OF_ONE_CLASS}; if they are class indices, name the "
+            "classes 0, 1, ... with --classes, if they are gray levels, give these with --colors "
+            "FILE"
         )
-    return (values > 0).astype(np.uint8)
+    return values
+
+
+def join_binary(maps: dict[Path, LabelMap], is_named: bool) -> dict[Path, LabelMap]:
+    """Return masks of one class as label maps of 0 and 1, by what all of them hold.
+
+    Args:
+        maps: Masks as :func:`read_binary_map` reads them, where 255 counts as not labeled.
+        is_named: Whether the user has named the classes 0 and 1. Then 255 is what is not labeled
+            if some mask holds 1 as well.
+
+    Raises:
+        InputError: If 255 is the class in one mask, and 1 in another one.
+    """
+    ones = {path: None for path, each in maps.items() if 1 in each.counts}
+    full = [path for path, each in maps.items() if each.ignored]
+    if ones and full:
+        if is_named and any(path in ones for path in full):
+            return maps
+        raise InputError(
+            f"{full[0]} holds the value 255 and {next(iter(ones))} the value 1: {OF_ONE_CLASS}, "
+            "all in the same way"
+        )
+    if not full:
+        return maps
+    return {
+        path: LabelMap(partial(_white_as_one, each.read), _counts_of(each), 0)
+        for path, each in maps.items()
+    }
+
+
+def _white_as_one(read: Callable[[], np.ndarray]) -> np.ndarray:
+    return (read() > 0).astype(np.uint8)
+
+
+def _counts_of(each: LabelMap) -> dict[int, int]:
+    return {**each.counts, 1: each.ignored} if each.ignored else each.counts

@@ -4,21 +4,40 @@ import base64
 import binascii
 import io
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from gfnet_dense.datasets.coco.pictures import EXCHANGES
 from gfnet_dense.datasets.coco.structure import shorten
 from gfnet_dense.utils.decoding import decode_label_map
 from gfnet_dense.utils.errors import InputError
-from gfnet_dense.utils.image_headers import FORMATS, naming
+from gfnet_dense.utils.image_headers import FORMATS, exif_orientation, naming
 from gfnet_dense.utils.types import Size
 
-from .files import Files, checked_size, missing, read_json, reading, shown_size
+from .files import (
+    Files,
+    beside,
+    checked_size,
+    leave_out_unlabeled,
+    missing,
+    read_json,
+    reading,
+    shown_size,
+)
 from .model import LabeledImage, LabeledObject, Source
-from .shapes import corners_to_box, ellipse, join_groups, number, place_mask, polygon
+from .shapes import (
+    THIN,
+    corners_to_box,
+    ellipse,
+    is_thin,
+    join_groups,
+    number,
+    place_mask,
+    polygon,
+)
 
 WITHOUT_AREA = {"line", "linestrip", "point", "points"}
 KINDS = "polygon, rectangle, circle, mask"
@@ -43,18 +62,14 @@ def read_labelme(files: Files) -> Source:
                 source.images.append(_read_image(content, path, files, source))
             else:
                 source.leave_out("JSON files of something else than labelme", path)
-    labeled = {image.path.resolve() for image in source.images}
-    for path in files.pictures if files.source.is_dir() else []:
-        if path.resolve() not in labeled:
-            source.leave_out("images without a JSON file, which are not labeled", path)
+    leave_out_unlabeled(source, files, "images without a JSON file, which are not labeled")
     return source
 
 
 def _read_image(content: dict, path: Path, files: Files, source: Source) -> LabeledImage:
     image, data = _find_image(content, path, files)
-    size = _stated_size(content, path)
-    if size is None:
-        size = shown_size(image) if data is None else _size_of(data)
+    stated = _stated_size(content, path)
+    size = stated or (shown_size(image) if data is None else _size_of(data))
     if not isinstance(content["shapes"], list):
         raise InputError(f"{path}: its shapes are no list")
     grouped = []
@@ -71,14 +86,26 @@ def _read_image(content: dict, path: Path, files: Files, source: Source) -> Labe
         if kind in WITHOUT_AREA:
             source.leave_out(f"shapes of the type {kind}, which have no area", path)
             continue
-        grouped.append((group, _read_shape(shape, kind, label, size, what)))
-    return LabeledImage(image, size, path, join_groups(grouped), data=data)
+        each = _read_shape(shape, kind, label.strip(), size, what)
+        if is_thin(each):
+            source.leave_out(THIN, path)
+        else:
+            grouped.append((group, each))
+    return LabeledImage(image, stated, path, join_groups(grouped), data=data)
 
 
 def _find_image(content: dict, path: Path, files: Files) -> tuple[Path, bytes | None]:
-    """Return the path of the image, and its content if it is embedded and has no file."""
+    """Return the path of the image, and its content if it is embedded and has no file.
+
+    The file lies where the JSON says, or beside it. An image of that name in another folder may be
+    another one, so that the embedded one goes before.
+    """
     name = str(content["imagePath"] or "")
-    found = files.find_image(name, path) or files.find_image(path.stem, path)
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    found = beside(parts, path) or beside(parts[-1:], path)
+    found = found or files.of_stem(path)
+    if found is None and (files.images is not files.below or not content.get("imageData")):
+        found = files.find_image(name, path) or files.find_image(path.stem, path)
     if found is not None:
         return found, None
     if not content.get("imageData"):
@@ -93,8 +120,10 @@ def _find_image(content: dict, path: Path, files: Files) -> tuple[Path, bytes | 
 
 
 def _size_of(data: bytes) -> Size:
+    """Return (H, W) of an embedded image as it is shown."""
     with Image.open(io.BytesIO(data)) as image:
-        return image.height, image.width
+        is_turned = exif_orientation(image) in EXCHANGES
+        return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
 def _stated_size(content: dict, path: Path) -> Size | None:

@@ -2,10 +2,15 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 
+from gfnet_dense.datasets.survey.contents import Report
 from gfnet_dense.datasets.survey.report import format_classes
 
-from .convert import Conversion, reports
+from .convert import Conversion
+from .model import LabeledImage
+
+ORDER = ("train", "val", "test")
 
 
 def format_conversion(plan: Conversion) -> str:
@@ -35,3 +40,31 @@ def format_conversion(plan: Conversion) -> str:
         lines.append(f'  suffixes = dict(img_suffix="{plan.suffix}", seg_map_suffix=".png")')
     lines.append("and check it: python tools/check_dataset.py configs/my_dataset.py")
     return "\n\n".join([*parts, "\n".join(lines)])
+
+
+def reports(plan: Conversion) -> list[Report]:
+    """Return the numbers of images, and of objects or pixels of each class, for each split."""
+    found = []
+    for name in ORDER:
+        images = [image for image in plan.source.images if image.split == name]
+        if not images:
+            continue
+        unit = "objects" if images[0].objects is not None else "pixels"
+        report = Report(name, unit, len(images))
+        is_made = plan.to == "masks" and unit == "objects"
+        report.add_classes(plan.classes[1:] if is_made else plan.classes)
+        for image in images:
+            counts = _counts(image, plan.classes)
+            report.counts.update(counts)
+            report.images.update(counts.keys())
+            report.ignored += image.label_map.ignored if image.label_map else 0
+        found.append(report)
+    return found
+
+
+def _counts(image: LabeledImage, classes: Sequence[str]) -> Counter:
+    """Return the number of objects, or of pixels, of each class."""
+    if image.objects is not None:
+        return Counter(each.name for each in image.objects if each.name in classes)
+    assert image.label_map is not None
+    return Counter({classes[index]: n for index, n in image.label_map.counts.items()})

@@ -14,6 +14,8 @@ from gfnet_dense.utils.types import Size
 from .model import Box, LabeledObject, Polygon
 
 SLACK = 1e-3  # boxes may reach this far out of their image, in pixels
+OUTSIDE = "objects outside of their image"  # why they are left out
+THIN = "polygons of fewer than three points"  # why they are left out
 CHORD = 0.1  # largest distance in pixels of a polygon from the circle for which it stands
 
 
@@ -84,12 +86,56 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> P
     return np.stack([cx + x * cos - y * sin, cy + x * sin + y * cos], 1).ravel().tolist()
 
 
-def rotated_box(box: Box, degrees: float) -> Box:
-    """Return the box around a box that is turned clockwise about its center."""
+def rotated_box(box: Box, degrees: float) -> Polygon:
+    """Return the corners of a box that is turned clockwise about its center."""
     x, y, w, h = box
-    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-    width, height = w * cos + h * sin, w * sin + h * cos
-    return x + (w - width) / 2, y + (h - height) / 2, width, height
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    center = x + w / 2, y + h / 2
+    offsets = np.reshape(box_corners((-w / 2, -h / 2, w, h)), (4, 2))
+    return (offsets @ [[cos, sin], [-sin, cos]] + center).ravel().tolist()
+
+
+def box_corners(box: Box) -> Polygon:
+    """Return a box as a polygon, clockwise from its left upper corner on."""
+    x, y, w, h = box
+    return [x, y, x + w, y, x + w, y + h, x, y + h]
+
+
+def box_around(points: Polygon) -> Box:
+    """Return the box around a polygon."""
+    return corners_to_box(min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2]))
+
+
+def visible_box(points: Polygon, size: Size) -> Box | None:
+    """Return the box around the part of a polygon that is inside of its image, exactly.
+
+    The part ends at corners of the polygon in the image, at places where it crosses the border, or
+    at corners of the image inside of the polygon (by the rule of even and odd).
+
+    Args:
+        points: The polygon.
+        size: (H, W) of the image.
+
+    Returns:
+        The box, None if no part is inside.
+    """
+    start = np.reshape(points, (-1, 2)).astype(float)
+    end = np.roll(start, -1, 0)
+    limits = np.array([size[1], size[0]], float)
+    ends = [start]
+    for axis in (0, 1):
+        for border in (0.0, limits[axis]):
+            crosses = (start[:, axis] < border) != (end[:, axis] < border)
+            a, b = start[crosses], end[crosses]
+            places = a + (b - a) * ((border - a[:, axis]) / (b - a)[:, axis])[:, None]
+            places[:, axis] = border
+            ends.append(places)
+            if axis == 1:  # corners of the image with an odd number of crossings to their right
+                number = (places[:, :1] > (0.0, limits[0])).sum(0)
+                ends.append(np.array([(x, border) for x in (0.0, limits[0])])[number % 2 == 1])
+    found = np.concatenate(ends)
+    found = found[((found >= -SLACK) & (found <= limits + SLACK)).all(1)].clip(0, limits)
+    return box_around(found.ravel().tolist()) if len(found) else None
 
 
 def place_mask(crop: np.ndarray, left: int, top: int, size: Size) -> dict:
@@ -126,6 +172,11 @@ def decode(rle: dict) -> np.ndarray:
     return coco_mask().decode(rle).astype(bool)
 
 
+def is_thin(each: LabeledObject) -> bool:
+    """Return whether all that an object has are polygons of fewer than three points."""
+    return bool(each.polygons) and all(len(points) < 6 for points in each.polygons)
+
+
 def join_groups(grouped: Iterable[tuple[Hashable, LabeledObject]]) -> list[LabeledObject]:
     """Join the shapes of the same class and group to one object.
 
@@ -152,14 +203,17 @@ def _join(members: list[LabeledObject]) -> LabeledObject:
         size = next(each.rle["size"] for each in members if each.rle is not None)
         rle = _with_text(coco_mask().merge([outline_rle(each, size) for each in members]))
         return LabeledObject(name, None, [], rle, crowd)
-    boxes = np.array([_around(each) for each in members])
-    low, high = boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
-    return LabeledObject(name, (*low.tolist(), *(high - low).tolist()), crowd=crowd)
+    return LabeledObject(name, _box_of([_around(each) for each in members]), crowd=crowd)
 
 
 def _with_text(rle: dict) -> dict:
     """Return run lengths whose counts are text, as JSON holds them."""
     return dict(size=list(rle["size"]), counts=rle["counts"].decode())
+
+
+def _box_of(boxes: Iterable[Box]) -> Box:
+    """Return the box around several."""
+    return box_around([value for box in boxes for value in box_corners(box)])
 
 
 def _around(each: LabeledObject) -> Box:
@@ -168,8 +222,7 @@ def _around(each: LabeledObject) -> Box:
         return each.box
     if each.rle is not None:
         return tuple(coco_mask().toBbox(each.rle).tolist())
-    points = np.concatenate([np.reshape(each, (-1, 2)) for each in each.polygons])
-    return corners_to_box(*points.min(0).tolist(), *points.max(0).tolist())
+    return _box_of([box_around(points) for points in each.polygons])
 
 
 def fit_object(each: LabeledObject, size: Size) -> tuple[LabeledObject | None, str]:
@@ -180,16 +233,16 @@ def fit_object(each: LabeledObject, size: Size) -> tuple[LabeledObject | None, s
         size: (H, W) of the image.
 
     Returns:
-        The object with a box inside of the image, and with the polygons that have an area; None if
-        nothing of it is there. Then the reason why it is left out, or what was changed; '' if
-        nothing was.
+        The object with the box around what is inside of the image, and with the polygons of three
+        points or more; None if nothing of it is there. Then the reason why it is left out, or what
+        was changed; '' if nothing was.
 
     Raises:
         InputError: If it lies far outside of the image, as if it were for another one.
     """
     polygons = [points for points in each.polygons if len(points) >= 6]
-    if each.polygons and not polygons:
-        return None, "polygons of fewer than three points"
+    if is_thin(each):
+        return None, THIN
     limit = FAR_OUTSIDE * max(size)
     box = _around(LabeledObject(each.name, each.box, polygons, each.rle))
     reach = max(map(abs, (box[0], box[1], box[0] + box[2], box[1] + box[3])))
@@ -204,11 +257,19 @@ def fit_object(each: LabeledObject, size: Size) -> tuple[LabeledObject | None, s
     left, top = max(x, 0.0), max(y, 0.0)
     right, bottom = min(x + w, float(size[1])), min(y + h, float(size[0]))
     if right <= left or bottom <= top:
-        return None, "objects outside of their image"
+        return None, OUTSIDE
     fitted = LabeledObject(each.name, box, polygons, each.rle, each.crowd)
     if fitted.has_outline and not coco_mask().area(outline_rle(fitted, size)):
         return None, "objects whose outline holds no pixel"
     if max(left - x, top - y, x + w - right, y + h - bottom) <= SLACK:
         return fitted, ""
-    fitted.box = left, top, right - left, bottom - top
+    if polygons:
+        visible = [part for points in polygons if (part := visible_box(points, size))]
+        if not visible:
+            return None, OUTSIDE
+        fitted.box = _box_of(visible)
+    elif each.rle is not None:
+        fitted.box = tuple(coco_mask().toBbox(each.rle).tolist())
+    else:
+        fitted.box = left, top, right - left, bottom - top
     return fitted, "clipped"

@@ -12,7 +12,7 @@ from gfnet_dense.utils.errors import InputError
 
 from .images import Content, one_suffix
 from .model import IGNORED, NOT_LABELED, LabeledImage, Source, is_background
-from .shapes import decode, outline_rle
+from .shapes import box_corners, decode, outline_rle
 
 BACKGROUND = "background"  # class 0 of label maps that are made from objects
 
@@ -43,6 +43,11 @@ def plan_masks(
             f"{len(classes)} classes with the background: label maps of 8 bits hold 255 at most, "
             "choose some with --classes"
         )
+    for image in source.images:
+        for each in image.objects or []:
+            if each.name not in classes[1:] and not each.has_outline and each.box is not None:
+                # What is ignored, or background, reaches to the corners of its box.
+                each.polygons = [box_corners(each.box)]
     boxes = [
         image.source
         for image in source.images
@@ -52,7 +57,7 @@ def plan_masks(
     if boxes:
         raise InputError(
             f"{len(boxes)} objects have a box and no outline, first in {boxes[0]}, and a box is no "
-            "mask: take --to coco, or label outlines"
+            "mask: take --to coco, label outlines, or choose classes that have some with --classes"
         )
     new_names, new_contents, suffix = one_suffix(names, contents, source)
     files: dict[str, Content] = {}

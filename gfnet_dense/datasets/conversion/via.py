@@ -7,7 +7,7 @@ from typing import Any
 
 from gfnet_dense.utils.errors import InputError
 
-from .files import Files, missing, read_json, shown_size
+from .files import Files, leave_out_unlabeled, missing, read_json
 from .model import LabeledImage, LabeledObject, Source
 from .shapes import ellipse, number
 
@@ -46,6 +46,8 @@ def read_via(files: Files, classes: Sequence[str] | None = None) -> Source:
             content = read_json(path)
             if is_via(content):
                 images = content.get(METADATA, content)
+                if not isinstance(images, dict):
+                    raise InputError(f"{path}: its {METADATA} is no object of JSON")
                 found += [(image, path) for image in images.values()]
             else:
                 source.leave_out("JSON files of something else than VIA", path)
@@ -56,6 +58,7 @@ def read_via(files: Files, classes: Sequence[str] | None = None) -> Source:
     for image, path in found:
         with source.collecting(path):
             source.images.append(_read_image(image, path, attribute, classes, files, source))
+    leave_out_unlabeled(source, files, "images that no JSON file names")
     return source
 
 
@@ -137,7 +140,7 @@ def _read_image(
         if not label:
             raise InputError(f"{what}: its {attribute!r} names not one class")
         objects.append(_read_region(shape, kind, label, what))
-    return LabeledImage(found, shown_size(found), path, objects)
+    return LabeledImage(found, None, path, objects)
 
 
 def _read_region(shape: dict, kind: Any, label: str, what: str) -> LabeledObject:

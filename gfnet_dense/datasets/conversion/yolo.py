@@ -10,7 +10,17 @@ from gfnet_dense.datasets.coco.structure import shorten
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
-from .files import SPLITS, Files, missing, read_lines, read_yaml, reading, shown_size
+from .files import (
+    SPLITS,
+    Files,
+    leave_out_unlabeled,
+    missing,
+    read_lines,
+    read_list,
+    read_yaml,
+    reading,
+    shown_size,
+)
 from .model import LabeledImage, LabeledObject, Source
 from .shapes import number
 
@@ -32,6 +42,7 @@ def read_yolo(files: Files) -> Source:
     Raises:
         InputError: If the file of the data set cannot be read.
     """
+    source = Source()
     contents = {path: read_yaml(path) for path in files.with_suffix(".yaml", ".yml")}
     yamls = [path for path, content in contents.items() if is_yolo(content)]
     if len(yamls) > 1:
@@ -40,14 +51,15 @@ def read_yolo(files: Files) -> Source:
     if yamls:
         content = contents[yamls[0]]
         names = _names_of(content["names"], yamls[0])
-        images = list(_images_of(content, yamls[0], files))
+        images = list(_images_of(content, yamls[0], files, source))
+        _check_apart(images, yamls[0])
         has_keypoints = "kpt_shape" in content
     else:
         path = next(path for name in CLASS_LISTS for path in files.paths if path.name == name)
-        names = dict(enumerate(text for _, text in read_lines(path)))
+        names = _names_of(read_list(path), path)
         images = list(_images_of_lists(files)) or [(path, "") for path in files.pictures]
         has_keypoints = False
-    source = Source(classes=[names[index] for index in sorted(names)])
+    source.classes = [names[index] for index in sorted(names)]
     used = set()
     for image, split in reading(images):
         path = label_path(image)
@@ -60,12 +72,14 @@ def read_yolo(files: Files) -> Source:
             else:
                 source.note(EMPTY, image)
                 path = image
-            source.images.append(LabeledImage(image, size, path, objects, split=split))
+            # Shares do not tell whether the photo was turned by its EXIF orientation
+            source.images.append(LabeledImage(image, None, path, objects, split=split))
     folders = {path.parent for path in used}
     for path in files.below:
         if path.suffix == ".txt" and path.parent in folders and path not in used:
             if path.name.lower() not in OTHERS:
                 source.refuse(path, f"the label file {path} has no image")
+    leave_out_unlabeled(source, files, "images that the data set does not name")
     return source
 
 
@@ -76,24 +90,47 @@ def _names_of(names: Any, path: Path) -> dict[int, str]:
         raise InputError(f"{path}: names must be a list, or class names by index")
     if not all(type(index) is int and index >= 0 for index in names):
         raise InputError(f"{path}: names must be by whole numbers, got {shorten(list(names))}")
-    return {index: str(name) for index, name in names.items()}
+    found = {index: str(name).strip() for index, name in names.items()}
+    for index, name in found.items():
+        if list(found.values()).index(name) != list(found).index(index):
+            raise InputError(f"{path} has the class name {name!r} twice: rename one")
+    return found
 
 
-def _images_of(content: dict, path: Path, files: Files) -> Iterator[tuple[Path, str]]:
-    """Yield the images that a YAML file names, with their splits."""
+def _images_of(
+    content: dict, path: Path, files: Files, source: Source
+) -> Iterator[tuple[Path, str]]:
+    """Yield the images that a YAML file names, with their splits; a test set may be absent."""
     parents = [path.parent / str(content.get("path") or ""), path.parent]
     for split in ("train", "val", "test"):
         entries = content.get(split) or []
         for entry in entries if isinstance(entries, list) else [entries]:
-            place = _find(str(entry), parents, path, split)
-            if place.is_dir():
+            place = _find(str(entry), parents)
+            if place is None and split == "test":
+                source.leave_out(f"test sets that are not there: {entry}", path)
+            elif place is None:
+                raise InputError(
+                    f"{path}: {split} is {entry}, which is not there; correct it or its path"
+                )
+            elif place.is_dir():
                 yield from ((each, split) for each in Files(place).pictures)
             else:
-                yield from ((each, split) for each in _listed(place, files))
+                yield from ((each, split) for each in _listed(place, files, split))
 
 
-def _find(entry: str, parents: list[Path], path: Path, split: str) -> Path:
-    """Return the folder or the list that a YAML file names.
+def _check_apart(images: list[tuple[Path, str]], path: Path) -> None:
+    """Raise InputError if an image is in several splits of a YAML file."""
+    splits: dict[Path, str] = {}
+    for image, split in images:
+        if (other := splits.setdefault(image.resolve(), split)) != split:
+            raise InputError(
+                f"{path}: {other} and {split} both have {image}; take out {split} (images without "
+                "a validation are split), or name other images"
+            )
+
+
+def _find(entry: str, parents: list[Path]) -> Path | None:
+    """Return the folder or the list that a YAML file names, None if it is not there.
 
     Roboflow writes ``../train/images`` for a folder beside the file; Ultralytics cuts ``../`` off.
     """
@@ -101,13 +138,13 @@ def _find(entry: str, parents: list[Path], path: Path, split: str) -> Path:
         for name in (entry, entry.removeprefix("../")):
             if (parent / name).exists():
                 return parent / name
-    raise InputError(f"{path}: {split} is {entry}, which is not there; correct it or its path")
+    return None
 
 
-def _listed(path: Path, files: Files) -> Iterator[Path]:
+def _listed(path: Path, files: Files, split: str) -> Iterator[Path]:
     """Yield the images in a list, a path a line."""
     for line, text in read_lines(path):
-        image = files.find_image(text, path)
+        image = files.find_image(text, path, split=split)
         if image is None:
             raise missing(text, Path(f"{path}, line {line},"))
         yield image
@@ -116,7 +153,8 @@ def _listed(path: Path, files: Files) -> Iterator[Path]:
 def _images_of_lists(files: Files) -> Iterator[tuple[Path, str]]:
     for path in files.with_suffix(".txt"):
         if path.stem in SPLITS and path.name in OTHERS:
-            yield from ((image, SPLITS[path.stem]) for image in _listed(path, files))
+            split = SPLITS[path.stem]
+            yield from ((image, split) for image in _listed(path, files, split))
 
 
 def label_path(image: Path) -> Path:

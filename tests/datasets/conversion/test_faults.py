@@ -315,7 +315,7 @@ def test_masks_with_other_values_or_colors(source_of, tmp_path):
     Image.fromarray(np.full((96, 128), 7, np.uint8)).save(source / "masks/0000.png")
     paint(source / "masks/0001.png", 1, 1, (9, 9, 10))
     first, second = faults(source, tmp_path / "out", "masks")
-    assert "0000.png holds the values 7: a mask of one class holds 0 and 1, or 0 and 255" in first
+    assert "0000.png holds the values 7: masks of one class hold 0 and 1, or 0 and 255" in first
     assert "0001.png has colors: name the class of each with --colors FILE" in second
     (source / "masks/0000.png").rename(source / "masks/0002.png")
     sentences = faults(source, tmp_path / "out", "masks")
@@ -423,14 +423,15 @@ def test_splits(source_of, tmp_path):
     assert "--group-by splits images, and" in stops(yolo, tmp_path, group_by="x")
     text = (yolo / "data.yaml").read_text()
     (yolo / "data.yaml").write_text(text.replace("val: images/val", "val: images/train"))
-    assert all("is there twice, with labels in" in each for each in faults(yolo, tmp_path / "out"))
+    sentence = stops(yolo, tmp_path)
+    assert "data.yaml: train and val both have" in sentence and "take out val" in sentence
     (yolo / "data.yaml").write_text(text.replace("val: images/val", "val: images/gone"))
     assert "val is images/gone, which is not there" in stops(yolo, tmp_path)
     lists = source_of("voc-boxes") / "ImageSets/Main"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("0000\n0001\n")
     (lists / "val.txt").write_text("0001 1\n")
-    assert "val.txt, line 1: 0001 is in the list of train, too" in stops(
+    assert "val.txt, line 1: 0001 1 is in the list of train, too" in stops(
         lists.parent.parent, tmp_path
     )
 
@@ -510,3 +511,86 @@ def test_a_broken_yaml_is_named_with_line_and_column(source_of, tmp_path):
 def test_a_region_of_via_without_attributes(source_of, tmp_path):
     source = source_of("via", "via.json", lambda c: via_image(c)["regions"].append(7))
     assert "a region of 0000.jpg has no region_attributes" in stops(source, tmp_path)
+
+
+@pytest.mark.parametrize("named", [None, ["crack"], ["background", "crack"]])
+def test_masks_of_1_and_of_255_in_one_set(named, source_of, tmp_path):
+    source = source_of("masks")
+    path = source / "masks/0001.png"
+    Image.fromarray(np.array(Image.open(path)) // 255).save(path)
+    sentence = stops(source, tmp_path, "masks", classes=named)
+    assert "0000.png holds the value 255 and " in sentence and "0001.png the value 1" in sentence
+    assert "masks of one class hold 0 and 1, or 0 and 255, all in the same way" in sentence
+
+
+def test_lists_of_names_by_line(source_of, tmp_path):
+    source = source_of("yolo")
+    (source / "data.yaml").unlink()
+    (source / "classes.txt").write_text("person\n\ncar\n")
+    assert "classes.txt, line 2 is blank, and the number of a line" in stops(source, tmp_path)
+    (source / "classes.txt").write_text("person\ncar\nperson\n")
+    assert "classes.txt has the class name 'person' twice" in stops(source, tmp_path)
+    (source / "classes.txt").write_text("person\ncar\n\n \n")
+    plan = plan_conversion(source, tmp_path / "out", "coco", val=0)
+    assert plan.classes == ["person", "car"] and not plan.source.problems
+    (source_of("voc-masks") / "class_names.txt").write_text("_background_\n\nperson\ncar\n")
+    assert "class_names.txt, line 2 is blank" in stops(tmp_path / "voc-masks", tmp_path, "masks")
+
+
+def test_names_of_yolo_twice(source_of, tmp_path):
+    source = source_of("yolo")
+    (source / "data.yaml").write_text("train: images/train\nnames: [car, car , dog]\n")
+    assert "data.yaml has the class name 'car' twice" in stops(source, tmp_path)
+
+
+def test_a_test_set_of_yolo_that_is_not_there_is_left_out(tmp_path):
+    tools.write_yolo(tmp_path / "in", tools.draw_scenes(3), num_val=1)
+    path = tmp_path / "in/data.yaml"
+    path.write_text(path.read_text() + "test: ../test/images\n")
+    plan = plan_conversion(tmp_path / "in", tmp_path / "out", "coco")
+    assert not plan.source.problems and len(plan.source.images) == 3
+    reason = "test sets that are not there: ../test/images"
+    assert plan.source.left_out == {reason: (1, str(path))}
+    path.write_text(path.read_text().replace("../test/images", "images/val"))
+    assert "val and test both have" in stops(tmp_path / "in", tmp_path)
+
+
+def test_tables_of_voc_in_which_some_names_have_colors(source_of, tmp_path):
+    source = source_of("voc-masks")
+    (source / "class_names.txt").write_text("_background_ 0 0 0\nperson\ncar 1 2 3\n")
+    assert "'person' has no color" in stops(source, tmp_path, "masks")
+
+
+def test_folders_of_voc_masks_with_other_names(source_of, tmp_path):
+    source = source_of("voc-masks")
+    (source / "SegmentationClass").rename(source / "SegmentationClassAug")
+    sentence = stops(source, tmp_path, "masks")
+    assert "has the folder SegmentationClassAug and no SegmentationClass: rename it" in sentence
+
+
+def test_a_project_of_via_without_its_images(source_of, tmp_path):
+    source = source_of("via", "via.json", lambda c: c.update(_via_img_metadata=[]))
+    (sentence,) = faults(source, tmp_path / "out")
+    assert "via.json: its _via_img_metadata is no object of JSON" in sentence
+
+
+def test_lists_of_voc_that_fit_several_images_or_none(source_of, tmp_path):
+    source = source_of("voc-boxes")
+    for folder in "ab":
+        for kind in ("Annotations", "JPEGImages"):
+            shutil.copytree(source / kind, tmp_path / "new" / kind / folder)
+    lists = tmp_path / "new/ImageSets/Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a/0000\n0001\n")
+    sentence = stops(tmp_path / "new", tmp_path)
+    assert "train.txt, line 2: 0001 may be " in sentence and "b/0001.jpg" in sentence
+    (lists / "train.txt").write_text("7\n8\n")
+    assert "no line of the lists is the name of an annotated" in stops(tmp_path / "new", tmp_path)
+
+
+def test_the_background_alone_is_no_class(source_of, tmp_path):
+    for source, to in (("coco", "coco"), ("voc-masks", "masks"), ("voc-masks", "coco")):
+        name = "_background_" if source == "voc-masks" else "background"
+        folder = tmp_path / source if (tmp_path / source).exists() else source_of(source)
+        sentence = stops(folder, tmp_path, to, classes=[name])
+        assert "--classes names the background alone; the source has" in sentence

@@ -1,5 +1,6 @@
 """Pictures of a conversion: EXIF orientations, names, suffixes, duplicates, splits of folders."""
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gfnet_dense.datasets.conversion.convert import plan_conversion
-from gfnet_dense.datasets.conversion.images import DOUBTFUL, UNTAGGED, unique_names
+from gfnet_dense.datasets.conversion.images import DOUBTFUL, UNTAGGED, UNTOLD, unique_names
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import read_image
 from tests import labeling_tools as tools
@@ -183,3 +184,193 @@ def test_the_folder_of_the_result_is_new_and_outside_of_the_source(tmp_path):
     (tmp_path / "out").mkdir()
     convert(tmp_path / "in", tmp_path / "out", "coco")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+# ---------------------------------------------------------------------------- folders of splits
+
+
+def rectangle():
+    return dict(shape_attributes=dict(name="rect", x=1, y=1, width=9, height=9))
+
+
+def write_voc(image):
+    image.with_suffix(".xml").write_text(
+        f"<annotation><filename>{image.name}</filename><size><width>24</width><height>16</height>"
+        "</size><object><name>thing</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>12</xmax>"
+        "<ymax>9</ymax></bndbox></object></annotation>"
+    )
+
+
+def write_via(folder, names):
+    regions = [dict(rectangle(), region_attributes=dict(kind="thing"))]
+    content = {name: dict(filename=name, size=1, regions=regions) for name in names}
+    (folder / "via_region_data.json").write_text(json.dumps(content))
+
+
+def coco_file(path, names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [dict(id=i, file_name=n, height=16, width=24) for i, n in enumerate(names, 1)]
+    annotations = [
+        dict(id=i, image_id=i, category_id=1, bbox=[1, 1, 9, 9], area=81, iscrowd=0)
+        for i in range(1, len(names) + 1)
+    ]
+    categories = [dict(id=1, name="thing")]
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+
+
+def write_split(format, source, split):
+    """Write two images of one split in its folder, and their annotation, which does not tell it."""
+    below = source / "images" / split if format in ("yolo", "masks") else source / split
+    names = [f"{split}{i}.png" for i in range(2)]
+    images = [photo(below / name) for name in names]
+    if format == "via":
+        write_via(below, names)
+    for image in images:
+        labels = source / ("masks" if format == "masks" else "labels") / split / image.name
+        if format in ("yolo", "masks"):
+            labels.parent.mkdir(parents=True, exist_ok=True)
+        if format == "voc":
+            write_voc(image)
+        elif format == "labelme":
+            labelme(image, (24, 16))
+        elif format == "yolo":
+            labels.with_suffix(".txt").write_text("0 .5 .5 .2 .2\n")
+            (source / "classes.txt").write_text("thing\n")
+        elif format == "masks":
+            Image.fromarray(np.eye(16, 24, dtype=np.uint8)).save(labels)
+    if format == "coco":
+        path = source / "labels.json"
+        before = json.loads(path.read_text())["images"] if path.is_file() else []
+        coco_file(path, [each["file_name"] for each in before] + [f"{split}/{n}" for n in names])
+
+
+@pytest.mark.parametrize("format", ["voc", "labelme", "yolo", "via", "coco", "masks"])
+@pytest.mark.parametrize("folders", [("train", "valid", "test"), ("Training", "val2017", "test")])
+def test_folders_tell_splits(format, folders, tmp_path):
+    for folder in folders:
+        write_split(format, tmp_path / "in", folder)
+    to = "masks" if format == "masks" else "coco"
+    convert(tmp_path / "in", tmp_path / "out", to, val=None)
+    for folder, split in zip(folders, ("train", "val", "test"), strict=True):
+        written = (tmp_path / "out/images" / split).rglob("*.png")
+        assert sorted(path.name for path in written) == [f"{folder}0.png", f"{folder}1.png"]
+
+
+def test_names_of_files_and_folders_above_the_source_tell_no_split(tmp_path):
+    root = tmp_path / "train/in"
+    for name in ("train", "test", "val", "a"):
+        labelme(photo(root / f"{name}.jpg"), (24, 16))
+    plan = plan_conversion(root, tmp_path / "out", "coco", val=0.5)
+    assert sorted(image.split for image in plan.source.images) == ["train", "train", "val", "val"]
+
+
+def test_folders_that_tell_the_splits_of_some_images_alone_are_refused(tmp_path):
+    for name in ("train/a", "val/b", "more/c"):
+        labelme(photo(tmp_path / f"in/{name}.jpg"), (24, 16))
+    with pytest.raises(InputError, match=r"1 images, first .*more/c.jpg, in no split: sort all"):
+        plan_conversion(tmp_path / "in", tmp_path / "out", "coco")
+
+
+# ------------------------------------------------------------- photos that may be the wrong ones
+
+
+def test_an_image_in_the_folder_of_another_split_is_none(tmp_path):
+    for split, names in (("train", "ab"), ("val", "abc")):
+        for name in names:
+            photo(tmp_path / f"in/images/{split}/{name}.png")
+        coco_file(tmp_path / f"in/annotations/{split}.json", [f"{n}.png" for n in "abc"])
+    (sentence,) = faults(tmp_path / "in", tmp_path / "out")
+    assert "train.json names the image c.png, which is not there" in sentence
+    # A name with its folder says which one it is.
+    coco_file(tmp_path / "in/annotations/train.json", ["train/a.png", "train/b.png"])
+    coco_file(tmp_path / "in/annotations/val.json", ["val/a.png", "val/b.png", "val/c.png"])
+    convert(tmp_path / "in", tmp_path / "out", "coco", val=None)
+    source = tmp_path / "in/images/val/a.png"
+    assert (tmp_path / "out/images/val/val/a.png").read_bytes() == source.read_bytes()
+
+
+def test_an_image_of_voc_in_another_split_is_none(tmp_path):
+    for folder in ("train", "valid"):
+        write_voc(photo(tmp_path / "in" / folder / "a.png"))
+    (tmp_path / "in/train/a.png").unlink()
+    (sentence,) = faults(tmp_path / "in", tmp_path / "out")
+    assert "train/a.xml names the image a.png, which is not there" in sentence
+
+
+def test_the_embedded_image_goes_before_one_of_its_name_in_another_folder(tmp_path):
+    image = photo(tmp_path / "in/A/a.png")
+    data = image.read_bytes()
+    embedded = base64.b64encode(data).decode()
+    labelme(image, (24, 16))
+    content = json.loads(image.with_suffix(".json").read_text())
+    image.with_suffix(".json").write_text(json.dumps({**content, "imageData": embedded}))
+    image.unlink()
+    Image.new("RGB", (24, 16)).save(photo(tmp_path / "in/B/a.png"))
+    convert(tmp_path / "in", tmp_path / "out", "coco")
+    assert (tmp_path / "out/images/train/a.png").read_bytes() == data
+    options = dict(images=tmp_path / "in/B")  # the user's word goes before
+    convert(tmp_path / "in", tmp_path / "other", "coco", **options)
+    other = (tmp_path / "other/images/train/a.png").read_bytes()
+    assert other == (tmp_path / "in/B/a.png").read_bytes() != data
+
+
+def test_an_image_elsewhere_that_has_nothing_but_the_name_is_refused_or_told(tmp_path):
+    for name in "ab":
+        labelme(photo(tmp_path / f"in/A/{name}.png"), (24, 16))
+    (tmp_path / "in/B").mkdir()
+    (tmp_path / "in/A/b.png").rename(tmp_path / "in/B/b.png")
+    (sentence,) = faults(tmp_path / "in", tmp_path / "out")
+    assert "A/b.json names an image that is not beside it, as others are" in sentence
+    (tmp_path / "in/A/a.png").rename(tmp_path / "in/B/a.png")  # now all are in one other folder
+    plan = convert(tmp_path / "in", tmp_path / "out", "coco")
+    words = "images are taken from another folder by their name"
+    assert plan.source.notes == {words: (2, str(tmp_path / "in/A/a.json"))}
+
+
+@pytest.mark.parametrize("format", ["yolo", "via", "labelme"])
+def test_labels_without_a_size_leave_a_turned_photo_in_doubt(format, tmp_path):
+    write_split(format, tmp_path / "in", "train")
+    place = tmp_path / "in" / ("images/train" if format == "yolo" else "train")
+    photo(place / "train0.png", orientation=6)
+    if format == "labelme":
+        path = place / "train0.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "imageHeight": None, "imageWidth": None}))
+    plan = convert(tmp_path / "in", tmp_path / "out", "coco")
+    assert plan.source.notes[UNTOLD] == (1, str(place / "train0.png"))
+    assert "YOLO" in UNTOLD
+    sizes = {image.path.name: image.size for image in plan.source.images}
+    assert sizes == {"train0.png": (24, 16), "train1.png": (16, 24)}
+
+
+def test_images_of_16_bits_are_refused_before_they_would_lose_some(tmp_path):
+    labelme(photo(tmp_path / "in/a.jpg"), (24, 16))
+    deep = photo(tmp_path / "in/b.png")
+    labelme(deep, (24, 16))
+    values = np.arange(24 * 16, dtype=np.uint16).reshape(16, 24) * 170
+    Image.fromarray(values).save(deep)
+    convert(tmp_path / "in", tmp_path / "out", "masks")  # it is a PNG already
+    assert (tmp_path / "out/images/train/b.png").read_bytes() == deep.read_bytes()
+    netpbm = b"P6 24 16 4095\n" + np.zeros((16, 24, 3), ">u2").tobytes()
+    for suffix in (".tif", ".ppm"):
+        image = deep.with_suffix(suffix)
+        image.write_bytes(netpbm) if suffix == ".ppm" else Image.fromarray(values).save(image)
+        deep.unlink()
+        labelme(image, (24, 16))
+        with pytest.raises(InputError, match=f"b{suffix} has more than 8 bits per channel"):
+            plan_conversion(tmp_path / "in", tmp_path / "o", "masks", val=0)
+        deep = image
+
+
+def test_an_image_of_another_folder_than_most_is_told(tmp_path):
+    folder = tmp_path / "in/Annotations"
+    folder.mkdir(parents=True)
+    for name in ("JPEGImages/a", "JPEGImages/b", "more/c", "more/d"):
+        image = photo(tmp_path / f"in/{name}.png")
+        write_voc(image)
+        image.with_suffix(".xml").rename(folder / f"{image.stem}.xml")
+    (folder / "d.xml").unlink()
+    plan = convert(tmp_path / "in", tmp_path / "out", "coco")
+    words = "images are taken by name from another folder than most"
+    assert plan.source.notes[words] == (1, str(tmp_path / "in/more/c.png"))
+    assert len(objects(tmp_path / "out")) == 3

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gfnet_dense.datasets.conversion.convert import plan_conversion
 from gfnet_dense.datasets.conversion.shapes import ellipse, rotated_box
+from gfnet_dense.utils.errors import InputError
 from tests import labeling_tools as tools
 from tests.conftest import needs_operators
 from tests.datasets.conversion.results import convert, faults, label_map, objects
@@ -201,14 +202,14 @@ def test_shapes_of_cvat(tmp_path):
     }
 
 
-def test_a_rotated_box_is_the_one_around_its_corners():
+def test_corners_of_a_rotated_box():
     x, y, w, h = 10.0, 20.0, 30.0, 8.0
     angle = math.radians(25)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     corners = np.array([(sx * w / 2, sy * h / 2) for sx in (-1, 1) for sy in (-1, 1)]) @ turn.T
     corners += (x + w / 2, y + h / 2)
-    low, size = corners.min(0), np.ptp(corners, 0)
-    assert rotated_box((x, y, w, h), 25) == pytest.approx((*low, *size))
+    found = np.reshape(rotated_box((x, y, w, h), 25), (4, 2))
+    assert np.allclose(sorted(found.tolist()), sorted(corners.tolist()))
 
 
 def test_a_rotated_ellipse_lies_on_its_curve():
@@ -528,3 +529,262 @@ def test_colors_as_text_in_three_forms(scenes, tmp_path):
         tmp_path / "in", tmp_path / "o", "masks", val=0, colors=tmp_path / "table.txt"
     )
     assert plan.classes == [f"{name} x" for name in tools.STUFF] and not plan.source.problems
+
+
+# --------------------------------------------------------------------------- outlines, names, lists
+
+
+def test_a_rotated_box_of_cvat_at_the_border_is_the_one_around_its_visible_part(tmp_path):
+    box = '<box label="a" xtl="50" ytl="10" xbr="70" ybr="30" rotation="45"/>'
+    convert(cvat(tmp_path / "in", box), tmp_path / "o", "coco", val=None)
+    ((_, found, _),) = objects(tmp_path / "o")["x.png"]
+    half = math.hypot(10, 10)  # a square on its tip at (60, 20), of which the left half is seen
+    assert found == pytest.approx([60 - half, 20 - half, half, 2 * half])
+
+
+def test_blanks_around_labels_and_names_that_are_almost_the_same(labelme, tmp_path):
+    source = labelme(shape("car"), shape(" car "), shape("Car"))
+    plan = convert(source, tmp_path / "o", "coco")
+    assert plan.classes == ["Car", "car"]
+    assert [each[0] for each in objects(tmp_path / "o")["a.png"]] == ["car", "car", "Car"]
+    (words,) = reasons(plan)
+    assert "almost the same name, and are kept apart: Car, car" in words
+    plan = convert(source, tmp_path / "p", "coco", classes=["car"])
+    assert reasons(plan) == {"objects of other classes, Car": 1}
+    polygon = '<polygon label=" a" points="1,1;9,1;9,9"/>'
+    source = cvat(tmp_path / "cvat", polygon, ("b ", "a"))
+    plan = convert(source, tmp_path / "q", "coco", val=None)
+    assert plan.classes == ["b", "a"]
+
+
+def test_thin_parts_of_objects_of_several_are_counted(labelme, tmp_path):
+    thin = [[30, 10], [40, 20]]
+    mask = base64.b64encode(tools.as_png(np.ones((10, 10), bool))).decode()
+    source = labelme(
+        shape("a", group=1), shape("a", thin, group=1), shape("b", thin, group=2),
+        shape("b", [[15, 15], [24, 24]], "mask", 2, mask=mask),
+        shape("c", [[3, 3], [3, 3]], "circle", 3), shape("c", [[1, 2], [5, 9]], "rectangle", 3),
+    )  # fmt: skip
+    plan = convert(source, tmp_path / "o", "coco")
+    assert reasons(plan)["polygons of fewer than three points"] == 3
+    found = objects(tmp_path / "o")["a.png"]
+    assert [each[:2] for each in found] == [
+        ("a", [10, 10, 10, 10]), ("b", [15, 15, 10, 10]), ("c", [1, 2, 4, 7])
+    ]  # fmt: skip
+    assert found[1][2]["area"] == 100
+
+
+def test_thin_parts_in_coco_are_counted(scenes, tmp_path):
+    tools.write_coco(tmp_path / "in", scenes)
+    path = tmp_path / "in/annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] += [[1, 1, 5, 5], [1, 1]]
+    path.write_text(json.dumps(content))
+    plan = convert(tmp_path / "in", tmp_path / "o", "coco")
+    assert reasons(plan) == {"polygons of fewer than three points in objects of several": 2}
+
+
+def test_label_maps_of_the_classes_that_have_outlines(labelme, tmp_path):
+    source = labelme(shape("a"), shape("b", [[30, 5], [50, 15]], "rectangle"))
+    plan = convert(source, tmp_path / "o", "masks", classes=["a"])
+    assert reasons(plan) == {"objects of other classes, b": 1}
+    assert label_map(tmp_path / "o", "a").sum() == 100
+
+
+def test_rectangles_of_what_is_ignored_are_255_to_their_corners(labelme, tmp_path):
+    corners = [[30, 5], [50, 15]]
+    source = labelme(
+        shape("a"), shape("__ignore__", corners, "rectangle"),
+        shape("_background_", [[12, 12], [14, 14]], "rectangle"),
+    )  # fmt: skip
+    convert(source, tmp_path / "o", "masks")
+    expected = np.zeros((40, 60), int)
+    expected[10:20, 10:20], expected[12:14, 12:14], expected[5:15, 30:50] = 1, 0, 255
+    assert (label_map(tmp_path / "o", "a") == expected).all()
+
+
+@pytest.mark.parametrize("to", ["masks", "coco"])
+def test_the_background_may_be_among_the_chosen_classes(to, labelme, tmp_path):
+    source = labelme(shape("car"), shape("person"))
+    first = convert(source, tmp_path / "o", to).classes
+    for i, chosen in enumerate((first, ["background", *first[-2:]])):
+        assert convert(source, tmp_path / f"p{i}", to, classes=chosen).classes == first
+
+
+def test_lists_of_voc_with_folders_and_blanks_in_names(tmp_path):
+    source, names = tmp_path / "in", ("a/0001", "b/0001", "a/my photo 1", "0002", "my photo")
+    for i, name in enumerate(names):
+        image, xml = source / f"JPEGImages/{name}.png", source / f"Annotations/{name}.xml"
+        for path in (image, xml):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (i, 0, 0)).save(image)
+        box = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+        thing = f"<object><name>a</name><bndbox>{box}</bndbox></object>"
+        xml.write_text(f"<annotation><filename>{image.name}</filename>{thing}</annotation>")
+    lists = source / "ImageSets/Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a/0001\nmy photo 1\n0002  1\n")
+    (lists / "val.txt").write_text("b/0001\nmy photo\n")
+    plan = convert(source, tmp_path / "o", "coco", val=None)
+    split = {
+        image.source.relative_to(source).as_posix()[12:-4]: image for image in plan.source.images
+    }
+    assert {name: split[name].split for name in names} == {
+        "a/0001": "train", "b/0001": "val", "a/my photo 1": "train", "0002": "train",
+        "my photo": "val",
+    }  # fmt: skip
+    for name in names:
+        assert split[name].path == source / f"JPEGImages/{name}.png"
+
+
+def test_masks_of_voc_in_folders(scenes, tmp_path):
+    source = tmp_path / "in"
+    tools.write_voc_masks(source, scenes[:2])
+    for kind in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        for i, folder in enumerate("ab"):
+            (path,) = (source / kind).glob(f"{i:04d}.*")
+            (source / kind / folder).mkdir()
+            path.rename(source / kind / folder / f"0000{path.suffix}")
+    lists = source / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a/0000\n")
+    (lists / "val.txt").write_text("b/0000\n")
+    convert(source, tmp_path / "o", "masks", val=None)
+    for folder, split in (("a", "train"), ("b", "val")):
+        theirs = np.array(Image.open(source / f"SegmentationClass/{folder}/0000.png"))
+        assert (label_map(tmp_path / "o", f"{folder}/0000", split) == theirs).all()
+    convert(source, tmp_path / "c", "coco", val=None)
+    assert objects(tmp_path / "c")["a/0000.jpg"] and objects(tmp_path / "c", "val")["b/0000.jpg"]
+
+
+def sort_palette(path, order):
+    """Rewrite a palette image with the same colors at other indices."""
+    image = Image.open(path)
+    values, colors = np.array(image), np.reshape(image.getpalette(), (-1, 3))
+    new = np.zeros(256, np.uint8)
+    new[order] = np.arange(len(order))
+    result = Image.fromarray(new[values], "P")
+    result.putpalette(colors[order].ravel().tolist())
+    result.save(path)
+
+
+def test_a_palette_that_was_sorted_anew_is_read_by_its_colors(scenes, tmp_path):
+    source = tmp_path / "in"
+    tools.write_voc_masks(source, scenes)
+    (source / "class_names.txt").unlink()
+    (source / "labelmap.txt").write_text(
+        "background:0,0,0::\nperson:250,50,83::\ncar:1,2,3::\n__ignore__:224,224,192::\n"
+    )
+    palette = np.random.default_rng(3).integers(9, 250, (256, 3))
+    palette[:3], palette[255] = [(0, 0, 0), (250, 50, 83), (1, 2, 3)], (224, 224, 192)
+    for path in source.rglob("*.png"):
+        image = Image.open(path)
+        image.putpalette(palette.ravel().tolist())
+        image.save(path)
+    convert(source, tmp_path / "o", "masks")
+    convert(source, tmp_path / "c", "coco")
+    order = [255, 2, 0, 1, *range(3, 255)]
+    for path in source.rglob("*.png"):
+        sort_palette(path, order)
+    convert(source, tmp_path / "o2", "masks")
+    convert(source, tmp_path / "c2", "coco")
+    for i in range(3):
+        first, second = (label_map(tmp_path / out, f"{i:04d}") for out in ("o", "o2"))
+        assert (first == second).all() and {0, 255} < set(np.unique(first))
+    first, second = (objects(tmp_path / out) for out in ("c", "c2"))
+    for name in first:
+        rles = [
+            [each[2]["segmentation"]["counts"] for each in out[name]] for out in (first, second)
+        ]
+        assert sorted(rles[0]) == sorted(rles[1])
+
+
+# -------------------------------------------------------------------------------------- masks alone
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Return a function that writes images with masks from arrays, or from images of Pillow."""
+
+    def write(*arrays, palette=None):
+        for i, values in enumerate(arrays):
+            for kind in ("images", "masks"):
+                (tmp_path / "in" / kind).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(np.asarray(values))
+            if palette:
+                image.putpalette(palette)
+            image.save(tmp_path / f"in/masks/{i}.png")
+            Image.new("RGB", image.size, (i, 0, 0)).save(tmp_path / f"in/images/{i}.png")
+        return tmp_path / "in"
+
+    return write
+
+
+def stripes(*values):
+    """Return (12, 10) uint8 whose lowest rows have the given values, all others the first."""
+    result = np.full((12, 10), values[0], np.uint8)
+    for row, value in enumerate(values):
+        result[-1 - row] = value
+    return result
+
+
+@pytest.mark.parametrize("palette", [[255, 255, 255, 0, 0, 0], [0, 0, 0, 255, 255, 255]])
+def test_palettes_of_black_and_white_are_read_by_color(palette, masks, tmp_path):
+    white = palette.index(255) // 3
+    drawn = [stripes(1 - white, white), stripes(white), stripes(1 - white)]
+    convert(masks(*drawn, palette=palette), tmp_path / "o", "masks")
+    for i, values in enumerate(drawn):
+        assert (label_map(tmp_path / "o", str(i)) == (values == white)).all()
+
+
+def test_other_palettes_are_read_by_index(masks, tmp_path):
+    source = masks(stripes(0, 1), stripes(0), palette=[0, 0, 0, 128, 0, 0])
+    convert(source, tmp_path / "o", "masks")
+    assert (label_map(tmp_path / "o", "0") == stripes(0, 1)).all()
+    sentences = faults(masks(stripes(0, 1), palette=[128, 0, 0, 0, 0, 0]), tmp_path / "p", "masks")
+    assert "black at another index than 0, and nothing tells which" in sentences[0]
+    (tmp_path / "colors.txt").write_text("ground 0 0 0\nred 128 0 0\n")
+    convert(source, tmp_path / "q", "masks", colors=tmp_path / "colors.txt")
+    assert (label_map(tmp_path / "q", "0") == 1 - stripes(0, 1)).all()
+
+
+def test_class_indices_with_names(masks, tmp_path):
+    drawn = [stripes(0, 1, 2, 255), stripes(2, 1)]
+    plan = convert(masks(*drawn), tmp_path / "o", "masks", classes=["ground", "road", "car"])
+    assert plan.classes == ["ground", "road", "car"]
+    for i, values in enumerate(drawn):
+        assert (label_map(tmp_path / "o", str(i)) == values).all()
+    (sentence,) = faults(
+        masks(stripes(0, 3)), tmp_path / "p", "masks", classes=["ground", "road", "car"]
+    )
+    assert "0.png holds the index 3, accepted are 0..2 (3 classes) and 255" in sentence
+    with pytest.raises(InputError, match="hold 0 and 255 alone: these are masks of one class"):
+        convert(
+            masks(stripes(0, 255), stripes(0)), tmp_path / "q", "masks", classes=["a", "b", "c"]
+        )
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_two_names_of_masks_of_one_class(value, masks, tmp_path):
+    source = masks(stripes(0, value), stripes(0))
+    plan = convert(source, tmp_path / "o", "masks", classes=["background", "crack"])
+    assert plan.classes == ["background", "crack"]
+    assert (label_map(tmp_path / "o", "0") == stripes(0, 1)).all()
+
+
+def test_255_beside_1_is_what_is_not_labeled_if_both_classes_are_named(masks, tmp_path):
+    drawn = [stripes(0, 1, 255), stripes(0, 255), stripes(0, 1)]
+    plan = convert(masks(*drawn), tmp_path / "o", "masks", classes=["background", "crack"])
+    for i, values in enumerate(drawn):
+        assert (label_map(tmp_path / "o", str(i)) == values).all()
+    assert plan.source.images[1].label_map.ignored == 10
+
+
+def test_photos_in_a_folder_whose_name_begins_with_segmentation(masks, tmp_path):
+    source = masks(stripes(0, 1))
+    (tmp_path / "in/images").rename(tmp_path / "in/images_")
+    (tmp_path / "Segmentation of roads").mkdir()
+    shutil.move(source / "masks", tmp_path / "Segmentation of roads/masks")
+    shutil.move(source / "images_", tmp_path / "Segmentation of roads/images")
+    convert(tmp_path / "Segmentation of roads", tmp_path / "o", "masks")
+    assert (label_map(tmp_path / "o", "0") == stripes(0, 1)).all()
