@@ -19,7 +19,7 @@ from gfnet_dense import cli  # noqa: E402
 from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene  # noqa: E402
 from tests.labeling_tools import write_labelme  # noqa: E402
 
-CLASSES = ["person", "car", "balloon"]
+CLASSES = ["balloon", "car", "person"]  # sorted, as convert_dataset prints them
 NUM_IMAGES = 200
 CONFIG = "atss_gfnet-h-ti_own-data.py"
 
