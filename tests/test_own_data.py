@@ -1,10 +1,13 @@
 """docs/own_data.md from the labeling tool to the error analysis, by the commands of the page."""
 
 import json
+import math
 import re
 
 import pytest
+from mmengine.registry import DATASETS, DefaultScope
 
+from gfnet_dense.utils.config import read_config
 from tests import labeling_tools as labeling
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT, needs_operators
@@ -110,3 +113,27 @@ def test_class_names_come_from_the_coco_file_where_none_are_given(name, tmp_path
         dataset = settings[f"{split}_dataloader"]["dataset"]
         assert dataset["metainfo"]["classes"] == names and dataset["data_root"] == "data"
     assert settings["test_evaluator"]["ann_file"] == "data/annotations/val.json"
+
+
+@needs_operators
+def test_lines_of_the_page_repeat_images_of_rare_classes(tmp_path):
+    block = re.search(r"^train_dataloader = dict\(\n.*?^\)\n", PAGE.read_text(), re.M | re.S)[0]
+    labeling.write_coco(tmp_path / "labeled", labeling.draw_scenes(NUM_IMAGES))
+    convert = tool("convert_dataset", "labeled", "data", "--to", "coco")
+    assert run(convert, tmp_path).returncode == 0
+    own_config(tmp_path, "atss_gfnet-h-ti_own-data", data_root=str(tmp_path / "data"), classes=None)
+    path = tmp_path / "configs" / "my_dataset.py"
+    path.write_text(path.read_text() + block.replace("0.3", "1.0"))
+    cfg = read_config(path)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        repeated = DATASETS.build(cfg.train_dataloader.dataset)
+        plain = DATASETS.build(cfg.train_dataloader.dataset.dataset)
+    shares = {}  # of the images with each class
+    for i in range(len(plain)):
+        for label in set(plain.get_cat_ids(i)):
+            shares[label] = shares.get(label, 0) + 1 / len(plain)
+    expected = 0  # the repeat factors of LVIS (https://arxiv.org/abs/1908.03195), rounded up
+    for i in range(len(plain)):
+        factors = [max(1, (1.0 / shares[label]) ** 0.5) for label in plain.get_cat_ids(i)]
+        expected += math.ceil(max(factors, default=1))
+    assert len(repeated) == expected > len(plain)
