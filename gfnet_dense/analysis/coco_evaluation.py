@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from .detection_errors import FOREGROUND, Detections, Objects, classify
+from .detection_errors import Detections, Objects, classify
 
 MAX_DETECTIONS = 100  # of an image and a class, those with the highest scores
 SIZES = ("all", "small", "medium", "large")  # pycocotools' areaRngLbl
@@ -151,9 +151,11 @@ def _count_objects(coco_eval: Any) -> np.ndarray:
 
 
 def _read_matches(coco_eval: Any) -> tuple[Detections, Objects, list[int], list, list]:
-    """Return what :class:`Evaluation` holds from ``detections`` on."""
+    """Return what :class:`Evaluation` holds from ``detections`` on.
+
+    Matches are those at the first of COCOeval's IoU thresholds, 0.5.
+    """
     params = coco_eval.params
-    assert params.iouThrs[0] == FOREGROUND
     label_of = {category: c for c, category in enumerate(params.catIds)}
     by_class = [_cells(coco_eval, c, 0) for c in range(len(params.catIds))]
     rows: list[tuple] = []  # of detections
