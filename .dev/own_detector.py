@@ -18,10 +18,11 @@ sys.path.insert(0, str(HOME))
 from gfnet_dense import cli  # noqa: E402
 from gfnet_dense.datasets.synthetic.scenes import ADE_INDEX, draw_scene  # noqa: E402
 from tests.labeling_tools import write_labelme  # noqa: E402
+from tests.own_config import write_own_config  # noqa: E402
 
 CLASSES = ["balloon", "car", "person"]  # sorted, as convert_dataset prints them
 NUM_IMAGES = 200
-CONFIG = "atss_gfnet-h-ti_own-data.py"
+CONFIG = "atss_gfnet-h-ti_own-data"
 
 
 def draw_photos(folder: Path) -> None:
@@ -29,20 +30,6 @@ def draw_photos(folder: Path) -> None:
     index = ADE_INDEX | {"balloon": 200}
     scenes = [draw_scene(seed, index=index) for seed in range(NUM_IMAGES)]
     write_labelme(folder, scenes, names={index[name]: name for name in CLASSES})
-
-
-def write_config(data_root: str, path: Path) -> None:
-    """Copy the config for own data and set its two lines."""
-    lines = (HOME / "configs" / CONFIG).read_text().splitlines(keepends=True)
-    touched = 0
-    for i, line in enumerate(lines):
-        for name, value in (("data_root", data_root), ("classes", CLASSES)):
-            if line.startswith(f"{name} = ") and not line.startswith("classes = classes"):
-                lines[i] = f"{name} = {value!r}\n"
-                touched += 1
-    assert touched == 2
-    text = "".join(lines).replace('"./_base_', f'"{HOME}/configs/_base_')
-    path.write_text(text)
 
 
 def run(folder: Path, *words: str) -> None:
@@ -60,7 +47,8 @@ def main() -> None:
     folder = parser.parse_args().folder
     draw_photos(folder / "photos")
     run(folder, "tools/convert_dataset.py", "photos", "data/my_dataset", "--to", "coco")
-    write_config("data/my_dataset", folder / "my_dataset.py")
+    lines = dict(data_root="data/my_dataset", classes=CLASSES)
+    assert write_own_config(folder / "my_dataset.py", CONFIG, **lines) == 2
     run(folder, "tools/check_dataset.py", "my_dataset.py")
     options = ["--cfg-options", "model.backbone.init_cfg=None"]
     run(folder, "tools/train.py", "my_dataset.py", *options)

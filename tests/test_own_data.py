@@ -11,6 +11,7 @@ from gfnet_dense.utils.config import read_config
 from tests import labeling_tools as labeling
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT, needs_operators
+from tests.own_config import write_own_config
 
 PAGE = ROOT / "docs" / "own_data.md"
 NUM_IMAGES = 12
@@ -42,18 +43,8 @@ def command(pattern):
 
 
 def own_config(folder, name, **lines):
-    """Copy a config for own data as the page says, and set lines of it; return their number."""
-    text = (ROOT / "configs" / f"{name}.py").read_text()
-    touched = 0
-    for key, value in lines.items():
-        text, number = re.subn(
-            rf"^{key} = (?!classes or).*$", f"{key} = {value!r}", text, flags=re.M
-        )
-        touched += number
-    (folder / "configs").mkdir(exist_ok=True)
-    text = text.replace('"./_base_', f'"{ROOT}/configs/_base_')
-    (folder / "configs" / "my_dataset.py").write_text(text)
-    return touched
+    """Write ``configs/my_dataset.py``, and return the number of lines that are set in it."""
+    return write_own_config(folder / "configs" / "my_dataset.py", name, **lines)
 
 
 @needs_operators

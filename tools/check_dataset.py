@@ -13,9 +13,6 @@ from pathlib import Path
 
 from gfnet_dense import cli
 
-MAX_GROUPS = 20  # maximum number of different problems on the console
-MAX_FILES = 8  # maximum number of files that the console lists for one problem
-
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
@@ -32,7 +29,7 @@ def main() -> None:
     with cli.plain_errors():
         cfg = cli.load_config(args)
         from gfnet_dense.datasets.fixing.copy import format_plan, plan_copy, write_copy
-        from gfnet_dense.datasets.survey.report import format_report
+        from gfnet_dense.datasets.survey.report import MAX_FILES, MAX_GROUPS, format_report
         from gfnet_dense.datasets.survey.survey import survey
         from gfnet_dense.utils.config import merge_options
         from gfnet_dense.visualization.data_sheet import draw_data_sheet

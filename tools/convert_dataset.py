@@ -11,10 +11,7 @@ import sys
 from pathlib import Path
 
 from gfnet_dense import cli
-
-MAX_GROUPS = 20  # maximum number of different problems on the console
-MAX_FILES = 8  # maximum number of files that the console lists for one problem
-FORMATS = ("labelme", "cvat", "voc-boxes", "voc-masks", "yolo", "via", "coco", "masks")
+from gfnet_dense.utils.types import LABEL_FORMATS
 
 
 def parser() -> cli.ArgumentParser:
@@ -41,7 +38,7 @@ def parser() -> cli.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
     parser.add_argument(
-        "--from", dest="format", choices=FORMATS, help="format of a source that holds several"
+        "--from", dest="format", choices=LABEL_FORMATS, help="format of a source that holds several"
     )
     return parser
 
@@ -52,7 +49,7 @@ def main() -> None:
     with cli.plain_errors():
         from gfnet_dense.datasets.conversion.convert import plan_conversion, write_conversion
         from gfnet_dense.datasets.conversion.report import format_conversion
-        from gfnet_dense.datasets.survey.report import format_problems
+        from gfnet_dense.datasets.survey.report import MAX_FILES, MAX_GROUPS, format_problems
 
         plan = plan_conversion(
             args.source, args.out, args.to, args.format, args.images, args.classes, args.colors,

@@ -66,15 +66,15 @@ def _guard_transforms(transforms: list, metainfo: dict, ignored: int | None = No
     for i, transform in enumerate(transforms):
         if isinstance(transform, LoadImageFromFile):
             transforms[i] = GuardedImage(transform, metainfo)
-        elif _is_of(transform, "mmseg"):
+        elif loads_annotations(transform, "mmseg"):
             transforms[i] = GuardedSegMap(transform, metainfo, ignored)
-        elif _is_of(transform, "mmdet"):
+        elif loads_annotations(transform, "mmdet"):
             transforms[i] = _GuardedInstances(transform)
         for inner in getattr(transform, "subroutines", ()):  # TestTimeAug
             _guard_transforms(inner.transforms, metainfo, ignored)
 
 
-def _is_of(transform: Any, library: str) -> bool:
+def loads_annotations(transform: Any, library: str) -> bool:
     """Return whether a transform is the LoadAnnotations of a library, or a subclass of it.
 
     Only the label maps of mmsegmentation hold class indices.

@@ -1,6 +1,5 @@
 """Classes with few pixels: how often each one occurs, weights for a loss, and a sampler."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from mmengine.dataset import InfiniteSampler
 from gfnet_dense.registry import DATA_SAMPLERS
 from gfnet_dense.utils.errors import InputError
 
-from .loading_guards import GuardedSegMap, inner_datasets
+from .loading_guards import GuardedSegMap, inner_datasets, loads_annotations
 from .survey.contents import in_parallel
 
 
@@ -48,9 +47,7 @@ def _label_loader(dataset: Any) -> GuardedSegMap:
     for transform in getattr(getattr(dataset, "pipeline", None), "transforms", ()):
         if isinstance(transform, GuardedSegMap):
             return transform
-        if any(base.__module__.startswith("mmseg.") for base in type(transform).__mro__) and (
-            type(transform).__name__ == "LoadAnnotations"
-        ):
+        if loads_annotations(transform, "mmseg"):
             return GuardedSegMap(transform, dataset.metainfo)
     raise InputError(
         f"{type(dataset).__name__} has no LoadAnnotations of mmsegmentation in its pipeline, so "
@@ -121,6 +118,6 @@ class RareClassSampler(InfiniteSampler):
 
     def _infinite_indices(self) -> Iterator[int]:
         generator = np.random.default_rng(self.seed)
-        for _ in itertools.count():
+        while True:
             images = self.images[generator.choice(len(self.images), p=self.probabilities)]
             yield int(images[generator.integers(len(images))])

@@ -60,7 +60,7 @@ def plan_conversion(
         path: Folder or file of the source.
         out: Folder of the data set.
         to: 'masks' or 'coco'.
-        chosen_format: One of :data:`.formats.FORMATS`, None to find it out.
+        chosen_format: One of :data:`gfnet_dense.utils.types.LABEL_FORMATS`, None to find it out.
         images: Folder of the images, where they are not in the source.
         classes: Classes to take, in this order; None takes all.
         colors: Table of the colors of masks.

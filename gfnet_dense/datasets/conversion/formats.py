@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.types import LABEL_FORMATS
 
 from .coco_files import is_coco, read_coco_files
 from .cvat import is_cvat, read_cvat
@@ -19,7 +20,6 @@ from .via import is_via, read_via
 from .voc import CLASSES, is_voc, read_voc_boxes, read_voc_masks
 from .yolo import CLASS_LISTS, is_yolo, read_yolo
 
-FORMATS = ("labelme", "cvat", "voc-boxes", "voc-masks", "yolo", "via", "coco", "masks")
 NUM_SAMPLES = 16  # number of files of each kind that are looked at, spread evenly
 # By suffix: the function that reads a file, and the formats whose content it may be
 TESTS: dict[tuple[str, ...], tuple[Callable[[Path], Any], dict[str, Callable[[Any], bool]]]] = {
@@ -30,7 +30,7 @@ TESTS: dict[tuple[str, ...], tuple[Callable[[Path], Any], dict[str, Callable[[An
 
 
 def find_formats(files: Files) -> list[str]:
-    """Return the formats of which a source has files, in the order of :data:`FORMATS`.
+    """Return the formats of which a source has files, in the order of :data:`.LABEL_FORMATS`.
 
     Raises:
         InputError: If it has none; with the fault of a file that is no JSON or XML.
@@ -62,7 +62,7 @@ def find_formats(files: Files) -> list[str]:
             "VOC's Annotations or SegmentationClass, YOLO's data.yaml or classes.txt, a JSON of "
             "VIA or COCO, or images and masks in the folders images and masks"
         )
-    return [name for name in FORMATS if name in found]
+    return [name for name in LABEL_FORMATS if name in found]
 
 
 def _sample(paths: list[Path]) -> list[Path]:
@@ -106,7 +106,7 @@ def read_source(
 
     Args:
         files: The files.
-        name: One of :data:`FORMATS`.
+        name: One of :data:`.LABEL_FORMATS`.
         to: 'masks' or 'coco'.
         colors: Table of the colors of masks.
         classes: Class names that the user has chosen.

@@ -44,7 +44,7 @@ def check_places(source: Source, files: Files, name: str) -> None:
     Args:
         source: The source.
         files: Its files.
-        name: Its format, one of :data:`.formats.FORMATS`.
+        name: Its format, one of :data:`gfnet_dense.utils.types.LABEL_FORMATS`.
     """
     num_images = Counter(image.source for image in source.images)
     places = defaultdict(list)

@@ -7,6 +7,8 @@ from gfnet_dense.utils.tables import format_table
 from .contents import Problem, Report
 
 UNLABELED = "(not labeled)"
+MAX_GROUPS = 20  # maximum number of different problems on the console
+MAX_FILES = 8  # maximum number of files that the console lists for one problem
 
 
 def format_report(

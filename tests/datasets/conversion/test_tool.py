@@ -3,7 +3,7 @@
 import json
 import re
 
-from gfnet_dense.datasets.conversion.formats import FORMATS
+from gfnet_dense.utils.types import LABEL_FORMATS
 from tests import labeling_tools as tools
 from tests.commands import error_of, run, tool
 
@@ -61,7 +61,7 @@ def test_problems_are_listed_with_an_exit_code_and_nothing_is_written(tmp_path):
 
 def test_the_formats_are_those_of_the_package(tmp_path):
     result = run(tool("convert_dataset", "--help"), tmp_path)
-    assert f"{{{','.join(FORMATS)}}}" in result.stdout
+    assert f"{{{','.join(LABEL_FORMATS)}}}" in result.stdout
 
 
 def test_a_source_that_cannot_be_read_at_all_is_one_sentence(tmp_path):

@@ -10,6 +10,7 @@ from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
 from tests.commands import SHORT, run, tool
 from tests.conftest import ROOT, needs_operators
+from tests.own_config import write_own_config
 from tests.small_data import write_maps
 
 
@@ -18,14 +19,11 @@ def config(tmp_path):
     """A function from lines of a config to the config for own data with these lines."""
     write_maps(tmp_path)
 
-    def write(classes=("background", "road", "car"), more="", base="fpn_gfnet-h-ti_own-data"):
-        text = (ROOT / "configs" / f"{base}.py").read_text()
-        text = text.replace('"./_base_', f'"{ROOT}/configs/_base_')
-        text = text.replace("data/my_dataset", str(tmp_path))
-        text = text.replace('["background", "road", "car"]', repr(list(classes)))
-        text = text.replace("sigmoid = False", f"sigmoid = {len(classes) == 2}")
-        path = tmp_path / "my_dataset.py"
-        path.write_text(text + more)
+    def write(classes=("background", "road", "car"), more=""):
+        path, is_binary = tmp_path / "my_dataset.py", len(classes) == 2
+        lines = dict(data_root=str(tmp_path), classes=list(classes), sigmoid=is_binary)
+        assert write_own_config(path, "fpn_gfnet-h-ti_own-data", **lines) == 3
+        path.write_text(path.read_text() + more)
         return path
 
     return write
@@ -90,7 +88,7 @@ def test_the_sampler_alone_leaves_the_losses(config):
         ("mask2former_gfnet-h-ti_ade20k", "model.decode_head, Mask2FormerHead, has none over"),
     ],
 )
-def test_other_models_are_refused(base, sentence, config, monkeypatch):
+def test_other_models_are_refused(base, sentence, config):
     cfg = read_config(ROOT / "configs" / f"{base}.py")
     cfg.train_dataloader.dataset = read_config(config()).train_dataloader.dataset
     with pytest.raises(InputError, match=sentence):
