@@ -13,9 +13,9 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.backbones.gfnet_base import GFNetBackbone
+from gfnet_dense.models.layers.base_filter import BaseFilter
 from gfnet_dense.models.layers.flops import FILTER
-from gfnet_dense.models.layers.global_filter import GlobalFilter
 from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.types import Size
 
@@ -54,7 +54,7 @@ def count_flops(model: nn.Module, size: Size) -> Complexity:
     """
     model = copy.deepcopy(model).eval()
     for module in model.modules():
-        if isinstance(module, GlobalFilter):
+        if isinstance(module, BaseFilter):
             # Keep resized filters of any size.
             module.CACHE_BYTES = module.GPU_CACHE_BYTES = module.STORED_BYTES = sys.maxsize
         if isinstance(module, GFNetBackbone):

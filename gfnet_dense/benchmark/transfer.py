@@ -17,7 +17,7 @@ from gfnet_dense.demo import shrink, write_data
 from gfnet_dense.demo.scaling import scale_size
 from gfnet_dense.engine.runner import build_runner
 from gfnet_dense.engine.runner.preparation import prepare_testing
-from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models.layers.base_filter import BORDERS
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES, check_resize_mode
 from gfnet_dense.utils import tables
 from gfnet_dense.utils.config import find_datasets, merge_options, read_config
@@ -53,7 +53,7 @@ def cases(
         modes: Modes in which filters are resized to the whole image, see
             :func:`gfnet_dense.models.utils.filter_resize.resize_filter`.
         borders: Borders of the filters in the test (``test_border`` of the backbone), see
-            :class:`gfnet_dense.models.layers.global_filter.GlobalFilter`. None: those of the
+            :class:`gfnet_dense.models.layers.base_filter.BaseFilter`. None: those of the
             config, and zeros. Modes that a border does not allow are left out, see
             :func:`filter_settings`.
         demo: Evaluate the config's demo, on synthetic scenes.

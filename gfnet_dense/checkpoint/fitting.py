@@ -32,7 +32,7 @@ class Fit:
         unused: Names of the file that the module lacks.
         misfits: Shapes in the file and in the module, as text, by the name in the module.
         resized: Names of filters and position embeddings loaded in another size than stored.
-        grid: Grid to which they were resized.
+        grid: Grid to which they were resized, that of the first stage with filters.
         stem: How the stem was adapted to another number of channels, '' if it was not.
     """
 
@@ -61,7 +61,9 @@ class Fit:
         report = f"{name}: loaded {len(self.loaded)} of {len(self.names)} tensors"
         report += f"; resized {len(self.resized)}"
         if self.resized:
-            report += f" (filters and position embedding, to the grid {self.grid})"
+            has_position = any(name.endswith("pos_embed") for name in self.resized)
+            kinds = "filters and position embedding" if has_position else "filters"
+            report += f" ({kinds}, to the grid {self.grid})"
         if self.stem:
             report += f"; stem: {self.stem}"
         report += f"; new: {_some(collapse(self.new, self.names)) or 'nothing'}"
@@ -127,9 +129,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
         if name in own and name not in misfits and own[name].shape != tensor.shape
     ]  # fmt: skip
     stems = [name for name in resized if name.endswith(STEMS)]
-    grids = getattr(module, "grids", None) or getattr(
-        getattr(module, "backbone", None), "grids", [()]
-    )
+    grid = getattr(getattr(module, "backbone", module), "filter_grid", ())
     # Old files lack the numbers of batches that batch norms have seen: they matter only without a
     # momentum, and PyTorch fills them in.
     ignored = {n for n in own if n.endswith("num_batches_tracked") and n not in state_dict}
@@ -141,7 +141,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
         list(incompatible.unexpected_keys),
         misfits,
         [name for name in resized if name not in stems],
-        "x".join(map(str, grids[0])),
+        "x".join(map(str, grid)),
         _describe_stem(module, stems[0]) if stems else "",
     )
 

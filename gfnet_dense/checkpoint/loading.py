@@ -6,7 +6,8 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from gfnet_dense.models.utils.state_dict import Arch, describe_arch
+from gfnet_dense.models.utils.arch import compare
+from gfnet_dense.models.utils.families import describe_arch
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
 
@@ -45,11 +46,11 @@ def load_pretrained(
     """Load a checkpoint, official or our own, into a backbone and log one line of report.
 
     Args:
-        module: A :class:`.GFNetBackbone`, whose load hook resizes filters and position embedding.
-        checkpoint: A path, an http(s) URL, ``gfnet://ARCH`` for an official checkpoint, or an
-            address that mmengine reads. Accepted contents are the official ``{'model': ...}``,
-            mmengine's ``{'state_dict': ...}`` of a backbone or of a whole segmentor or detector,
-            and all others of :func:`.contents.find_weights`.
+        module: A :class:`.FilterBackbone`, whose load hook resizes filters and position embedding.
+        checkpoint: A path, an http(s) URL, the name of an official checkpoint (``gfnet://ARCH``,
+            ``hornet://ARCH``), or an address that mmengine reads. Accepted contents are the
+            official ``{'model': ...}``, mmengine's ``{'state_dict': ...}`` of a backbone or of a
+            whole segmentor or detector, and all others of :func:`.contents.find_weights`.
         prefix: Part of the model that the weights are taken from, such as ``teacher.backbone``; if
             None, the backbone of the whole model.
         map_location: Device on which the file is read.
@@ -78,15 +79,15 @@ def load_backbone_weights(module: nn.Module, weights: Weights, path: str | Path)
     found = describe_arch(weights.state_dict)
     if found is None:
         raise InputError(
-            f"{path} holds no GFNet weights: expected keys like 'patch_embed.0.proj.weight', found "
+            f"{path} holds no {expected.kind} weights: expected keys like "
+            f"{next(iter(module.state_dict()))!r}, found "
             f"{', '.join(map(repr, list(weights.state_dict)[:3]))}"
         )
     # A backbone of ours without the last stages is saved without their part of the arch.
     if found not in (expected, describe_arch(module.state_dict())):
         raise InputError(
-            f"{path} is a checkpoint of another arch: expected {_in_words(expected)}, found "
-            f"{_in_words(found)}; set the backbone's arch to the one of the file, or take the file "
-            "that belongs to the arch"
+            f"{path} is a checkpoint of another arch: {compare(expected, found)}; set the "
+            "backbone's arch to the one of the file, or take the file that belongs to the arch"
         )
     fit = load_tensors(module, weights.state_dict, path)
     if fit.misfits:
@@ -168,7 +169,7 @@ def _log(fit: Fit, weights: Weights, path: str | Path) -> str:
 
 
 def _another_arch(model: nn.Module, state_dict: dict[str, Tensor]) -> str | None:
-    """Return both archs in words if the weights are of a GFNet of another arch than the model's."""
+    """Return both archs in words if the weights are of another arch than the model's."""
     expected: Any = getattr(getattr(model, "backbone", None), "arch_shape", None)
     start = "backbone."
     found = describe_arch(
@@ -176,7 +177,7 @@ def _another_arch(model: nn.Module, state_dict: dict[str, Tensor]) -> str | None
     )
     if expected is None or found is None or found == expected:
         return None
-    return f"expected {_in_words(expected)}, found {_in_words(found)}"
+    return compare(expected, found)
 
 
 def _likely_reason(model: nn.Module, state_dict: dict[str, Tensor], fit: Fit) -> str:
@@ -199,8 +200,3 @@ def _likely_reason(model: nn.Module, state_dict: dict[str, Tensor], fit: Fit) ->
     else:
         reason = "it is a checkpoint of another config"
     return f"{reason}: take the config that it was trained with"
-
-
-def _in_words(arch: Arch) -> str:
-    dims, depths = arch
-    return f"dims {'/'.join(map(str, dims))} and depths {'/'.join(map(str, depths))}"

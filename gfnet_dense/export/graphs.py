@@ -1,30 +1,39 @@
 """Turning models into exportable modules for one image size, without complex numbers and FFT."""
 
 import copy
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.backbones.gfnet_base import GFNetBackbone
 from gfnet_dense.models.label_prediction import threshold_of
+from gfnet_dense.models.layers.base_filter import BaseFilter
 from gfnet_dense.models.layers.global_filter import GlobalFilter
-from gfnet_dense.models.layers.matrix_filter import MatrixFilter
+from gfnet_dense.models.layers.global_local_filter import GlobalLocalFilter
+from gfnet_dense.models.layers.matrix_filter import MatrixFilter, MatrixGlobalLocalFilter
 from gfnet_dense.models.utils.filter_resize import resize_position_embedding
 from gfnet_dense.models.utils.label_maps import labels_of
 from gfnet_dense.utils.channels import image_channels
 from gfnet_dense.utils.types import Size
 
+# The form without Fourier transforms of each layer with a global filter
+MATRIX_FORMS: dict[type, Any] = {
+    GlobalFilter: MatrixFilter,
+    GlobalLocalFilter: MatrixGlobalLocalFilter,
+}
+
 
 def freeze_size(model: nn.Module, size: Size) -> nn.Module:
     """Return a copy of a model for one image size, without complex numbers and FFT.
 
-    Each GlobalFilter is replaced by a MatrixFilter for the size of its input, and the position
-    embedding is resized once.
+    Each global filter is replaced by matrices for the size of its input, and the position embedding
+    is resized once.
 
     Args:
-        model: A GFNet or IsotropicGFNet, or a segmentor or detector that has one as ``backbone``.
-            It is not modified.
+        model: A GFNet, IsotropicGFNet or HorNet, or a segmentor or detector that has one as
+            ``backbone``. It is not modified.
         size: Image size, (H, W).
 
     Returns:
@@ -33,7 +42,7 @@ def freeze_size(model: nn.Module, size: Size) -> nn.Module:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     backbone = getattr(model, "backbone", model)
     sizes: dict[str, Size] = {}
-    filters = {n: m for n, m in backbone.named_modules() if isinstance(m, GlobalFilter)}
+    filters = {n: m for n, m in backbone.named_modules() if isinstance(m, BaseFilter)}
     handles = [
         module.register_forward_pre_hook(
             lambda _, args, name=name: sizes.__setitem__(name, tuple(args[0].shape[1:3]))
@@ -45,7 +54,8 @@ def freeze_size(model: nn.Module, size: Size) -> nn.Module:
     for handle in handles:
         handle.remove()
     for name, module in filters.items():
-        matrix_filter = MatrixFilter(module, sizes[name]).to(module.complex_weight.device)
+        matrix_filter = MATRIX_FORMS[type(module)](module, sizes[name])
+        matrix_filter = matrix_filter.to(module.complex_weight.device)
         backbone.set_submodule(name, matrix_filter)
     if isinstance(backbone, GFNetBackbone):
         first = next(iter(sizes.values()))

@@ -1,6 +1,6 @@
 """Backbones with global filters, and data preprocessors: importing them loads no runner."""
 
-from .backbones import GFNet, IsotropicGFNet
+from .backbones import GFNet, HorNet, IsotropicGFNet
 from .layers import GlobalFilter
 from .preprocessors import det_data_preprocessor, seg_data_preprocessor
 from .utils.filter_resize import resize_filter
@@ -8,6 +8,7 @@ from .utils.filter_resize import resize_filter
 __all__ = [
     "GFNet",
     "GlobalFilter",
+    "HorNet",
     "IsotropicGFNet",
     "det_data_preprocessor",
     "resize_filter",

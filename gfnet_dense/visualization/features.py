@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.backbones.base import FilterBackbone
 from gfnet_dense.models.backbones.isotropic import PATCH_SIZE, IsotropicGFNet
 from gfnet_dense.utils.types import Size
 
@@ -98,7 +98,7 @@ def normalize(image: np.ndarray, size: Size | None = None) -> Tensor:
     return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def strides_of(backbone: GFNetBackbone) -> list[int]:
+def strides_of(backbone: FilterBackbone) -> list[int]:
     """Return the stride of each output of a backbone, in pixels."""
     if isinstance(backbone, IsotropicGFNet):
         return [PATCH_SIZE] * len(backbone.out_indices)

@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfnet_dense.models.backbones.base import GFNetBackbone
-from gfnet_dense.models.layers.global_filter import GlobalFilter
+from gfnet_dense.models.backbones.base import FilterBackbone
+from gfnet_dense.models.layers.base_filter import BaseFilter
 
 from .figures import save_figure
 
@@ -18,7 +18,7 @@ CHARACTER = 0.09  # average width of a character in a caption, in inches
 
 
 @torch.no_grad()
-def magnitude(layer: GlobalFilter) -> Tensor:
+def magnitude(layer: BaseFilter) -> Tensor:
     """Return the magnitude |K| of a filter's frequency response, with frequency 0 in the middle.
 
     Args:
@@ -39,7 +39,7 @@ def magnitude(layer: GlobalFilter) -> Tensor:
 
 
 @torch.no_grad()
-def kernel(layer: GlobalFilter) -> Tensor:
+def kernel(layer: BaseFilter) -> Tensor:
     """Return the convolution kernel of a filter, with its center in the middle.
 
     Args:
@@ -52,11 +52,11 @@ def kernel(layer: GlobalFilter) -> Tensor:
     return torch.fft.fftshift(torch.fft.irfft2(response, s=layer.size), dim=(1, 2))
 
 
-def named_filters(backbone: GFNetBackbone) -> list[tuple[str, GlobalFilter]]:
+def named_filters(backbone: FilterBackbone) -> list[tuple[str, BaseFilter]]:
     """Return labels and filters of a backbone; a label is ``stage 2, block 1``, or ``block 3``."""
     filters = []
     for name, module in backbone.named_modules():
-        if isinstance(module, GlobalFilter):
+        if isinstance(module, BaseFilter):
             numbers = [int(part) + 1 for part in name.split(".") if part.isdigit()]
             words = ("stage", "block") if len(numbers) == 2 else ("block",)
             label = ", ".join(f"{w} {n}" for w, n in zip(words, numbers, strict=True))
@@ -64,7 +64,7 @@ def named_filters(backbone: GFNetBackbone) -> list[tuple[str, GlobalFilter]]:
     return filters
 
 
-def draw_filters(backbone: GFNetBackbone, title: str, path: Path, channels: int = 8) -> None:
+def draw_filters(backbone: FilterBackbone, title: str, path: Path, channels: int = 8) -> None:
     """Draw some channels of every global filter: frequency responses left, kernels right.
 
     Args:

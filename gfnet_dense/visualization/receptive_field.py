@@ -7,12 +7,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfnet_dense.models.backbones.base import GFNetBackbone
+from gfnet_dense.models.backbones.base import FilterBackbone
 
 from .figures import save_figure
 
 
-def receptive_field(backbone: GFNetBackbone, images: Tensor) -> list[Tensor]:
+def receptive_field(backbone: FilterBackbone, images: Tensor) -> list[Tensor]:
     """Return the effective receptive field of the middle position of each output.
 
     The field is the absolute gradient with respect to the image, summed over bands, averaged over

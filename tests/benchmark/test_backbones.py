@@ -14,7 +14,7 @@ from gfnet_dense.benchmark.backbones import NAMES, build, cases, published_cases
 from gfnet_dense.benchmark.measure import Settings
 from gfnet_dense.benchmark.published import PublishedGFNet
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.backbones import base
+from gfnet_dense.models.backbones import gfnet_base
 from gfnet_dense.models.utils.filter_resize import symmetrize_filter
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import TINY
@@ -56,8 +56,8 @@ def test_plain_backbone_gives_the_same_maps_without_the_fast_path(monkeypatch):
     fast, plain = build("GFNet-H-Ti").eval(), build("GFNet-H-Ti-plain").eval()
     plain.load_state_dict(fast.state_dict())
     image = torch.randn(1, 3, 64, 64)
-    runs, infer = [], base.infer
-    monkeypatch.setattr(base, "infer", lambda *args: runs.append(1) or infer(*args))
+    runs, infer = [], gfnet_base.infer
+    monkeypatch.setattr(gfnet_base, "infer", lambda *args: runs.append(1) or infer(*args))
     with torch.inference_mode():
         expected = fast(image)
         assert len(runs) == 4  # stages
@@ -183,8 +183,8 @@ def test_published_backbone_refuses_sizes_that_are_no_multiples_of_32(size):
 def test_inference_is_also_measured_without_the_fast_path(monkeypatch):
     made = published_cases([64], Settings(threads=1))
     assert [case.series for case in made] == ["GFNet-H-Ti", "GFNet-H-Ti-plain", "published"]
-    calls, infer, used = [], base.infer, []
-    monkeypatch.setattr(base, "infer", lambda *args: calls.append(1) or infer(*args))
+    calls, infer, used = [], gfnet_base.infer, []
+    monkeypatch.setattr(gfnet_base, "infer", lambda *args: calls.append(1) or infer(*args))
     records = []
     for case in made[:2]:
         calls.clear()

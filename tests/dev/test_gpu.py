@@ -358,7 +358,7 @@ def test_precision_finds_resizing_in_half_precision(monkeypatch):
     assert max(errors[key] for key in ("resized_error", "output_error", "gradient_error")) < 2e-6
     assert 1e-4 < errors["backbone_error"] < 0.1
     assert gpu_cases.run_precision(24, 16, asdict(Settings()))["backbone_error"] < 1e-5
-    for module in ("models.utils.filter_resize", "models.layers.global_filter"):
+    for module in ("models.utils.filter_resize", "models.layers.base_filter"):
         name = f"gfnet_dense.{module}.full_precision"
         monkeypatch.setattr(name, lambda device: nullcontext(), raising=False)
     errors = gpu_cases.run_precision(24, 16, amp)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gfnet_dense.models import GFNet, GlobalFilter, IsotropicGFNet
-from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models.layers.base_filter import BORDERS
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES
 from tests.conftest import TINY
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gfnet_dense.models import GFNet
-from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models.layers.base_filter import BORDERS
 from gfnet_dense.models.utils.filter_resize import resize_filter, resize_position_embedding
 from tests.conftest import TINY
 

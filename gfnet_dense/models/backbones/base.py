@@ -1,59 +1,50 @@
-"""Base class of both backbones: initialization, freezing, layer depths, running the blocks."""
+"""Base class of all backbones: initialization, freezing, layer depths; checks of arguments."""
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from gfnet_dense.models.layers.block import Block
-from gfnet_dense.models.layers.global_filter import GlobalFilter, check_border
-from gfnet_dense.models.layers.spectral import static_size
-from gfnet_dense.models.utils.filter_resize import resize_position_embedding
+from gfnet_dense.models.layers.base_filter import BaseFilter, check_border
+from gfnet_dense.models.utils.arch import Arch
 from gfnet_dense.models.utils.hooks import in_functorch
-from gfnet_dense.models.utils.state_dict import Arch, adapt_state_dict
 from gfnet_dense.models.utils.stem import RGBChannels, adapt_stem
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
-from .fast_inference import infer
-
+OPTIONAL = ("drop_path_rate", "layer_scale_init_value")  # keys of a dict in place of an arch
 STEM = (0, -1)  # in the place of (stage, block), for the parameters before the first block
 
 
-class GFNetBackbone(BaseModule):
-    """Base class of :class:`.GFNet` and :class:`.IsotropicGFNet`.
+class FilterBackbone(BaseModule):
+    """Base class of :class:`.GFNet`, :class:`.IsotropicGFNet` and :class:`.HorNet`.
 
-    A subclass sets the attributes below, builds ``patch_embed``, ``pos_embed`` and ``blocks``, and
-    calls :meth:`_add_norms` and :meth:`_finish` at the end of its constructor.
+    A subclass sets the attributes below, builds its modules under the names of the official
+    release, and calls :meth:`_finish` at the end of its constructor.
 
     Attributes:
-        arch_shape: Dims and depths of the whole arch, one number for each stage.
+        arch_shape: The whole arch, with the stages that are not built.
         built_depths: Number of blocks of each stage that is built.
-        num_outputs: Number of outputs of the whole arch. The norm of the last output takes the
-            weights of the official final norm.
         out_indices: Indices of the outputs that ``forward`` returns.
         grids: Map size (h, w) of each stage for which filters are stored.
         frozen_stages: Number of frozen stages (isotropic: blocks); 0 freezes the stem alone, -1
             nothing.
         with_cp: Whether blocks are recomputed in the backward pass to save memory.
         filter_resize: Mode of :func:`.resize_filter`.
-        border: Border of the filters in training, see :class:`.GlobalFilter`.
+        border: Border of the filters in training, see :class:`.BaseFilter`.
         test_border: Border of the filters in evaluation.
         in_channels: Number of bands of the images.
         rgb_channels: Which of them are red, green and blue; None if that is not known.
-        pos_embed: Position embedding, (1, h * w, dim), for the first grid.
     """
 
     arch_shape: Arch
     built_depths: tuple[int, ...]
-    num_outputs: int
     out_indices: tuple[int, ...]
     grids: list[Size]
     frozen_stages: int
@@ -63,38 +54,39 @@ class GFNetBackbone(BaseModule):
     test_border: str
     in_channels: int
     rgb_channels: RGBChannels | None
-    pos_embed: nn.Parameter
 
-    def _add_norms(self, dims: Sequence[int]) -> None:
-        """Add a norm for each output that is returned.
+    @property
+    def filter_grid(self) -> Size:
+        """Map size (h, w) for which the first filters of the backbone are stored."""
+        return self.grids[0]
 
-        Norms of other outputs would get no gradient, which DistributedDataParallel refuses.
+    def _finish(self, *kinds: type[nn.Linear] | type[nn.Conv2d]) -> None:
+        """Initialize as the official release does, freeze, and adapt weights when loaded.
+
+        Args:
+            *kinds: Types of the modules whose weights are drawn anew, with biases of 0.
         """
-        for i in self.out_indices:
-            self.add_module(f"norm{i}", nn.LayerNorm(dims[i], eps=1e-6))
-
-    def _finish(self) -> None:
-        """Initialize as the official release does, freeze, and adapt weights when loaded."""
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, kinds):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        frozen = self._frozen_modules()
-        if frozen:
-            self.pos_embed.requires_grad_(False)
-        for module in frozen:
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self._frozen_modules():
             module.eval().requires_grad_(False)
         self.register_load_state_dict_pre_hook(_adapt_before_loading)
 
     @abstractmethod
-    def _frozen_modules(self) -> list[nn.Module]:
-        """Return the modules that ``frozen_stages`` freezes, from the stem on.
+    def _adapt(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Adapt official names, and filters of another size, to the backbone, in place.
 
-        If there are any, ``pos_embed`` is frozen as well.
+        Only the keys that begin with ``prefix`` are those of the backbone.
         """
 
-    def train(self, mode: bool = True) -> "GFNetBackbone":
+    @abstractmethod
+    def _frozen_modules(self) -> list[nn.Module]:
+        """Return the modules that ``frozen_stages`` freezes, from the stem on."""
+
+    def train(self, mode: bool = True) -> "FilterBackbone":
         """Set training or evaluation mode, and the border of this mode.
 
         Frozen stages always stay in evaluation mode. While the others train, their filters have the
@@ -104,7 +96,7 @@ class GFNetBackbone(BaseModule):
         for module in self._frozen_modules():
             module.eval()
         for module in self.modules():
-            if isinstance(module, GlobalFilter):
+            if isinstance(module, BaseFilter):
                 module.border = self.border if mode else self.test_border
         return self
 
@@ -167,47 +159,6 @@ class GFNetBackbone(BaseModule):
         The stem is :data:`STEM`. A later patch embedding belongs to the block that follows it.
         """
 
-    def _add_position(self, x: Tensor, fast: bool) -> Tensor:
-        """Add the position embedding to a map (B, H, W, dim); ``fast`` may overwrite the map."""
-        H, W = static_size(x.permute(0, 3, 1, 2))
-        pos_embed = resize_position_embedding(self.pos_embed, self.grids[0], (H, W))
-        pos_embed = pos_embed.reshape(1, H, W, -1)
-        return x.add_(pos_embed) if fast and pos_embed.dtype == x.dtype else x + pos_embed
-
-    def _run(
-        self,
-        blocks: Iterable[Block],
-        x: Tensor,
-        i: int,
-        fast: bool,
-        memory_format: torch.memory_format,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Run blocks, and the norm of output ``i`` behind them.
-
-        Args:
-            blocks: Consecutive blocks.
-            x: Map, (B, H, W, dim), which is overwritten if ``fast``.
-            i: Index of the output behind the blocks.
-            fast: Result of :func:`.can_infer`; an argument, so that it is computed once a forward.
-            memory_format: That of the output.
-
-        Returns:
-            The map behind the blocks, (B, H, W, dim), and the normalized output, (B, dim, H, W),
-            None if ``out_indices`` does not have it.
-        """
-        norm = getattr(self, f"norm{i}") if i in self.out_indices else None
-        blocks = list(blocks)
-        if fast:
-            return infer(x, blocks, norm, memory_format)
-        for block in blocks:
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-        if norm is None:
-            return x, None
-        return x, norm(x).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
-
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
     """Return the memory format of images (B, C, H, W), in which a backbone returns its maps."""
@@ -221,15 +172,19 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 
 
 def _adapt_before_loading(
-    module: GFNetBackbone, state_dict: dict[str, Tensor], prefix: str, *_: Any
+    module: FilterBackbone, state_dict: dict[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    """Adapt official keys and other grids to the module: a pre-hook of ``load_state_dict``."""
-    last_norm = f"norm{module.num_outputs - 1}"
-    adapt_state_dict(state_dict, prefix, module.grids, last_norm, module.filter_resize)
+    """Adapt weights to the module: a pre-hook of ``load_state_dict``."""
+    module._adapt(state_dict, prefix)
     adapt_stem(state_dict, prefix, module.in_channels, module.rgb_channels)
 
 
-def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[str]) -> dict:
+def resolve_arch(
+    arch: str | dict,
+    presets: dict[str, dict],
+    required: Sequence[str],
+    optional: Sequence[str] = OPTIONAL,
+) -> dict:
     """Return the settings of ``arch``, which is the name of a preset or a dict of settings.
 
     Raises:
@@ -239,7 +194,6 @@ def resolve_arch(arch: str | dict, presets: dict[str, dict], required: Sequence[
         if arch not in presets:
             raise InputError(f"arch is one of {', '.join(presets)}, or a dict, got {arch!r}")
         return presets[arch]
-    optional = ("drop_path_rate", "layer_scale_init_value")
     if not set(required) <= set(arch) <= {*required, *optional}:
         raise InputError(
             f"an arch dict has {' and '.join(required)} and, optionally, {' and '.join(optional)}, "

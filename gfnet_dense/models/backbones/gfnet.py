@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_dense.models.layers.block import Block, PatchEmbed
+from gfnet_dense.models.utils.arch import Arch
 from gfnet_dense.models.utils.state_dict import stage_grids
 from gfnet_dense.registry import MODELS
 from gfnet_dense.utils.errors import InputError
@@ -21,7 +22,6 @@ from gfnet_dense.utils.types import Size
 
 from .base import (
     STEM,
-    GFNetBackbone,
     check_channels,
     check_frozen_stages,
     check_out_indices,
@@ -31,6 +31,7 @@ from .base import (
     resolve_test_border,
 )
 from .fast_inference import can_infer
+from .gfnet_base import GFNetBackbone
 
 # drop_path_rate as in the ImageNet training; layer_scale_init_value is the start of each gamma.
 ARCHS = {
@@ -82,7 +83,7 @@ class GFNet(GFNetBackbone):
             ``trigonometric`` keeps the size of the kernel in positions (see ``img_size``). With
             the published ``bilinear`` or ``bicubic``, a filter covers the whole map at every image
             size.
-        border: What filters see beyond the map, see :class:`.GlobalFilter`.
+        border: What filters see beyond the map, see :class:`.BaseFilter`.
         test_border: What they see there in evaluation; the same as in training if None. The
             weights do not depend on it: a model can be trained with one border and tested with
             another.
@@ -118,7 +119,7 @@ class GFNet(GFNetBackbone):
         self.dims, self.depths = tuple(settings["dims"]), tuple(settings["depths"])
         if len(self.dims) != len(self.depths):
             raise InputError(f"an arch has as many dims as depths, got {self.dims}, {self.depths}")
-        self.arch_shape = (self.dims, self.depths)
+        self.arch_shape = Arch("GFNet", self.dims, self.depths)
         self.num_outputs = len(self.dims)
         self.out_indices = check_out_indices(out_indices, self.num_outputs)
         num_stages = self.out_indices[-1] + 1
@@ -158,7 +159,7 @@ class GFNet(GFNetBackbone):
         )
         self.blocks = cast(Sequence[Sequence[Block]], blocks)  # ModuleList is not generic
         self._add_norms(self.dims)
-        self._finish()
+        self._finish(nn.Linear)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the normalized maps of the stages in ``out_indices``.

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_dense.models.layers.block import Block, PatchEmbed
+from gfnet_dense.models.utils.arch import Arch
 from gfnet_dense.models.utils.state_dict import stage_grids
 from gfnet_dense.registry import MODELS
 from gfnet_dense.utils.types import Size
 
 from .base import (
     STEM,
-    GFNetBackbone,
     check_channels,
     check_frozen_stages,
     check_out_indices,
@@ -28,6 +28,7 @@ from .base import (
     resolve_test_border,
 )
 from .fast_inference import can_infer
+from .gfnet_base import GFNetBackbone
 
 # drop_path_rate as in the ImageNet training.
 ARCHS = {
@@ -63,7 +64,7 @@ class IsotropicGFNet(GFNetBackbone):
             ``trigonometric`` keeps the size of the kernel in positions (see ``img_size``). With
             the published ``bilinear`` or ``bicubic``, a filter covers the whole map at every image
             size.
-        border: What filters see beyond the map, see :class:`.GlobalFilter`.
+        border: What filters see beyond the map, see :class:`.BaseFilter`.
         test_border: What they see there in evaluation; the same as in training if None. The
             weights do not depend on it: a model can be trained with one border and tested with
             another.
@@ -97,7 +98,7 @@ class IsotropicGFNet(GFNetBackbone):
         settings = resolve_arch(arch, ARCHS, required=("dim", "depth"))
         dim, depth = settings["dim"], settings["depth"]
         self.dim, self.depth = dim, depth
-        self.arch_shape = ((dim,), (depth,))
+        self.arch_shape = Arch("GFNet", (dim,), (depth,))
         self.num_outputs = depth
         if out_indices is None:
             out_indices = (depth - 1,)
@@ -131,7 +132,7 @@ class IsotropicGFNet(GFNetBackbone):
         )
         self.blocks = cast(Sequence[Block], blocks)  # ModuleList is not generic
         self._add_norms([dim] * depth)
-        self._finish()
+        self._finish(nn.Linear)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the normalized maps behind the blocks in ``out_indices``.

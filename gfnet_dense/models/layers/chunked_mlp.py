@@ -6,7 +6,7 @@ chunk at a time is therefore faster on a CPU. In training, the hidden layer of a
 even stored for the backward pass, but computed again there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from gfnet_dense.models.utils.hooks import is_plain, is_watched
 from gfnet_dense.models.utils.precision import full_precision
 
-from .mlp import Mlp, linear
+from .mlp import Mlp, MlpLayers, linear
 
 aten = torch.ops.aten
 
@@ -53,7 +53,7 @@ def channels_last(part: Tensor) -> Tensor:
     return part[0].contiguous().t().contiguous()[None]
 
 
-def can_chunk(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> bool:
+def can_chunk(x: Tensor, norm: nn.LayerNorm, mlp: Mlp | MlpLayers, gamma: Tensor) -> bool:
     """Tell whether :func:`feed_forward` may replace ``gamma * mlp(norm(x))`` in training.
 
     It may on a CPU, where it was measured to be faster, in float32 and float64: in half precision
@@ -62,8 +62,9 @@ def can_chunk(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> bool:
     """
     if is_watched() or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
-    modules = [norm, *mlp.modules()]
-    if [type(m) for m in modules] != [nn.LayerNorm, Mlp, nn.Linear, nn.GELU, nn.Linear]:
+    modules = [norm, *(mlp if isinstance(mlp, MlpLayers) else mlp.modules())]
+    layers = [type(m) for m in modules if type(m) is not Mlp]
+    if layers != [nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear]:
         return False
     tensors = [x, gamma, *_parameters(norm, mlp)]
     return (
@@ -75,26 +76,49 @@ def can_chunk(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> bool:
     )
 
 
-def _parameters(norm: nn.LayerNorm, mlp: Mlp) -> tuple[Tensor, ...]:
+def _parameters(norm: nn.LayerNorm, mlp: Mlp | MlpLayers) -> tuple[Tensor, ...]:
     return norm.weight, norm.bias, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias
 
 
-def feed_forward(x: Tensor, norm: nn.LayerNorm, mlp: Mlp, gamma: Tensor) -> Tensor:
+def feed_forward(x: Tensor, norm: nn.LayerNorm, mlp: Mlp | MlpLayers, gamma: Tensor) -> Tensor:
     """Return ``gamma * mlp(norm(x))``, computed one chunk at a time, with gradients.
 
     Args:
-        x: Map, (B, H, W, dim), as the global filter returns it: channels first in memory.
+        x: Map, (B, H, W, dim), contiguous, or channels first in memory as a global filter returns
+            it. A map of any other strides is copied.
         norm, mlp, gamma: Modules and parameter of a block for which :func:`can_chunk` holds.
 
     Returns:
         Map, (B, H, W, dim).
     """
-    maps = x.permute(0, 3, 1, 2).contiguous()
-    return _FeedForward.apply(maps, gamma, norm.eps, *_parameters(norm, mlp))
+    if not x.is_contiguous():
+        x = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    return _FeedForward.apply(x, gamma, norm.eps, *_parameters(norm, mlp))
+
+
+def _token_access(
+    x: Tensor,
+) -> tuple[Callable[[slice, slice], Tensor], Callable[[slice, slice, Tensor], Tensor]]:
+    """Return functions that read and write slices of samples and tokens of a map (B, H, W, dim).
+
+    The tokens, (b, t, dim), are contiguous. The map is contiguous or channels first in memory.
+    """
+    B, H, W, dim = x.shape
+    if x.is_contiguous():
+        tokens = x.view(B, H * W, dim)
+        return (
+            lambda samples, part: tokens[samples, part],
+            lambda samples, part, value: tokens[samples, part].copy_(value),
+        )
+    maps = x.permute(0, 3, 1, 2).view(B, dim, H * W)
+    return (
+        lambda samples, part: channels_last(maps[samples, :, part]),
+        lambda samples, part, value: maps[samples, :, part].copy_(value.transpose(1, 2)),
+    )
 
 
 class _FeedForward(torch.autograd.Function):
-    """The product gamma * mlp(norm(y)) for channels-first maps y.
+    """The product gamma * mlp(norm(y)) for maps y, contiguous or channels first in memory.
 
     The only intermediate that is stored for the backward pass is the hidden layer before its
     activation, and not even that for large maps.
@@ -118,13 +142,13 @@ class _FeedForward(torch.autograd.Function):
         w2: Tensor,
         b2: Tensor,
     ) -> Tensor:
-        B, dim, H, W = y.shape
+        B, H, W, dim = y.shape
         out = y.new_empty(B, H, W, dim)
-        maps, tokens = y.view(B, dim, H * W), out.view(B, H * W, dim)
+        tokens, (read, _) = out.view(B, H * W, dim), _token_access(y)
         ctx.eps, ctx.parts, kept = eps, list(chunks(tokens, len(w1))), []
         keep = B * H * W * len(w1) * y.element_size() < LARGE_BYTES
         for samples, part in ctx.parts:
-            x = channels_last(maps[samples, :, part])
+            x = read(samples, part)
             normed = F.layer_norm(x, (dim,), norm_weight, norm_bias, eps)
             hidden = linear(normed, w1, b1)
             if keep:
@@ -145,16 +169,15 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         y, gamma, norm_weight, norm_bias, w1, b1, w2, b2, *kept = ctx.saved_tensors
-        B, dim, H, W = y.shape
-        maps, tokens = y.view(B, dim, H * W), gradient.reshape(B, H * W, dim)
-        dy = torch.empty_like(y)
-        dmaps = dy.view_as(maps)
+        B, H, W, dim = y.shape
+        tokens, dy = gradient.reshape(B, H * W, dim), torch.empty_like(y)
+        read, write = _token_access(y)[0], _token_access(dy)[1]
         dnorm_weight, dnorm_bias, dw1, db1, gh, g_sum = map(
             torch.zeros_like, (norm_weight, norm_bias, w1, b1, w2, b2)
         )
         scaled_w2 = w2 * gamma[:, None]
         for i, (samples, part) in enumerate(ctx.parts):
-            x = channels_last(maps[samples, :, part]).view(-1, dim)
+            x = read(samples, part).reshape(-1, dim)
             g = tokens[samples, part].reshape(-1, dim)
             normed, mean, rstd = aten.native_layer_norm(x, (dim,), norm_weight, norm_bias, ctx.eps)
             hidden = kept[i] if kept else linear(normed, w1, b1)
@@ -170,7 +193,7 @@ class _FeedForward(torch.autograd.Function):
             )
             dnorm_weight += dnorm[0]
             dnorm_bias += dnorm[1]
-            dmaps[samples, :, part] = dx.view(len(maps[samples]), -1, dim).transpose(1, 2)
+            write(samples, part, dx.view(len(tokens[samples]), -1, dim))
         dgamma = (w2 * gh).sum(1) + b2 * g_sum
         dw2, db2 = gh * gamma[:, None], g_sum * gamma
         return dy, dgamma, None, dnorm_weight, dnorm_bias, dw1, db1, dw2, db2

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from gfnet_dense.utils.types import Size
 
+from .base_filter import BaseFilter
 from .global_filter import GlobalFilter
+from .global_local_filter import GlobalLocalFilter
 from .spectral import mirrored_index
 
 
-class MatrixFilter(nn.Module):
-    """A :class:`.GlobalFilter` for maps of one size, computed by products of real matrices.
+class MatrixMaps(nn.Module):
+    """The ``filter_maps`` of a layer for maps of one size, by products of real matrices.
 
     The results are the same up to rounding. The cost for each channel grows with H W (H + W)
     instead of H W log(H W). The matrices include the padding and cropping for the border.
@@ -32,7 +34,7 @@ class MatrixFilter(nn.Module):
     real: Tensor
     imag: Tensor
 
-    def __init__(self, layer: GlobalFilter, size: Size):
+    def __init__(self, layer: BaseFilter, size: Size):
         super().__init__()
         H, W = size
         self.size = (H, W)
@@ -64,20 +66,51 @@ class MatrixFilter(nn.Module):
             self.register_buffer(name, constant.to(response.real.dtype).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter a map (B, H, W, dim); the result has the same shape and dtype.
+        """Filter maps (B, dim, H, W); the result has the same shape.
 
         Raises:
-            ValueError: For a map of another size.
+            ValueError: For maps of another size.
         """
-        if tuple(x.shape[1:3]) != self.size:
-            raise ValueError(f"the filter is for maps of {self.size}, got {tuple(x.shape[1:3])}")
-        y = x.permute(0, 3, 1, 2).to(self.real.dtype)
-        re, im = (y @ self.to_columns).chunk(2, dim=-1)
+        if tuple(x.shape[2:]) != self.size:
+            raise ValueError(f"the filter is for maps of {self.size}, got {tuple(x.shape[2:])}")
+        re, im = (x.to(self.real.dtype) @ self.to_columns).chunk(2, dim=-1)
         re, im = (self.to_rows @ torch.cat([re, im], dim=-2)).chunk(2, dim=-2)
         re, im = re * self.real - im * self.imag, re * self.imag + im * self.real
         re, im = (self.from_rows @ torch.cat([re, im], dim=-2)).chunk(2, dim=-2)
-        y = torch.cat([re, im], dim=-1) @ self.from_columns
-        return y.permute(0, 2, 3, 1).to(x.dtype)
+        return torch.cat([re, im], dim=-1) @ self.from_columns
+
+
+class MatrixFilter(nn.Module):
+    """A :class:`.GlobalFilter` for maps of one size.
+
+    Args:
+        layer: Filter; its weights are copied.
+        size: Map size (H, W).
+    """
+
+    def __init__(self, layer: GlobalFilter, size: Size):
+        super().__init__()
+        self.filter_maps = MatrixMaps(layer, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter a map (B, H, W, dim); the result has the same shape and dtype."""
+        return self.filter_maps(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype)
+
+
+class MatrixGlobalLocalFilter(nn.Module):
+    """A :class:`.GlobalLocalFilter` for maps of one size.
+
+    Args:
+        layer: Layer; the weights of its filter are copied, its other modules are shared.
+        size: Map size (H, W).
+    """
+
+    def __init__(self, layer: GlobalLocalFilter, size: Size):
+        super().__init__()
+        self.pre_norm, self.dw, self.post_norm = layer.pre_norm, layer.dw, layer.post_norm
+        self.filter_maps = MatrixMaps(layer, size)
+
+    forward = GlobalLocalFilter.forward
 
 
 def _transforms(n: int, length: int, reach: int) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,26 @@
 The private operator mkldnn._linear_pointwise is used here, as seen in PyTorch 2.13.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class MlpLayers(NamedTuple):
+    """The layers of a feed-forward network, whatever their names are in a model."""
+
+    fc1: nn.Linear
+    act: nn.GELU
+    fc2: nn.Linear
+
+    def infer(self, x: Tensor) -> Tensor:
+        """Return ``fc2(act(fc1(x)))`` without gradients, faster on a CPU."""
+        hidden = linear(x, self.fc1.weight, self.fc1.bias)
+        # In place: oneDNN's product with the GELU built in takes longer than both with AVX2.
+        torch.ops.aten.gelu_(hidden, approximate=self.act.approximate)
+        return linear(hidden, self.fc2.weight, self.fc2.bias)
 
 
 class Mlp(nn.Module):
@@ -17,16 +34,17 @@ class Mlp(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
+    @property
+    def layers(self) -> MlpLayers:
+        return MlpLayers(self.fc1, self.act, self.fc2)
+
     def forward(self, x: Tensor) -> Tensor:
         """Transform tokens (..., dim); the result has the same shape."""
         return self.fc2(self.act(self.fc1(x)))
 
     def infer(self, x: Tensor) -> Tensor:
         """Return the same as :meth:`forward`, without gradients and faster on a CPU."""
-        hidden = linear(x, self.fc1.weight, self.fc1.bias)
-        # In place: oneDNN's product with the GELU built in takes longer than both with AVX2.
-        torch.ops.aten.gelu_(hidden, approximate=self.act.approximate)
-        return linear(hidden, self.fc2.weight, self.fc2.bias)
+        return self.layers.infer(x)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

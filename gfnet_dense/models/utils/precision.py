@@ -4,11 +4,17 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def transform_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of the transforms of a map: float64 for float64, float32 for any other."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Convert half-precision weights to float32, since resizing needs float32 or float64."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:

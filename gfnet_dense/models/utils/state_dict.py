@@ -4,37 +4,22 @@ import re
 from collections.abc import Sequence
 from numbers import Integral
 
-import torch
 from torch import Tensor
 
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
+from .arch import Arch, shape_of_blocks
 from .filter_resize import resize_filter, resize_position_embedding
+from .precision import widen
 
-Arch = tuple[tuple[int, ...], tuple[int, ...]]  # dims and depths, one number for each stage
 
-
-def describe_arch(state_dict: dict[str, Tensor]) -> Arch | None:
-    """Return (dims, depths) of a GFNet, one number for each stage, read from its state dict.
-
-    Returns:
-        The two tuples, or None if the state dict is not one of a GFNet.
-    """
-    dims: dict[int, int] = {}
-    blocks: dict[int, set[str]] = {}  # the numbers of the blocks of each stage
-    for name, tensor in state_dict.items():
-        match = re.fullmatch(r"patch_embed\.(?:(\d+)\.)?proj\.weight", name)
-        if match and tensor.ndim == 4:
-            dims[int(match[1] or 0)] = tensor.shape[0]
-        elif match := re.fullmatch(r"blocks\.(?:(\d+)\.)?(\d+)\.filter\.complex_weight", name):
-            blocks.setdefault(int(match[1] or 0), set()).add(match[2])
-    if not dims or not blocks:
+def describe_gfnet(state_dict: dict[str, Tensor]) -> Arch | None:
+    """Return the arch of a GFNet, read from its state dict; None if it is not one of a GFNet."""
+    if not any(name.endswith(".filter.complex_weight") for name in state_dict):
         return None
-    return (
-        tuple(dims[i] for i in sorted(dims)),
-        tuple(len(blocks[i]) for i in sorted(blocks)),
-    )
+    shape = shape_of_blocks(state_dict, re.compile(r"blocks\.(?:(\d+)\.)?(\d+)\.(.+)"))
+    return shape and Arch("GFNet", *shape)
 
 
 def stage_grids(img_size: int | Size, strides: Sequence[int]) -> list[Size]:
@@ -85,7 +70,7 @@ def adapt_state_dict(
     if source is None:
         return
     key = prefix + "pos_embed"
-    state_dict[key] = resize_position_embedding(_widen(state_dict[key]), source, grids[0])
+    state_dict[key] = resize_position_embedding(widen(state_dict[key]), source, grids[0])
     pattern = re.compile(re.escape(prefix) + r"blocks\.(?:(\d+)\.)?\d+\.filter\.complex_weight")
     for key, weight in state_dict.items():
         match = pattern.fullmatch(key)
@@ -97,12 +82,7 @@ def adapt_state_dict(
                     f"the filter {key} has the shape {tuple(weight.shape)}, which does not fit "
                     f"maps of {size[0]}x{size[1]}, as the position embedding has them"
                 )
-            state_dict[key] = resize_filter(_widen(weight), size, grids[stage], filter_resize)
-
-
-def _widen(tensor: Tensor) -> Tensor:
-    """Convert half-precision weights to float32, since resizing needs float32 or float64."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+            state_dict[key] = resize_filter(widen(weight), size, grids[stage], filter_resize)
 
 
 def stored_grid(state_dict: dict[str, Tensor], prefix: str = "") -> Size | None:

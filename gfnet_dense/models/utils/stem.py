@@ -1,4 +1,4 @@
-"""The stem of a GFNet, its first patch embedding, for images of other than three bands."""
+"""The stem of a backbone, its first convolution, for images of other than three bands."""
 
 from torch import Tensor
 
@@ -6,8 +6,8 @@ from gfnet_dense.utils.errors import InputError
 
 RGBChannels = tuple[int, int, int]
 
-# Names of the stem's weight, in the hierarchical and in the isotropic models
-STEMS = ("patch_embed.0.proj.weight", "patch_embed.proj.weight")
+# Names of the stem's weight: in the hierarchical and in the isotropic GFNets, and in HorNets
+STEMS = ("patch_embed.0.proj.weight", "patch_embed.proj.weight", "downsample_layers.0.0.weight")
 
 
 def stem_channels(state_dict: dict[str, Tensor], prefix: str = "") -> int | None:

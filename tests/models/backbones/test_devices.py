@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gfnet_dense.models import GFNet, IsotropicGFNet
-from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models import GFNet, HorNet, IsotropicGFNet
+from gfnet_dense.models.layers.base_filter import BORDERS
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES
 from tests.conftest import ROOT
 
 ARCHS = {
     GFNet: dict(dims=(8, 16), depths=(1, 1), layer_scale_init_value=0.5),
     IsotropicGFNet: dict(dim=8, depth=2),
+    HorNet: dict(dims=(4, 8, 16), depths=(1, 1, 1), layer_scale_init_value=0.5),
 }
 SETTINGS = [
     *(dict(filter_resize=mode) for mode in FILTER_RESIZE_MODES),
@@ -48,7 +49,9 @@ class Operators(TorchDispatchMode):
 
 def build(kind, device="cpu", **kwargs):
     with torch.device(device):
-        return kind(ARCHS[kind], img_size=64, out_indices=(0, 1), **kwargs)
+        # The first stage of a HorNet with filters is the third one.
+        last = 2 if kind is HorNet else 1
+        return kind(ARCHS[kind], img_size=64, out_indices=(0, last), **kwargs)
 
 
 def default_backbone(device, **kwargs):

@@ -8,9 +8,9 @@ from mmengine.model import ExponentialMovingAverage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gfnet_dense.models import GFNet, IsotropicGFNet
-from gfnet_dense.models.backbones import base
-from gfnet_dense.models.layers import chunked_mlp, global_filter, spectral
+from gfnet_dense.models import GFNet, HorNet, IsotropicGFNet
+from gfnet_dense.models.backbones import gfnet_base, hornet
+from gfnet_dense.models.layers import base_filter, chunked_mlp, spectral
 from gfnet_dense.models.layers.block import Block
 
 ARCH = dict(dims=(8, 16), depths=(2, 1), layer_scale_init_value=0.3)
@@ -28,8 +28,14 @@ def small_chunks(monkeypatch):
 @pytest.fixture
 def fast_path_calls(monkeypatch):
     """Record each use of the fast path."""
-    calls, infer = [], base.infer
-    monkeypatch.setattr(base, "infer", lambda *args: calls.append(1) or infer(*args))
+    calls = []
+    for module in (gfnet_base, hornet):
+
+        def recorded(*args, infer=module.infer):
+            calls.append(1)
+            return infer(*args)
+
+        monkeypatch.setattr(module, "infer", recorded)
     return calls
 
 
@@ -42,6 +48,19 @@ def isotropic(**kwargs):
     torch.manual_seed(0)
     arch = dict(dim=8, depth=4, layer_scale_init_value=kwargs.pop("layer_scale_init_value", None))
     return randomize(IsotropicGFNet(arch, img_size=64, out_indices=(0, 2), **kwargs))
+
+
+def recursive(**kwargs):
+    """A HorNet with global filters in its last two stages."""
+    torch.manual_seed(0)
+    arch = dict(dims=(4, 8, 16, 32), depths=(1, 2, 2, 1), layer_scale_init_value=0.3)
+    return randomize(HorNet(arch, img_size=64, out_indices=(0, 2, 3), **kwargs))
+
+
+def recursive_7x7(**kwargs):
+    torch.manual_seed(0)
+    arch = dict(dims=(4, 8, 16), depths=(1, 2, 1), filters=False)
+    return randomize(HorNet(arch, out_indices=(1, 2), **kwargs))
 
 
 def randomize(model):
@@ -60,8 +79,8 @@ def assert_fast_equals_plain(model, x, rtol=1e-5):
         assert (a - b).norm() <= rtol * b.norm()
 
 
-@pytest.mark.parametrize("border", global_filter.BORDERS)
-@pytest.mark.parametrize("build", [hierarchical, isotropic])
+@pytest.mark.parametrize("border", base_filter.BORDERS)
+@pytest.mark.parametrize("build", [hierarchical, isotropic, recursive, recursive_7x7])
 def test_fast_path_gives_the_maps_of_the_plain_forward(build, border, fast_path_calls):
     model = build(border=border)
     for shape in SHAPES:
@@ -69,27 +88,32 @@ def test_fast_path_gives_the_maps_of_the_plain_forward(build, border, fast_path_
         kept = x.clone()
         assert_fast_equals_plain(model, x)
         assert torch.equal(x, kept)
-    assert len(fast_path_calls) == 2 * len(SHAPES)
+    if build in (hierarchical, isotropic):
+        assert len(fast_path_calls) == 2 * len(SHAPES)  # stages, or outputs
+    else:
+        assert len(fast_path_calls) == len(model.depths) * len(SHAPES)
 
 
+@pytest.mark.parametrize("build", [hierarchical, recursive])
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "spectral_pad"])
-def test_fast_path_gives_the_same_maps_with_other_filter_resize_modes(mode):
-    assert_fast_equals_plain(hierarchical(filter_resize=mode), torch.randn(SHAPES[1]))
+def test_fast_path_gives_the_same_maps_with_other_filter_resize_modes(mode, build):
+    assert_fast_equals_plain(build(filter_resize=mode), torch.randn(SHAPES[1]))
 
 
-def test_fast_path_gives_the_same_maps_in_float64():
-    assert_fast_equals_plain(hierarchical().double(), torch.randn(SHAPES[1]).double(), rtol=1e-13)
+@pytest.mark.parametrize("build", [hierarchical, recursive])
+def test_fast_path_gives_the_same_maps_in_float64(build):
+    assert_fast_equals_plain(build().double(), torch.randn(SHAPES[1]).double(), rtol=1e-13)
 
 
-@pytest.mark.parametrize("build", [hierarchical, isotropic])
+@pytest.mark.parametrize("build", [hierarchical, isotropic, recursive])
 def test_fast_path_gives_the_same_maps_under_autocast(build):
     with torch.autocast("cpu", torch.bfloat16):
         assert_fast_equals_plain(build(), torch.randn(SHAPES[1]), rtol=2e-2)
 
 
 def test_filters_too_large_for_the_cache_are_resized_in_groups(monkeypatch):
-    monkeypatch.setattr(global_filter.GlobalFilter, "CACHE_BYTES", 0)
-    for border in global_filter.BORDERS:
+    monkeypatch.setattr(base_filter.BaseFilter, "CACHE_BYTES", 0)
+    for border in base_filter.BORDERS:
         model = hierarchical(border=border)
         assert_fast_equals_plain(model, torch.randn(SHAPES[1]))
         assert not model.blocks[0][0].filter._cache
@@ -179,7 +203,7 @@ def test_no_temporary_is_as_large_as_the_hidden_layer_of_an_mlp(border):
 
 
 def test_large_images_need_no_whole_resized_filter(monkeypatch):
-    monkeypatch.setattr(global_filter.GlobalFilter, "CACHE_BYTES", 0)
+    monkeypatch.setattr(base_filter.BaseFilter, "CACHE_BYTES", 0)
     model = GFNet(dict(dims=(64,), depths=(1,)), img_size=32, out_indices=(0,)).eval()
     layer = model.blocks[0][0].filter
     with torch.inference_mode(), LargestTensor() as mode:
@@ -334,10 +358,26 @@ def test_replaced_modules_are_called_instead_of_the_fast_path(replace, fast_path
     assert not fast_path_calls
 
 
-@pytest.mark.parametrize("build", [hierarchical, isotropic])
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda m: setattr(m, "norm0", torch.nn.InstanceNorm2d(4)),
+        lambda m: setattr(m.stages[2][1].gnconv, "dwconv", torch.nn.Identity()),
+        lambda m: setattr(m.stages[2][1].gnconv.dwconv, "forward", lambda x: 2 * x),
+        lambda m: torch.nn.utils.spectral_norm(m.stages[0][0].pwconv1),
+    ],
+)
+def test_replaced_modules_of_a_hornet_are_called(replace, fast_path_calls):
+    model = recursive()
+    replace(model)
+    assert_fast_equals_plain(model.eval(), torch.randn(1, 3, 64, 64))
+    assert not fast_path_calls
+
+
+@pytest.mark.parametrize("build", [hierarchical, isotropic, recursive])
 def test_maps_that_hooks_keep_are_not_overwritten(build):
     seen = []
-    for watched in ("patch_embed", "blocks.0"):
+    for watched in ("patch_embed", "blocks.0", "downsample_layers", "stages.0"):
         model = build()
         modules = [m for n, m in model.named_modules() if n.startswith(watched)]
         for module in modules:

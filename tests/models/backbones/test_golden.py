@@ -15,7 +15,7 @@ import torch
 
 from gfnet_dense.checkpoint.loading import load_pretrained
 from gfnet_dense.models import GFNet, IsotropicGFNet
-from gfnet_dense.models.backbones import base
+from gfnet_dense.models.backbones import gfnet_base
 from tests.published import official_isotropic_state_dict, official_state_dict
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
@@ -37,7 +37,7 @@ def golden_weight(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     kind = name.rpartition(".")[2]
     if kind == "complex_weight":
         w *= 0.5
-    elif kind == "gamma":
+    elif kind.startswith("gamma"):
         w = 0.5 + 0.1 * w
     elif kind in ("pos_embed", "bias"):
         w *= 0.1
@@ -76,14 +76,14 @@ def maps_of(model, x, monkeypatch):
         for blocks in groups:
             blocks[-1].register_forward_hook(lambda block, args, out: stages.append(out))
     else:
-        infer = base.infer
+        infer = gfnet_base.infer
 
         def keep(*args):
             x, out = infer(*args)
             stages.append(x.clone())
             return x, out
 
-        monkeypatch.setattr(base, "infer", keep)
+        monkeypatch.setattr(gfnet_base, "infer", keep)
     outs = model(x)
     return outs[-1][0].detach(), [stage.detach()[0].permute(2, 0, 1) for stage in stages]
 

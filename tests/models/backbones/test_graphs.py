@@ -7,8 +7,8 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 
 from gfnet_dense.benchmark.complexity import count_flops
-from gfnet_dense.models import GFNet, IsotropicGFNet
-from gfnet_dense.models.backbones import base
+from gfnet_dense.models import GFNet, HorNet, IsotropicGFNet
+from gfnet_dense.models.backbones import gfnet_base
 
 ARCH = dict(dims=(4, 8), depths=(1, 1), layer_scale_init_value=0.3)
 
@@ -32,8 +32,9 @@ def gradients(run, model, x):
         (lambda: small(border="reflect", test_border="zeros"), (70, 97)),
         (lambda: small(filter_resize="bilinear"), (64, 90)),
         (lambda: IsotropicGFNet(dict(dim=4, depth=2), img_size=64), (90, 70)),
+        (lambda: HorNet(dict(dims=(4, 8, 16), depths=(1, 1, 1)), 64, (0, 2)), (90, 70)),
     ],
-    ids=["stored", "zeros", "reflect", "bilinear", "isotropic"],
+    ids=["stored", "zeros", "reflect", "bilinear", "isotropic", "hornet"],
 )
 def test_the_whole_backbone_compiles_to_one_graph_with_the_same_results(build, size):
     model, x = build(), torch.randn(2, 3, *size)
@@ -121,7 +122,7 @@ def test_torch_func_calls_the_backbone_with_other_weights_and_each_sample_alone(
 
 
 def test_fast_inference_is_for_cpus_alone(monkeypatch):
-    monkeypatch.setattr(base, "infer", None)
+    monkeypatch.setattr(gfnet_base, "infer", None)
     with torch.device("meta"), torch.no_grad():
         maps = small().eval()(torch.empty(1, 3, 70, 97))
     assert [tuple(y.shape) for y in maps] == [(1, 4, 18, 25), (1, 8, 9, 13)]

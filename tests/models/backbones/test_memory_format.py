@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gfnet_dense.models import GFNet, IsotropicGFNet
+from gfnet_dense.models import GFNet, HorNet, IsotropicGFNet
 from tests.conftest import TINY
 
 
@@ -11,10 +11,13 @@ def backbone(name):
     if name == "isotropic":
         arch = dict(dim=16, depth=2, layer_scale_init_value=0.5)
         return IsotropicGFNet(arch, img_size=64, out_indices=(0, 1))
+    if name == "hornet":
+        arch = dict(dims=(4, 8, 16, 32), depths=(1, 1, 1, 1), layer_scale_init_value=0.5)
+        return HorNet(arch, img_size=64)
     return GFNet(TINY, img_size=64)
 
 
-@pytest.mark.parametrize("name", ["hierarchical", "isotropic"])
+@pytest.mark.parametrize("name", ["hierarchical", "isotropic", "hornet"])
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("grad", [False, True])
 def test_maps_have_the_memory_format_and_numbers_of_the_images(name, train, grad):

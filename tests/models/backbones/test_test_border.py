@@ -1,4 +1,4 @@
-"""``test_border`` of both backbones: the border of their filters in evaluation alone."""
+"""``test_border`` of all backbones: the border of their filters in evaluation alone."""
 
 import copy
 
@@ -6,19 +6,22 @@ import pytest
 import torch
 
 from gfnet_dense.export.graphs import freeze_size
-from gfnet_dense.models import GFNet, GlobalFilter, IsotropicGFNet
+from gfnet_dense.models import GFNet, HorNet, IsotropicGFNet
+from gfnet_dense.models.layers.base_filter import BaseFilter
 from gfnet_dense.utils.errors import InputError
 
 ARCHS = {
     GFNet: dict(dims=(8, 16), depths=(1, 2), layer_scale_init_value=0.5),
     IsotropicGFNet: dict(dim=8, depth=3),
+    HorNet: dict(dims=(4, 8, 16), depths=(1, 1, 2), layer_scale_init_value=0.5),
 }
 SIZES = [(64, 64), (75, 109), (32, 150)]
 
 
 def build(kind, **kwargs):
     torch.manual_seed(0)
-    model = kind(ARCHS[kind], img_size=64, out_indices=(0, 1), drop_path_rate=0.0, **kwargs)
+    last = 2 if kind is HorNet else 1  # the first stage of a HorNet with filters is the third one
+    model = kind(ARCHS[kind], img_size=64, out_indices=(0, last), drop_path_rate=0.0, **kwargs)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape))
@@ -31,7 +34,7 @@ def assert_same(outs, expected):
 
 
 def borders(model):
-    return {module.border for module in model.modules() if isinstance(module, GlobalFilter)}
+    return {module.border for module in model.modules() if isinstance(module, BaseFilter)}
 
 
 @pytest.mark.parametrize("kind", ARCHS)
@@ -73,9 +76,10 @@ def test_weights_do_not_depend_on_it(kind):
     model.load_state_dict(plain.state_dict())
 
 
+@pytest.mark.parametrize("kind", [GFNet, HorNet])
 @pytest.mark.parametrize("size", SIZES)
-def test_exported_backbones_have_the_border_of_evaluation(size):
-    model = build(GFNet, test_border="zeros").double().eval()
+def test_exported_backbones_have_the_border_of_evaluation(kind, size):
+    model = build(kind, test_border="zeros").double().eval()
     x = torch.randn(1, 3, *size, dtype=torch.float64)
     for out, want in zip(freeze_size(model, size)(x), model(x), strict=True):
         torch.testing.assert_close(out, want, rtol=0, atol=1e-10)

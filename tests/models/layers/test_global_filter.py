@@ -9,8 +9,8 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from gfnet_dense.models import GlobalFilter
-from gfnet_dense.models.layers import global_filter
-from gfnet_dense.models.layers.global_filter import BORDERS
+from gfnet_dense.models.layers import base_filter
+from gfnet_dense.models.layers.base_filter import BORDERS
 from gfnet_dense.models.layers.operators import spectral_filter
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES, filter_resizer
 from tests.models.layers.gpu_stand_in import GpuStandIn
@@ -188,7 +188,7 @@ def resizes(monkeypatch):
         calls.append(new_size)
         return filter_resizer(weight, size, new_size, mode)
 
-    monkeypatch.setattr(global_filter, "filter_resizer", counting)
+    monkeypatch.setattr(base_filter, "filter_resizer", counting)
     return calls
 
 
@@ -277,7 +277,7 @@ def test_cache_is_never_stale(cached, change, request):
 def test_a_cuda_graph_neither_reads_the_cache_nor_fills_it(cached, resizes, monkeypatch):
     """Clearing the cache frees memory that replays would read; no kernel runs while recording."""
     layer, x = cached
-    monkeypatch.setattr(global_filter, "records_cuda_graph", lambda: True)
+    monkeypatch.setattr(base_filter, "records_cuda_graph", lambda: True)
     with torch.no_grad():
         layer(x)
         layer(x[:, :5])
@@ -304,9 +304,9 @@ def test_weights_loaded_during_a_resize_are_used_by_the_next_call(cached, monkey
         return result
 
     with torch.no_grad():
-        monkeypatch.setattr(global_filter, "filter_resizer", slow)
+        monkeypatch.setattr(base_filter, "filter_resizer", slow)
         layer(x[:, :5])
-        monkeypatch.setattr(global_filter, "filter_resizer", filter_resizer)
+        monkeypatch.setattr(base_filter, "filter_resizer", filter_resizer)
         expected = copy.deepcopy(layer)(x[:, :5])
         torch.testing.assert_close(layer(x[:, :5]), expected, rtol=0, atol=0)
 

@@ -1,0 +1,78 @@
+"""The recursive gated convolution (gnConv) of HorNet.
+
+Paper: Rao et al., "HorNet: Efficient High-Order Spatial Interactions with Recursive Gated
+Convolutions", NeurIPS 2022 (https://arxiv.org/abs/2207.14284), equations 3 to 5. Modules and
+parameters carry the names of the official release (https://github.com/raoyongming/HorNet).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCALE = 1 / 3  # factor of the convolved maps, the same in all published models
+
+
+class PointwiseConv(nn.Conv2d):
+    """1x1 convolution of channels-last maps; its weight has the form of a convolution's."""
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__(in_dim, dim, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a map (..., in_dim) to (..., dim)."""
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class DepthwiseConv(nn.Conv2d):
+    """Depth-wise 7x7 convolution of channels-last maps."""
+
+    PADDING = 3
+
+    def __init__(self, dim: int):
+        super().__init__(dim, dim, kernel_size=7, padding=self.PADDING, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve a map (B, H, W, dim); the result has the same shape."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class GnConv(nn.Module):
+    """Recursive gated convolution of order n.
+
+    A projection gives a gate of dims[0] channels, and further channels that one spatial layer
+    mixes, in groups of dims[0], ..., dims[n - 1] channels. The gate is multiplied by the first
+    group, projected to the dim of the next one, multiplied by that, and so on.
+
+    Args:
+        dim: Number of channels.
+        order: The order n; ``dim`` is a multiple of 2**(n - 1).
+        spatial: Layer that mixes the positions of a map (B, H, W, :func:`spatial_dim`).
+    """
+
+    def __init__(self, dim: int, order: int, spatial: nn.Module):
+        super().__init__()
+        self.dims = gate_dims(dim, order)
+        self.proj_in = PointwiseConv(dim, 2 * dim)
+        self.dwconv = spatial
+        self.pws = nn.ModuleList(
+            PointwiseConv(a, b) for a, b in zip(self.dims, self.dims[1:], strict=False)
+        )
+        self.proj_out = PointwiseConv(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a map (B, H, W, dim); the result has the same shape."""
+        y, mixed = self.proj_in(x).split([self.dims[0], sum(self.dims)], dim=-1)
+        first, *groups = (self.dwconv(mixed) * SCALE).split(self.dims, dim=-1)
+        y = y * first
+        for project, group in zip(self.pws, groups, strict=True):
+            y = project(y) * group
+        return self.proj_out(y)
+
+
+def gate_dims(dim: int, order: int) -> list[int]:
+    """Return the number of channels of each group of a gnConv, dim / 2**(n - 1 - k), k = 0..n-1."""
+    return [dim // 2 ** (order - 1 - k) for k in range(order)]
+
+
+def spatial_dim(dim: int, order: int) -> int:
+    """Return the number of channels that the spatial layer of a gnConv mixes, the sum of groups."""
+    return sum(gate_dims(dim, order))
