@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from gfnet_dense.utils.errors import InputError
+
+from .old_forms import check_detector, describe_origin, in_new_form
 
 # Parts of names that wrappers add anywhere: torch.compile, FSDP, activation checkpointing, Fabric
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
@@ -32,13 +35,8 @@ STATE = re.compile(
     r"optimi[sz]er|optim(_|$)|scheduler|scaler|(^|_)rng|message_hub|^meta$|^loops$|hyper_?param",
     re.IGNORECASE,
 )
+MIN_FIT = 0.1  # least share of the names of a model in weights that belong to it
 MAX_DEPTH = 4  # levels of dicts in which weights are looked for
-# Names of the first block of a GFNet: ``expected`` where only that is known of the model
-GFNET_NAMES = (
-    "pos_embed", "patch_embed.0.proj.weight", "patch_embed.proj.weight",
-    "blocks.0.0.filter.complex_weight", "blocks.0.filter.complex_weight",
-    "blocks.0.0.norm1.weight", "blocks.0.norm1.weight",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ class Weights:
     """Weights found in a checkpoint.
 
     Attributes:
-        state_dict: Tensors by name, without the parts that wrappers have added.
+        state_dict: Tensors by name, without the parts that wrappers have added, and with the
+            names of the model where the file has those of an older form.
         meta: The ``meta`` of the file, with ``dataset_meta`` in the present form; may be empty.
         left_out: Names of the other tensors beside them, such as those of the heads if the backbone
             is wanted.
@@ -109,8 +108,9 @@ def find_weights(
     They may be the whole content, or below any keys (``state_dict``, ``model``,
     ``model_state_dict``, ``module``, ``net``, ``params``, ...). Parts that wrappers add to names
     are removed: ``module.``, ``_orig_mod.``, those of FSDP and of activation checkpointing, and a
-    common prefix such as ``model.``. Where ``expected`` is known, the names that fit it decide.
-    Averaged weights (EMA) are taken if there are no others that fit.
+    common prefix such as ``model.``. Where ``expected`` is known, the names that fit it decide, and
+    names of an older form become those, see :mod:`.old_forms`. Averaged weights (EMA) are taken if
+    there are no others that fit.
 
     Args:
         content: Content of the file.
@@ -120,8 +120,8 @@ def find_weights(
             without a dot at its end; if None, it is found.
 
     Raises:
-        InputError: If there are no weights, none below ``prefix``, or two sets of weights that fit
-            equally well.
+        InputError: If there are no weights, none below ``prefix``, two sets of weights that fit
+            equally well, or a detector of mmdetection 1.x.
     """
     sets = list(_sets(content))
     if not sets:
@@ -133,8 +133,11 @@ def find_weights(
             raise InputError(f"{path} holds no tensor whose name begins with {prefix}")
     else:
         candidates = [c for place, tensors in sets for c in _fitting(place, tensors, expected)]
+        # Names such as norm1.weight are in blocks of many models.
+        candidates = [c for c in candidates if c.count >= MIN_FIT * len(expected)]
     is_known = bool(candidates)
-    is_foreign = not {"mmengine_version", "mmcv_version"} & set(_meta(content))
+    meta, doubts = _meta(content)
+    is_foreign = not {"mmengine_version", "mmcv_version"} & set(meta)
     if not is_known:
         candidates = [_whole(place, tensors, is_foreign) for place, tensors in sets]
     candidates.sort(key=lambda c: (c.rank, -c.count))
@@ -149,8 +152,10 @@ def find_weights(
                 f"{other.label}: name one as the prefix of init_cfg=dict(type='Pretrained', "
                 "checkpoint=..., prefix=...), or save a file with that one alone"
             )
-    notes = _notes(chosen, others, not is_foreign)
-    return Weights(chosen.tensors, _meta(content), chosen.left_out, notes)
+    check_detector(meta, expected or chosen.tensors, path)
+    state_dict, second, changes = in_new_form(chosen.tensors, expected)
+    notes = (*_notes(chosen, others, not is_foreign), *describe_origin(meta), *changes, *doubts)
+    return Weights(state_dict, meta, (*chosen.left_out, *second), notes)
 
 
 def _sets(node: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -304,20 +309,38 @@ def _notes(chosen: _Candidate, others: list[_Candidate], is_mmengine: bool) -> t
     return tuple(notes)
 
 
-def _meta(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the ``meta`` of a file; its ``dataset_meta`` has classes, or is absent.
+def _meta(content: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the ``meta`` of a file, and notes; its ``dataset_meta`` has classes, or is absent.
 
-    mmsegmentation 0.x and mmdetection 2.x keep CLASSES and PALETTE in ``meta`` itself.
+    mmsegmentation 0.x and mmdetection 2.x keep CLASSES and PALETTE in ``meta`` itself, the palette
+    of a dataset without one as a random array.
     """
     meta = content.get("meta", {})
     if not isinstance(meta, dict):
-        return {}
+        return {}, ()
     given = meta.get("dataset_meta") or {k: meta[k] for k in ("CLASSES", "PALETTE") if k in meta}
-    given = given if isinstance(given, dict) else {}
-    dataset_meta = {str(key).lower(): value for key, value in given.items()}
+    dataset_meta = {
+        str(key).lower(): value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in (given.items() if isinstance(given, dict) else ())
+    }
     if isinstance(dataset_meta.get("classes"), str):
         dataset_meta["classes"] = (dataset_meta["classes"],)
     classes = dataset_meta.get("classes")
     if not isinstance(classes, (list, tuple)) or not classes:
-        return {key: value for key, value in meta.items() if key != "dataset_meta"}
-    return {**meta, "dataset_meta": dataset_meta}
+        return {key: value for key, value in meta.items() if key != "dataset_meta"}, ()
+    palette = dataset_meta.get("palette")
+    doubts: tuple[str, ...] = ()
+    if palette and not _is_palette(palette, len(classes)):
+        del dataset_meta["palette"]
+        doubts = ("its palette is not used, it has no RGB color for every class",)
+    return {**meta, "dataset_meta": dataset_meta}, doubts
+
+
+def _is_palette(palette: Any, num_classes: int) -> bool:
+    """Return whether a palette has an RGB color, three integers in 0..255, for every class."""
+    return isinstance(palette, (list, tuple)) and len(palette) >= num_classes and all(
+        isinstance(color, (list, tuple))
+        and len(color) == 3
+        and all(type(value) is int and 0 <= value <= 255 for value in color)
+        for color in palette
+    )  # fmt: skip
