@@ -2,12 +2,11 @@
 """Test a checkpoint and explain its errors in one HTML page, with tables and pictures:
 
 python tools/analyze_errors.py configs/upernet_gfnet_ade20k.py iter_160000.pth --out errors
+python tools/analyze_errors.py upernet_hornet-tiny-gf_ade20k        (its authors' weights)
 """
 
 import argparse
 import os
-import shlex
-import sys
 from pathlib import Path
 
 from gfnet_dense import cli
@@ -16,7 +15,7 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
-    cli.add_checkpoint_argument(parser, "file to analyze, as saved by tools/train.py")
+    cli.add_optional_checkpoint_argument(parser, "file to analyze, as saved by tools/train.py")
     parser.add_argument(
         "--out", metavar="DIR", help="folder for the analysis (default: WORK_DIR/errors)"
     )
@@ -35,12 +34,12 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        args.checkpoint = cli.checkpoint_of(args)
         cfg = cli.load_config(args)
         from gfnet_dense.analysis.run import analyze
 
         folder = Path(args.out or os.path.join(cfg.work_dir, "errors"))
-        command = f"python {shlex.join(sys.argv)}"
-        page = analyze(cfg, args.checkpoint, folder, args.worst, command, args.amp)
+        page = analyze(cfg, args.checkpoint, folder, args.worst, cli.command_line(), args.amp)
         print(f"errors: {page}")
 
 

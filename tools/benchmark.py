@@ -7,6 +7,7 @@
     python tools/benchmark.py model configs/upernet_gfnet_ade20k.py
     python tools/benchmark.py model configs/upernet_gfnet_ade20k.py --against
     python tools/benchmark.py transfer configs/upernet_gfnet_ade20k.py iter_160000.pth
+    python tools/benchmark.py transfer upernet_hornet-tiny-gf_ade20k    (its authors' weights)
 
 Tables are printed; results.json, results.csv and plots are written to --out. Only transfer needs
 data and weights.
@@ -70,7 +71,7 @@ def parse_args() -> argparse.Namespace:
         conflict_handler="resolve",  # --work-dir is defined again below, as a synonym of --out
     )
     cli.add_config_arguments(transfer)
-    cli.add_checkpoint_argument(transfer, "file to evaluate, as saved by tools/train.py")
+    cli.add_optional_checkpoint_argument(transfer, "file to evaluate, as saved by tools/train.py")
     transfer.add_argument("--scales", nargs="+", type=float, default=[1, 1.5, 2], metavar="SCALE")
     transfer.add_argument(
         "--modes", nargs="+", help="modes of resizing the filters (default: all modes)"
@@ -183,6 +184,8 @@ def main() -> None:
     cli.quiet_third_party()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up as on Ctrl-C
     with cli.plain_errors():
+        if args.command == "transfer":
+            args.checkpoint = cli.checkpoint_of(args)
         if args.command in ("model", "transfer"):
             cli.read_config(args.config)  # to say what is wrong with it before others import
         from gfnet_dense.benchmark.sweep import run_sweep

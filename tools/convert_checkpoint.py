@@ -13,7 +13,9 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
-    cli.add_checkpoint_argument(parser, "official file, checkpoint of ours, or gfnet://ARCH")
+    cli.add_checkpoint_argument(
+        parser, "official file, checkpoint of ours, gfnet://ARCH or hornet://NAME"
+    )
     parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
     parser.add_argument(
         "--to",

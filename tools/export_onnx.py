@@ -2,6 +2,7 @@
 """Export a trained model for runtimes without PyTorch, and check the file against PyTorch:
 
     python tools/export_onnx.py CONFIG CHECKPOINT --size 512x512 --out model.onnx
+    python tools/export_onnx.py upernet_hornet-tiny-gf_ade20k --size 512x512    (authors' weights)
 
 Global filters become products of real matrices, so that the file has no complex numbers and no
 Fourier transforms. With --out *.pt2 the format is torch.export's. Segmentors are exported as a
@@ -17,7 +18,7 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
-    cli.add_checkpoint_argument(parser, "file to export, as saved by tools/train.py")
+    cli.add_optional_checkpoint_argument(parser, "file to export, as saved by tools/train.py")
     parser.add_argument(
         "--size", required=True, metavar="HxW", help="fixed size of the images, such as 512x512"
     )
@@ -36,6 +37,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         size = cli.parse_size(args.size)
+        args.checkpoint = cli.checkpoint_of(args)
         cfg = cli.read_config(args.config)
         from gfnet_dense import load_model
         from gfnet_dense.export import check_format, export

@@ -2,6 +2,7 @@
 """Predict images, folders, patterns of files and videos with a segmentor or a detector:
 
     python tools/infer.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' film.mp4 --out-dir out
+    python tools/infer.py upernet_hornet-tiny-gf_ade20k photo.jpg       (its authors' weights)
 
 Overlays are written to out/overlays. A segmentor also writes label maps to out/labels (PNG, class
 indices from 0, see classes.txt there), a detector out/results.json in COCO's format. Predictions
@@ -21,7 +22,7 @@ from gfnet_dense.utils.errors import InputError
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_config_arguments(parser)
-    cli.add_checkpoint_argument(parser, "file of weights, as saved by tools/train.py")
+    cli.add_optional_checkpoint_argument(parser, "file of weights, as saved by tools/train.py")
     parser.add_argument("inputs", nargs="+", help="images, folders, patterns of files, videos")
     parser.add_argument("--out-dir", type=Path, default=Path("predicted"), metavar="DIR")
     parser.add_argument(
@@ -42,7 +43,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--stride", metavar="HxW", help="distance between windows (default: 2/3 of the window)"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.checkpoint is not None:
+        args.inputs.insert(0, args.checkpoint)
+    args.checkpoint = args.inputs.pop(0) if cli.is_checkpoint(args.inputs[0]) else None
+    if not args.inputs:
+        parser.error("the following arguments are required: inputs")
+    return args
 
 
 def check(args: argparse.Namespace) -> None:
@@ -69,6 +76,7 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         check(args)
+        args.checkpoint = cli.checkpoint_of(args)
         cfg = cli.read_config(args.config)
         cli.adapt_config(cfg, args)
         import torch

@@ -2,6 +2,7 @@
 """Evaluate a checkpoint on the test data of its config:
 
 python tools/test.py configs/upernet_gfnet_ade20k.py iter_160000.pth --show-dir shown
+python tools/test.py upernet_hornet-tiny-gf_ade20k                  (its authors' weights)
 """
 
 import argparse
@@ -12,7 +13,7 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_run_arguments(parser)
-    cli.add_checkpoint_argument(parser, "file to evaluate, as saved by tools/train.py")
+    cli.add_optional_checkpoint_argument(parser, "file to evaluate, as saved by tools/train.py")
     parser.add_argument(
         "--out", metavar="DIR", help="save predictions there: PNG label maps, or COCO JSON"
     )
@@ -26,6 +27,7 @@ def main() -> None:
     args = parse_args()
     cli.quiet_third_party()
     with cli.plain_errors():
+        args.checkpoint = cli.checkpoint_of(args)
         cfg = cli.load_config(args)
         cli.set_launcher(cfg, args)
         from gfnet_dense.engine.runner import build_runner

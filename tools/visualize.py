@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw what a GFNet has learned, from an ImageNet file or a checkpoint of any model around a GFNet:
+"""Draw what a backbone has learned, from an ImageNet file or a checkpoint of a model around it:
 
     python tools/visualize.py filters gfnet://h-tiny
     python tools/visualize.py erf work_dirs/.../iter_160000.pth --size 512x512
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         ("features", "principal components of each output"),
     ):
         command = commands.add_parser(name, help=help_text)
-        cli.add_checkpoint_argument(command, "a file, an address, or gfnet://ARCH")
+        cli.add_checkpoint_argument(command, "a file, an address, gfnet://ARCH or hornet://NAME")
         command.add_argument(
             "--out", type=Path, metavar="PNG", help=f"the picture (default: {name}.png)"
         )

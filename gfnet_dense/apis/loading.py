@@ -1,35 +1,67 @@
 """Building models with trained weights: from a config and checkpoint, or a backbone from a file."""
 
 import copy
+import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
+from torch import Tensor
 
-from gfnet_dense.checkpoint.contents import GFNET_NAMES, find_weights
+from gfnet_dense.checkpoint.contents import find_weights
 from gfnet_dense.checkpoint.loading import load_backbone_weights, load_whole
+from gfnet_dense.checkpoint.official import TRAINED, trained_weights
 from gfnet_dense.checkpoint.safe_loading import read, safe_loading
-from gfnet_dense.models import GFNet, IsotropicGFNet
-from gfnet_dense.models.backbones.base import GFNetBackbone
-from gfnet_dense.models.utils.state_dict import describe_arch, stored_grid
+from gfnet_dense.models import GFNet, HorNet, IsotropicGFNet
+from gfnet_dense.models.backbones.base import FilterBackbone
+from gfnet_dense.models.utils.arch import Arch
+from gfnet_dense.models.utils.families import FIRST_NAMES, describe_arch
+from gfnet_dense.models.utils.hornet_state_dict import stored_img_size
+from gfnet_dense.models.utils.state_dict import stored_grid
 from gfnet_dense.models.utils.stem import stem_channels
-from gfnet_dense.utils.config import find_datasets, read_config
+from gfnet_dense.utils.config import find_datasets, packaged_configs, read_config
 from gfnet_dense.utils.errors import InputError, building
 from gfnet_dense.utils.scope import default_scope
 
 
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
+    """Return the names of the models that :func:`load_model` builds, sorted.
+
+    They are the configs of this project, without the templates for data of one's own
+    (``*_own-data``), which need the data.
+
+    Args:
+        pattern: Names to return, with the wildcards of a shell: ``*_ade20k``.
+        pretrained: Whether to return only those with trained weights. HorNet's authors trained
+            them, not this project.
+
+    Returns:
+        The names, none if the pattern fits none.
+    """
+    names = [name for name in packaged_configs() if not name.endswith("_own-data")]
+    return [name for name in fnmatch.filter(names, pattern) if name in TRAINED or not pretrained]
+
+
 def load_model(
-    config: str | Path | Config, checkpoint: str | Path | None, device: str = "cpu"
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
+    pretrained: bool = False,
 ) -> BaseModel:
     """Build a segmentor or detector, load its weights, and set it to evaluation mode.
 
     Args:
-        config: A config for mmsegmentation or mmdetection, or its path.
-        checkpoint: Path or http(s) address of a checkpoint saved by ``tools/train.py``. Reading it
-            executes no code. Its weights must fit the config. If None, weights are random.
+        config: A config for mmsegmentation or mmdetection, its path, or a name of
+            :func:`list_models`.
+        checkpoint: Path or http(s) address of a checkpoint saved by ``tools/train.py``, or the
+            address of an official one. Reading it executes no code. Its weights must fit the
+            config. If None, and not ``pretrained``, weights are random.
         device: Name of a PyTorch device.
+        pretrained: Whether to load the trained weights of this name, see :func:`list_models`. They
+            are downloaded once. HorNet's authors trained them, not this project.
 
     Returns:
         The model, with two attributes added: ``cfg``, the config, and ``dataset_meta``, a dict with
@@ -37,9 +69,16 @@ def load_model(
         dataset of the config.
 
     Raises:
-        InputError: If config or checkpoint cannot be read, or do not belong together.
+        InputError: If config or checkpoint cannot be read, or do not belong together, or if there
+            are no trained weights of this name.
     """
+    if pretrained and checkpoint is not None:
+        raise InputError("give a checkpoint or pretrained=True, not both")
     cfg = config if isinstance(config, Config) else read_config(config)
+    if pretrained:
+        checkpoint = trained_weights(str(cfg.filename))
+    if checkpoint is not None:  # what is wrong with it is told before the model is built
+        content, path = read(checkpoint)
     settings = copy.deepcopy(cfg.model)  # mmdet's detectors modify their config
     settings.backbone.init_cfg = None  # the checkpoint has all weights
     meta = None
@@ -47,15 +86,29 @@ def load_model(
     with building("the config"), safe_loading(), default_scope(cfg.default_scope):
         model = MODELS.build(settings)
     if checkpoint is not None:
-        content, path = read(checkpoint)
         weights = find_weights(content, path, model.state_dict())
         load_whole(model, weights, path)
         meta = weights.meta.get("dataset_meta")
     model.cfg = cfg
     model.dataset_meta = dict(meta or _metainfo(cfg))
-    palette = model.dataset_meta.get("palette") or []  # lists of lists if it was read from JSON
+    palette = _palette(model.dataset_meta, cfg)  # lists of lists if it was read from JSON
     model.dataset_meta["palette"] = [tuple(map(int, color)) for color in palette]
     return model.to(device).eval()
+
+
+def _palette(metainfo: dict[str, Any], cfg: Config) -> Any:
+    """Return colors for the classes of a file: its own, else those of the config for the same.
+
+    mmdetection 2.x saved none. Without any, they are those that mmdet draws for a dataset that has
+    no palette.
+    """
+    palette, classes = metainfo.get("palette") or (), list(metainfo["classes"])
+    if len(palette) < len(classes):
+        own = _metainfo(cfg)
+        palette = own.get("palette") or () if list(own.get("classes") or ()) == classes else ()
+    if len(palette) < len(classes):
+        palette = np.random.RandomState(42).randint(0, 256, (len(classes), 3))
+    return palette
 
 
 def _metainfo(cfg: Config) -> dict[str, Any]:
@@ -65,49 +118,67 @@ def _metainfo(cfg: Config) -> dict[str, Any]:
         return DATASETS.build({**dataset, "lazy_init": True}).metainfo
 
 
-def load_backbone(checkpoint: str | Path) -> GFNetBackbone:
+def load_backbone(checkpoint: str | Path) -> FilterBackbone:
     """Build a backbone from a checkpoint alone, without a config, in evaluation mode.
 
     The arch, the number of bands and the grid of the filters are read off the shapes of the
-    weights. The border handling cannot be seen in a file: it is circular, as published.
+    weights. How filters are resized and the border handling cannot be seen in a file: they are the
+    defaults, trigonometric and circular.
 
     Args:
         checkpoint: An official ImageNet file, a checkpoint of this project, an http(s) address, or
-            ``gfnet://ARCH``.
+            the name of an official file, ``gfnet://ARCH`` or ``hornet://ARCH``.
 
     Returns:
-        A GFNet that returns the output of every stage, or an IsotropicGFNet that returns the
-        outputs after each quarter of its blocks.
+        A GFNet or HorNet that returns the output of every stage, or an IsotropicGFNet that returns
+        the outputs after each quarter of its blocks.
 
     Raises:
-        InputError: If the file cannot be found, downloaded or read, or holds no GFNet.
+        InputError: If the file cannot be found, downloaded or read, or holds no such backbone.
     """
     content, path = read(checkpoint)
-    weights = find_weights(content, path, GFNET_NAMES)
-    state_dict = weights.state_dict
-    arch, grid = describe_arch(state_dict), stored_grid(state_dict)
-    in_channels = stem_channels(state_dict)
-    if arch is None or grid is None or in_channels is None:
-        raise InputError(f"{path} holds no GFNet")
-    dims, depths = arch
+    weights = find_weights(content, path, FIRST_NAMES)
+    arch = describe_arch(weights.state_dict)
+    in_channels = stem_channels(weights.state_dict)
+    if arch is None or in_channels is None:
+        raise InputError(f"{path} holds no GFNet or HorNet")
+    build = _build_gfnet if arch.kind == "GFNet" else _build_hornet
+    backbone = build(arch, weights.state_dict, in_channels, path)
+    load_backbone_weights(backbone, weights, path)
+    return backbone.eval()
+
+
+def _build_hornet(
+    arch: Arch, state_dict: dict[str, Tensor], in_channels: int, path: str | Path
+) -> FilterBackbone:
+    return HorNet(
+        dict(dims=arch.dims, depths=arch.depths, filters=arch.kind == "HorNet-GF"),
+        img_size=stored_img_size(state_dict) or 224,
+        out_indices=range(len(arch.dims)),
+        in_channels=in_channels,
+    )
+
+
+def _build_gfnet(
+    arch: Arch, state_dict: dict[str, Tensor], in_channels: int, path: str | Path
+) -> FilterBackbone:
+    grid = stored_grid(state_dict)
+    if grid is None:
+        raise InputError(f"{path} holds no filters of the first block of a GFNet")
     has_gamma = any(name.endswith(".gamma") for name in state_dict)
     scale = dict(layer_scale_init_value=1e-3 if has_gamma else None)
-    backbone: GFNetBackbone
     if "patch_embed.proj.weight" in state_dict:
-        depth = depths[0]
+        depth = arch.depths[0]
         quarters = sorted({max(round(depth * i / 4), 1) - 1 for i in (1, 2, 3, 4)})
-        backbone = IsotropicGFNet(
-            dict(dim=dims[0], depth=depth, **scale),
+        return IsotropicGFNet(
+            dict(dim=arch.dims[0], depth=depth, **scale),
             img_size=(16 * grid[0], 16 * grid[1]),
             out_indices=quarters,
             in_channels=in_channels,
         )
-    else:
-        backbone = GFNet(
-            dict(dims=dims, depths=depths, **scale),
-            img_size=(4 * grid[0], 4 * grid[1]),
-            out_indices=range(len(dims)),
-            in_channels=in_channels,
-        )
-    load_backbone_weights(backbone, weights, path)
-    return backbone.eval()
+    return GFNet(
+        dict(dims=arch.dims, depths=arch.depths, **scale),
+        img_size=(4 * grid[0], 4 * grid[1]),
+        out_indices=range(len(arch.dims)),
+        in_channels=in_channels,
+    )

@@ -19,20 +19,10 @@ from rich.progress import wrap_file
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
 
+from .official import OFFICIAL_FILES, SCHEMES
 from .safe_reader import read_checkpoint
 
-# File name and URL by arch, https://github.com/raoyongming/GFNet#model-zoo. The URLs contain no
-# file name.
-OFFICIAL_FILES = {
-    "h-tiny": ("gfnet-h-ti.pth", "https://cloud.tsinghua.edu.cn/f/b22dd45eccbe462cbbfb/?dl=1"),
-    "h-small": ("gfnet-h-s.pth", "https://cloud.tsinghua.edu.cn/f/5229cb4d1daf48e69675/?dl=1"),
-    "h-base": ("gfnet-h-b.pth", "https://cloud.tsinghua.edu.cn/f/954c5af21e824ba6b40c/?dl=1"),
-    "tiny": ("gfnet-ti.pth", "https://cloud.tsinghua.edu.cn/f/3d0c1579aa524a0a99dd/?dl=1"),
-    "xsmall": ("gfnet-xs.pth", "https://cloud.tsinghua.edu.cn/f/e0ab5b1583954a1fa9b2/?dl=1"),
-    "small": ("gfnet-s.pth", "https://cloud.tsinghua.edu.cn/f/e5561fa070c44d9399bf/?dl=1"),
-    "base": ("gfnet-b.pth", "https://cloud.tsinghua.edu.cn/f/2fbf264597af4d72afb3/?dl=1"),
-}
-
+REMOTE = (*SCHEMES, "http://", "https://")  # what addresses begin with
 DOWNLOAD_TIMEOUT = 30  # seconds in which no byte arrives
 BLOCK = 2**20  # bytes read at once
 # End of the names of files that tell the first digits of their SHA-256, as in OpenMMLab's and
@@ -49,8 +39,9 @@ def fetch(checkpoint: str | Path) -> Path:
     written when the file is fetched for the first time.
 
     Args:
-        checkpoint: A path, an http(s) URL, or ``gfnet://ARCH`` for an official checkpoint.
-            Downloads are kept in torch hub's folder (``TORCH_HOME``) and not repeated.
+        checkpoint: A path, an http(s) URL, or the address of an official checkpoint, ``gfnet://ARCH``
+            or ``hornet://NAME``, see :mod:`.official`. Downloads are kept in torch hub's folder
+            (``TORCH_HOME``) and not repeated.
 
     Returns:
         Path of the file.
@@ -59,9 +50,10 @@ def fetch(checkpoint: str | Path) -> Path:
         InputError: If the file does not exist, cannot be downloaded, or has changed since its
             download.
     """
-    # pathlib makes one slash of two.
-    checkpoint = re.sub(r"^(gfnet|https?):/(?!/)", r"\1://", str(checkpoint))
-    if not checkpoint.startswith(("gfnet://", "http://", "https://")):
+    checkpoint = str(checkpoint)
+    for scheme in REMOTE:  # pathlib makes one slash of two
+        checkpoint = re.sub(f"^{scheme[:-1]}(?!/)", scheme, checkpoint)
+    if not checkpoint.startswith(REMOTE):
         path = Path(os.path.expanduser(checkpoint))  # keeps an unknown "~user"
         if not path.is_file():
             raise InputError(f"the checkpoint {checkpoint} does not exist or is not a file")
@@ -95,21 +87,19 @@ def _name_and_address(checkpoint: str) -> tuple[str, str]:
     Raises:
         InputError: For an unknown official name, or an official address without encryption.
     """
-    if checkpoint.startswith("gfnet://"):
-        arch = checkpoint.removeprefix("gfnet://")
-        if arch not in OFFICIAL_FILES:
-            raise InputError(
-                f"{checkpoint} is not an official checkpoint, these are: "
-                f"{', '.join('gfnet://' + name for name in OFFICIAL_FILES)}"
-            )
-        return OFFICIAL_FILES[arch]
+    if checkpoint in OFFICIAL_FILES:
+        return OFFICIAL_FILES[checkpoint]
+    if checkpoint.startswith(SCHEMES):
+        scheme = checkpoint.partition("//")[0]
+        known = ", ".join(address for address in OFFICIAL_FILES if address.startswith(scheme))
+        raise InputError(f"{checkpoint} is not an official checkpoint, these are: {known}")
     if checkpoint.startswith("http://"):
         encrypted = checkpoint.replace("http://", "https://", 1)
-        for arch, (_, official) in OFFICIAL_FILES.items():
+        for address, (_, official) in OFFICIAL_FILES.items():
             if encrypted == official:
                 raise InputError(
                     f"{checkpoint} is an official file, whose address begins with https: give it "
-                    f"as gfnet://{arch}"
+                    f"as {address}"
                 )
     name = checkpoint.partition("?")[0].rstrip("/").rpartition("/")[2]
     if not DIGEST_IN_NAME.search(name):  # other URLs may end in the same name

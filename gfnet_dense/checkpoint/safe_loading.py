@@ -18,11 +18,11 @@ from typing import Any
 
 from gfnet_dense.utils.errors import InputError
 
-from .download import fetch
+from .download import REMOTE, fetch
 from .safe_reader import read_checkpoint
 
-OURS = ("", "http://", "https://", "gfnet://")  # schemes that :func:`.download.fetch` knows
-OTHER = re.compile(r"(?!https?:|gfnet:)\w[\w.:-]*://")  # an address of another scheme
+OURS = ("", *REMOTE)  # prefixes of what :func:`.download.fetch` takes
+OTHER = re.compile(rf"(?!{'|'.join(REMOTE)})\w[\w.:-]*://")  # an address of another scheme
 # Errors of mmengine's loaders for unknown names, missing packages and missing files
 LOADER_ERRORS = (AssertionError, ImportError, LookupError, OSError, ValueError)
 
@@ -35,8 +35,8 @@ def read(checkpoint: str | Path, map_location: Any = "cpu") -> tuple[dict[str, A
     """Return the content of a checkpoint, and the name of the file for messages.
 
     Args:
-        checkpoint: A path, an http(s) URL, ``gfnet://ARCH``, or an address that mmengine reads,
-            such as ``open-mmlab://NAME``.
+        checkpoint: What :func:`.download.fetch` takes, or an address that mmengine reads, such as
+            ``open-mmlab://NAME``.
         map_location: Device of the tensors, see :func:`.read_checkpoint`.
 
     Raises:

@@ -3,28 +3,37 @@
 from gfnet_dense.utils.allocator import keep_freed_memory
 from gfnet_dense.utils.third_party import quiet_third_party
 
+from .checkpoints import checkpoint_of, is_checkpoint
 from .configs import adapt_config, load_config, read_config, set_launcher, set_outputs
 from .console import plain_errors
 from .environment import limit_onednn_cache, limit_opencv_pixels
 from .parser import (
+    PROGRAM,
     ArgumentParser,
     add_amp_argument,
     add_checkpoint_argument,
     add_config_arguments,
+    add_optional_checkpoint_argument,
     add_run_arguments,
     add_trust_argument,
+    command_line,
     parse_size,
 )
 from .run import test, train
 
 __all__ = [
+    "PROGRAM",
     "ArgumentParser",
     "adapt_config",
     "add_amp_argument",
     "add_checkpoint_argument",
     "add_config_arguments",
+    "add_optional_checkpoint_argument",
     "add_run_arguments",
     "add_trust_argument",
+    "checkpoint_of",
+    "command_line",
+    "is_checkpoint",
     "limit_onednn_cache",
     "load_config",
     "parse_size",

@@ -5,6 +5,7 @@ Private functions of mmengine's DictAction are used here, as seen in onedl-mmeng
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -20,13 +21,16 @@ LAUNCHERS = {
     "slurm": ("SLURM_PROCID", "srun --ntasks=GPUS python"),
 }
 
+PROGRAM = "gfnet-dense"  # the command that runs all others, see gfnet_dense.__main__
 KEPT_SPACE = "\0"  # stands for a space inside of an element of a list, while the list is parsed
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """Parser with one-sentence errors, whose help keeps the line breaks of the description.
 
-    Every command has the argument ``--traceback``, see :func:`.console.plain_errors`.
+    Every command has the argument ``--traceback``, see :func:`.console.plain_errors`. The examples
+    in the description are shown as the command was started: as a file of ``tools/``, or by
+    :mod:`gfnet_dense.__main__`.
 
     Args:
         description: Text at the top of the help.
@@ -34,13 +38,13 @@ class ArgumentParser(argparse.ArgumentParser):
     """
 
     takes_amp = False  # whether add_amp_argument() was called
+    takes_checkpoint = False  # whether add_optional_checkpoint_argument() was called
 
     def __init__(self, description: str | None = None, **kwargs: Any):
-        super().__init__(
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **kwargs,
-        )
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        if description and self.prog.startswith(f"{PROGRAM} "):
+            description = re.sub(r"python tools/(\w+)\.py", rf"{PROGRAM} \1", description)
+        self.description = description
         self.add_argument(
             "--traceback",
             nargs=0,
@@ -55,13 +59,20 @@ class ArgumentParser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse; ``--amp`` takes the word behind it if that is one of its own.
 
-        argparse would take any word, also the config of ``--amp CONFIG``.
+        argparse would take any word, also the config of ``--amp CONFIG``. It would also take the
+        checkpoint of ``CONFIG --demo CHECKPOINT``, which may be left out, for a word too many.
         """
         words = list(sys.argv[1:] if args is None else args)
         if self.takes_amp:
             pairs = zip(words, [*words, ""][1:], strict=True)
             words = [f"{a}={AMP[0]}" if a == "--amp" and b not in AMP else a for a, b in pairs]
-        return super().parse_known_args(words, namespace)
+        if not self.takes_checkpoint:
+            return super().parse_known_args(words, namespace)
+        self.takes_checkpoint = False  # older Pythons call this method again within
+        try:
+            return super().parse_known_intermixed_args(words, namespace)
+        finally:
+            self.takes_checkpoint = True
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; all arguments: {self.prog} --help\n")
@@ -149,6 +160,19 @@ def add_checkpoint_argument(parser: ArgumentParser, help_text: str) -> None:
     add_trust_argument(parser)
 
 
+def add_optional_checkpoint_argument(parser: ArgumentParser, help_text: str) -> None:
+    """Add ``checkpoint`` behind ``config``, see :func:`.checkpoints.checkpoint_of`.
+
+    Args:
+        parser: Parser with the arguments of :func:`add_config_arguments`.
+        help_text: Help without the default.
+    """
+    parser.takes_checkpoint = True
+    help_text += " (default: the trained weights of CONFIG, if its authors published some)"
+    parser.add_argument("checkpoint", nargs="?", help=help_text)
+    add_trust_argument(parser)
+
+
 def add_trust_argument(parser: ArgumentParser) -> None:
     """Add ``--trust-checkpoint``, which allows checkpoints to run code while they are read."""
     parser.add_argument(
@@ -181,6 +205,13 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--launcher", choices=["none", *LAUNCHERS], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def command_line() -> str:
+    """Return the command line of this process, for a user who repeats it."""
+    program, *arguments = sys.argv
+    start = [program] if program.startswith(f"{PROGRAM} ") else ["python", shlex.quote(program)]
+    return " ".join([*start, *map(shlex.quote, arguments)])
 
 
 def parse_size(text: str) -> Size:

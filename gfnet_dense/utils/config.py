@@ -40,13 +40,20 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    packaged = PACKAGED_CONFIGS / f"{path.name.removesuffix('.py')}.py"
-    if str(path.parent) in (".", "configs") and packaged.is_file():
-        return packaged
+    stem = path.name.removesuffix(".py")
+    names = packaged_configs()
+    if str(path.parent) in (".", "configs") and stem in names:
+        return PACKAGED_CONFIGS / f"{stem}.py"
+    similar = get_close_matches(stem, names) or ["upernet_gfnet_ade20k"]
     raise InputError(
         f"the config {name} does not exist: give a file, or the name of a config of this project, "
-        "such as upernet_gfnet_ade20k"
+        f"such as {', '.join(similar)}"
     )
+
+
+def packaged_configs() -> list[str]:
+    """Return the names of the configs of this project, sorted."""
+    return sorted(path.stem for path in PACKAGED_CONFIGS.glob("*.py"))
 
 
 def find_datasets(dataset: ConfigDict) -> list[ConfigDict]:

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 from gfnet_dense.checkpoint import download
 from gfnet_dense.checkpoint.download import fetch
 from gfnet_dense.checkpoint.loading import load_pretrained
+from gfnet_dense.checkpoint.official import OFFICIAL_FILES, SCHEMES
+from gfnet_dense.checkpoint.safe_loading import read, safe_loading
 from gfnet_dense.models import GFNet
 from gfnet_dense.utils.errors import InputError
 from tests.checkpoint.weights import Messages
@@ -145,7 +148,7 @@ def names(folder):
 def test_an_official_file_is_downloaded_once(www, server, hub, monkeypatch):
     state_dict = official_state_dict(TINY["dims"], TINY["depths"], 64)
     torch.save({"model": state_dict}, www / "weights")
-    files = {"h-tiny": ("gfnet-h-ti.pth", f"{server}/weights?dl=1")}
+    files = {"gfnet://h-tiny": ("gfnet-h-ti.pth", f"{server}/weights?dl=1")}
     monkeypatch.setattr(download, "OFFICIAL_FILES", files)
     load_pretrained(GFNet(TINY, img_size=64), "gfnet://h-tiny")
     assert names(hub) == ["gfnet-h-ti.pth", "gfnet-h-ti.pth.sha256"]
@@ -182,10 +185,20 @@ def test_an_encrypted_address_never_becomes_one_without_encryption():
 
 
 def test_an_official_file_is_not_fetched_without_encryption(hub):
-    for arch, (_, url) in download.OFFICIAL_FILES.items():
+    for address, (_, url) in OFFICIAL_FILES.items():
         assert url.startswith("https://")
-        with pytest.raises(InputError, match=f"begins with https: give it as gfnet://{arch}$"):
+        with pytest.raises(InputError, match=f"begins with https: give it as {address}$"):
             fetch(url.replace("https", "http"))
+
+
+def test_official_files_have_names_and_urls_of_their_own():
+    names, urls = zip(*OFFICIAL_FILES.values(), strict=True)
+    assert len(set(names)) == len(set(urls)) == len(OFFICIAL_FILES) == 7 + 3 * 4
+    assert all(Path(name).name == name and name.endswith(".pth") for name in names)
+    assert all(
+        re.fullmatch(r"https://cloud\.tsinghua\.edu\.cn/f/[0-9a-f]{20}/\?dl=1", u) for u in urls
+    )
+    assert all(address.startswith(SCHEMES) for address in OFFICIAL_FILES)
 
 
 def test_an_address_without_encryption_is_warned_of(www, server, hub):
@@ -276,6 +289,28 @@ def test_a_date_in_a_name_is_no_digest(www, server, hub):
     assert re.fullmatch("[0-9a-f]{8}-iter-20200101.pth", path.name)
 
 
-def test_an_unknown_official_name_is_refused_with_a_list_of_names():
-    with pytest.raises(InputError, match="these are: gfnet://h-tiny, gfnet://h-small"):
-        fetch("gfnet://h-huge")
+@pytest.mark.parametrize(
+    "address, known",
+    [
+        ("gfnet://h-huge", "gfnet://h-tiny, gfnet://h-small, .*, gfnet://base$"),
+        ("hornet://tiny", "hornet://tiny-gf, .*, hornet://cascade-mask-rcnn-large-gf-coco$"),
+        ("hornet://h-tiny", "hornet://tiny-gf, "),
+    ],
+)
+def test_an_unknown_official_name_is_refused_with_the_names_of_its_scheme(address, known):
+    with pytest.raises(InputError, match=f"{address} is not .*, these are: {known}"):
+        fetch(address)
+    with pytest.raises(InputError, match=f"{address} is not .*, these are: {known}"):
+        fetch(Path(address))  # which makes one slash of two
+
+
+@pytest.mark.parametrize("address", ["hornet://tiny-gf", "hornet://upernet-tiny-gf-ade20k"])
+def test_every_reader_of_checkpoints_knows_hornet(address, www, server, hub, monkeypatch):
+    """Our reader and, within ``safe_loading``, mmengine's, which runners use for load_from."""
+    torch.save({"state_dict": {"w": torch.ones(3)}}, www / "weights")
+    monkeypatch.setitem(OFFICIAL_FILES, address, ("x.pth", f"{server}/weights?dl=1"))
+    content, path = read(address)
+    assert path == hub / "x.pth" and content["state_dict"]["w"].tolist() == [1, 1, 1]
+    with safe_loading():
+        content = CheckpointLoader.load_checkpoint(address, "cpu")
+    assert content["state_dict"]["w"].tolist() == [1, 1, 1]

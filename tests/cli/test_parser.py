@@ -1,8 +1,16 @@
-"""Values of --cfg-options, and words of --amp."""
+"""Values of --cfg-options, words of --amp, and where a checkpoint that may be left out stands."""
+
+import sys
 
 import pytest
 
-from gfnet_dense.cli.parser import ArgumentParser, add_amp_argument, add_config_arguments
+from gfnet_dense.cli.parser import (
+    ArgumentParser,
+    add_amp_argument,
+    add_config_arguments,
+    add_optional_checkpoint_argument,
+    command_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +72,79 @@ def test_unknown_precision_is_refused(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--amp=fp16"])
     assert "invalid choice: 'fp16' (choose from" in capsys.readouterr().err
+
+
+@pytest.fixture(params=[False, True], ids=["a command", "a subcommand"])
+def parse(request):
+    """Return a function that parses words behind the command of the fixture."""
+    main = ArgumentParser()
+    parser, start = main, []
+    if request.param:
+        parser, start = main.add_subparsers(dest="command").add_parser("sub"), ["sub"]
+    add_config_arguments(parser)
+    add_optional_checkpoint_argument(parser, "file")
+    add_amp_argument(parser)
+    parser.add_argument("--scales", nargs="+", type=float)
+    return lambda words: main.parse_args([*start, *words.split()])
+
+
+@pytest.mark.parametrize(
+    "words, checkpoint",
+    [
+        ("c.py", None),
+        ("c.py --demo", None),
+        ("--demo c.py", None),
+        ("c.py --amp", None),
+        ("c.py x.pth", "x.pth"),
+        ("c.py --demo x.pth", "x.pth"),
+        ("--work-dir w c.py --demo x.pth --scales 1 2", "x.pth"),
+        ("c.py --amp x.pth", "x.pth"),
+        ("c.py --amp bfloat16 x.pth --cfg-options a=1 b=2", "x.pth"),
+    ],
+)
+def test_a_checkpoint_may_be_left_out_or_stand_behind_options(words, checkpoint, parse):
+    args = parse(words)
+    assert (args.config, args.checkpoint) == ("c.py", checkpoint)
+    assert args.demo == ("--demo" in words) and (args.amp is not None) == ("--amp" in words)
+    assert args.scales == ([1, 2] if "--scales" in words else None)
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("", "the following arguments are required: config"),
+        ("--demo", "the following arguments are required: config"),
+        ("c.py x.pth y.pth", "unrecognized arguments: y.pth"),
+        ("c.py --no-such x.pth", "unrecognized arguments: --no-such"),
+        ("c.py --scales one", "invalid float value: 'one'"),
+    ],
+)
+def test_other_words_beside_a_checkpoint_are_refused(words, sentence, parse, capsys):
+    with pytest.raises(SystemExit) as error:
+        parse(words)
+    assert error.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (["tools/test.py", "c d.py"], "python tools/test.py 'c d.py'"),
+        (["my tools/test.py"], "python 'my tools/test.py'"),
+        (["gfnet-dense test", "c.py"], "gfnet-dense test c.py"),
+        (["gfnet-dense/tools/test.py", "c.py"], "python gfnet-dense/tools/test.py c.py"),
+    ],
+)
+def test_the_command_line_can_be_repeated(words, line, monkeypatch):
+    monkeypatch.setattr(sys, "argv", words)
+    assert command_line() == line
+
+
+def test_examples_are_shown_as_the_command_was_started(monkeypatch):
+    text = "Do:\n\npython tools/a_b.py x\n    python tools/other.py y"
+    for program, shown in (
+        ("tools/a_b.py", text),
+        ("gfnet-dense a_b", "Do:\n\ngfnet-dense a_b x\n    gfnet-dense other y"),
+    ):
+        monkeypatch.setattr(sys, "argv", [program])
+        assert shown in ArgumentParser(text).format_help()

@@ -270,7 +270,7 @@ def test_signals_of_a_scheduler_save_the_iteration_that_all_processes_have_reach
     "name, arguments, message",
     [
         ("dist_train", ["config.py"], "usage: tools/dist_train.sh CONFIG PROCESSES"),
-        ("dist_test", ["config.py", "x.pth"], "usage: tools/dist_test.sh CONFIG CHECKPOINT"),
+        ("dist_test", ["config.py", "x.pth"], "usage: tools/dist_test.sh CONFIG [CHECKPOINT]"),
         ("dist_train", ["config.py", "two"], "1 or more, got 'two'"),
     ],
 )

@@ -1,0 +1,42 @@
+"""Run a command by its name, also without a clone: ``gfnet-dense COMMAND [arguments]``."""
+
+import ast
+import runpy
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+# In a clone this is a link to tools/, in an installed package it holds the files. mim, the command
+# line of OpenMMLab, looks for them here, too.
+TOOLS = Path(__file__).parent / ".mim" / "tools"
+
+
+def main() -> None:
+    """Run the command that the first argument names, with the others as its arguments."""
+    from gfnet_dense.cli import PROGRAM  # here, as it sets limits for the whole process
+
+    tools = {path.stem: path for path in sorted(TOOLS.glob("*.py"))}
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"usage: {PROGRAM} COMMAND [arguments]\n\ncommands:")
+        for tool, path in tools.items():
+            print(f"  {tool:<20}{_summary(path)}")
+        print(f"\nall arguments of one: {PROGRAM} COMMAND --help")
+    elif name not in tools:
+        close = get_close_matches(name, tools, n=1)
+        meant = f" (is {close[0]} meant?)" if close else ""
+        print(f"error: there is no command {name}{meant}; all: {PROGRAM} --help", file=sys.stderr)
+        sys.exit(2)
+    else:
+        sys.argv = [f"{PROGRAM} {name}", *arguments]  # argparse takes the name from it
+        runpy.run_path(str(tools[name]))["main"]()
+
+
+def _summary(path: Path) -> str:
+    """Return the first sentence of the docstring of a command, without running it."""
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return text.partition("\n\n")[0].rstrip(":")
+
+
+if __name__ == "__main__":
+    main()
