@@ -256,19 +256,19 @@ def format_table(metrics: Metrics) -> str:
     for training in TRAININGS:
         by_scenes = [metrics[Variant(scenes, *training).name] for scenes in SCENES]
         for setting in by_scenes[0]:
-            cells = [cell for each in by_scenes for cell in _cells(each, setting)]
-            rows.append([_title(*training), setting, *cells])
+            row = [cell for each in by_scenes for cell in cells(each, setting)]
+            rows.append([_title(*training), setting, *row])
     return tables.format_table(rows, left=(0, 1))
 
 
-def _cells(by_setting: dict[str, np.ndarray], setting: str) -> list[str]:
-    """Return the cells of one model and setting, one for each scale."""
+def cells(by_setting: dict[str, np.ndarray], setting: str) -> list[str]:
+    """Return the cells of one model and setting, one for each scale; see :func:`format_table`."""
     values = by_setting[setting]
-    cells = _format(values)
+    plain = _format(values)
     if setting == transfer.SLIDE:
-        return cells
+        return plain
     differences = _format(values - by_setting[transfer.SLIDE], "+")
-    return [f"{cell} ({d})" for cell, d in zip(cells, differences, strict=True)]
+    return [f"{cell} ({d})" for cell, d in zip(plain, differences, strict=True)]
 
 
 def _title(border: str, img_size: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 from mmengine.config import Config
@@ -9,6 +10,7 @@ from torch import nn
 
 from gfnet_dense.benchmark.complexity import Complexity, count_flops
 from gfnet_dense.benchmark.whole_model import build_model
+from gfnet_dense.checkpoint.official import OFFICIAL_FILES, TRAINED
 from gfnet_dense.utils.config import find_datasets
 from gfnet_dense.utils.tables import format_table
 from gfnet_dense.utils.types import Size
@@ -42,36 +44,78 @@ BACKBONES = {
     "xsmall": "GFNet-XS",
     "small": "GFNet-S",
     "base": "GFNet-B",
+    "tiny-gf": "HorNet-T-GF",
+    "small-gf": "HorNet-S-GF",
+    "base-gf": "HorNet-B-GF",
+    "large-gf": "HorNet-L-GF",
+}
+
+# Family of the backbones: architecture, and the paper's title and address
+COLLECTIONS = {
+    "GFNet": (
+        "Global Filter Network",
+        "Global Filter Networks for Image Classification",
+        "https://arxiv.org/abs/2107.00645",
+    ),
+    "HorNet": (
+        "Recursive Gated Convolution",
+        "HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions",
+        "https://arxiv.org/abs/2207.14284",
+    ),
+}
+# Tasks in the index, by the metrics of published figures
+METRICS = {
+    "mIoU": "Semantic Segmentation",
+    "box AP": "Object Detection",
+    "mask AP": "Instance Segmentation",
 }
 
 _PVT = "PVT's paper", "https://arxiv.org/abs/2102.12122"
-# Dataset, method, backbone, mIoU in percent, name and address of the source
-PUBLISHED = [
-    ("ADE20K", "Semantic FPN", "ResNet-50", 36.7, *_PVT),
-    ("ADE20K", "Semantic FPN", "PVT-Small", 39.8, *_PVT),
+_HORNET = "https://github.com/raoyongming/HorNet/tree/master"
+_HORNET_ADE20K = "HorNet's repository", f"{_HORNET}/semantic_segmentation"
+_HORNET_COCO = "HorNet's repository", f"{_HORNET}/object_detection"
+_ADE20K = "ADE20K", "UPerNet"
+_COCO = "COCO 2017", "Cascade Mask R-CNN"
+# Dataset, method, backbone, metrics in percent, name and address of the source
+PUBLISHED: list[tuple[str, str, str, dict[str, float], str, str]] = [
+    ("ADE20K", "Semantic FPN", "ResNet-50", {"mIoU": 36.7}, *_PVT),
+    ("ADE20K", "Semantic FPN", "PVT-Small", {"mIoU": 39.8}, *_PVT),
     (
-        "ADE20K", "Semantic FPN", "PoolFormer-S24", 40.3,
+        "ADE20K", "Semantic FPN", "PoolFormer-S24", {"mIoU": 40.3},
         "PoolFormer's paper", "https://arxiv.org/abs/2111.11418",
     ),
     (
-        "ADE20K", "Semantic FPN", "GFNet-H-B", 44.8,
+        "ADE20K", "Semantic FPN", "GFNet-H-B", {"mIoU": 44.8},
         "GFNet's paper", "https://arxiv.org/abs/2107.00645",
     ),
     (
-        "ADE20K", "UPerNet", "Swin-T", 44.5,
+        *_ADE20K, "Swin-T", {"mIoU": 44.5},
         "Swin's repository",
         "https://github.com/SwinTransformer/Swin-Transformer-Semantic-Segmentation",
     ),
     (
-        "ADE20K", "UPerNet", "ConvNeXt-T", 46.0,
+        *_ADE20K, "ConvNeXt-T", {"mIoU": 46.0},
         "ConvNeXt's repository",
         "https://github.com/facebookresearch/ConvNeXt/tree/main/semantic_segmentation",
     ),
+    (*_ADE20K, "HorNet-T-GF", {"mIoU": 49.2}, *_HORNET_ADE20K),
+    (*_ADE20K, "HorNet-S-GF", {"mIoU": 50.0}, *_HORNET_ADE20K),
+    (*_ADE20K, "HorNet-B-GF", {"mIoU": 50.5}, *_HORNET_ADE20K),
+    (*_ADE20K, "HorNet-L-GF", {"mIoU": 55.0}, *_HORNET_ADE20K),
     (
-        "ADE20K", "UPerNet", "HorNet-T (GF)", 49.2,
-        "HorNet's repository",
-        "https://github.com/raoyongming/HorNet/tree/master/semantic_segmentation",
+        *_COCO, "Swin-T", {"box AP": 50.4, "mask AP": 43.7},
+        "Swin's repository",
+        "https://github.com/SwinTransformer/Swin-Transformer-Object-Detection",
     ),
+    (
+        *_COCO, "ConvNeXt-T", {"box AP": 50.4, "mask AP": 43.7},
+        "ConvNeXt's repository",
+        "https://github.com/facebookresearch/ConvNeXt/tree/main/object_detection",
+    ),
+    (*_COCO, "HorNet-T-GF", {"box AP": 52.4, "mask AP": 45.6}, *_HORNET_COCO),
+    (*_COCO, "HorNet-S-GF", {"box AP": 53.3, "mask AP": 46.3}, *_HORNET_COCO),
+    (*_COCO, "HorNet-B-GF", {"box AP": 54.0, "mask AP": 46.9}, *_HORNET_COCO),
+    (*_COCO, "HorNet-L-GF", {"box AP": 56.0, "mask AP": 48.6}, *_HORNET_COCO),
 ]  # fmt: skip
 
 PAGE = """\
@@ -79,8 +123,10 @@ PAGE = """\
 
 Written by `python .dev/zoo_page.py` from the configs themselves: run it after a change.
 
-This project has trained none of these full-size models, so the page states no accuracy of theirs.
-Accuracies that others report for their own models are in the last section, "Published figures".
+This project has trained none of these full-size models, so the tables state no accuracy of theirs.
+HorNet's authors have trained those with "authors'" in the column of the weights:
+`gfnet_dense.load_model(name, pretrained=True)` loads such a model by the name of its config.
+Accuracies that authors report for their own models are in the last section, "Published figures".
 
 - **Image** is the training crop of a segmentor (height x width), or the largest test image of a
   detector (shorter x longer side).
@@ -103,13 +149,15 @@ Accuracies that others report for their own models are in the last section, "Pub
 
 Others report these figures for their own models and training. This project has neither measured nor
 reproduced any of them. Where the source distinguishes single-scale from multi-scale testing, the
-figure is of single-scale testing.
+figure is of single-scale testing. The detectors were trained for 36 epochs. HorNet-L-GF was
+pretrained on ImageNet-22K, the others on ImageNet-1K.
 
 {published}
 """
 
 INDEX = """\
-# Written by .dev/zoo_page.py. Nothing here was trained by this project: no results, no weights.
+# Written by .dev/zoo_page.py. Nothing here was trained by this project: weights and results are
+# those of the models' authors, published at the address under Source and not reproduced here.
 # FLOPs are multiply-adds of one image of the given size, Fourier transforms included.
 """
 
@@ -214,21 +262,29 @@ def format_page(zoo: Sequence[tuple[Settings, Cost]]) -> str:
         groups.setdefault(f"{settings.task}, {settings.dataset}", []).append(_row(settings, cost))
     head = [
         "config", "method", "backbone", "image", "schedule", "batch", "parameters",
-        "FLOPs of the image", f"FLOPs at {_times(LARGE)}", "train",
+        "FLOPs of the image", f"FLOPs at {_times(LARGE)}", "weights", "train",
     ]  # fmt: skip
     tables = [
-        f"## {title}\n\n{format_table([head, *rows], left=(0, 1, 2, 9))}"
+        f"## {title}\n\n{format_table([head, *rows], left=(0, 1, 2, 9, 10))}"
         for title, rows in groups.items()
     ]
-    published = [["dataset", "method", "backbone", "mIoU", "reported in"]]
-    published += [
-        [dataset, method, backbone, f"{miou:.1f}", f"[{who}]({where})"]
-        for dataset, method, backbone, miou, who, where in PUBLISHED
+    return PAGE.format(tables="\n\n".join(tables), published="\n\n".join(_published_tables()))
+
+
+def _published_tables() -> list[str]:
+    """Return a table of :data:`PUBLISHED` for each set of metrics."""
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
+    for dataset, method, backbone, metrics, who, where in PUBLISHED:
+        figures = [f"{value:.1f}" for value in metrics.values()]
+        row = [dataset, method, backbone, *figures, f"[{who}]({where})"]
+        tables.setdefault(tuple(metrics), []).append(row)
+    return [
+        format_table(
+            [["dataset", "method", "backbone", *metrics, "reported in"], *rows],
+            left=(0, 1, 2, 3 + len(metrics)),
+        )
+        for metrics, rows in tables.items()
     ]
-    return PAGE.format(
-        tables="\n\n".join(tables),
-        published=format_table(published, left=(0, 1, 2, 4)),
-    )
 
 
 def _row(settings: Settings, cost: Cost) -> list[str]:
@@ -243,6 +299,7 @@ def _row(settings: Settings, cost: Cost) -> list[str]:
         f"{cost.parameters / 1e6:.1f} M",
         _flops(cost.image),
         _flops(cost.large),
+        "authors'" if settings.name in TRAINED else "",
         f"`python tools/train.py configs/{settings.name}.py`",
     ]
 
@@ -258,40 +315,56 @@ def _times(size: Size) -> str:
 def format_index(zoo: Sequence[tuple[Settings, Cost]]) -> str:
     """Return the text of model-index.yml, in the format of OpenMMLab's model indexes."""
     zoo = sorted(zoo, key=lambda x: x[0].name)
-    collection = {
-        "Name": "GFNet",
+    index = {
+        "Collections": [_collection(name, zoo) for name in COLLECTIONS],
+        "Models": [_model(settings, cost) for settings, cost in zoo],
+    }
+    return INDEX + yaml.safe_dump(index, sort_keys=False, width=100)
+
+
+def _family(settings: Settings) -> str:
+    return next(name for name in COLLECTIONS if settings.backbone.startswith(name))
+
+
+def _collection(name: str, zoo: Sequence[tuple[Settings, Cost]]) -> dict[str, Any]:
+    architecture, title, url = COLLECTIONS[name]
+    datasets = {settings.dataset for settings, _ in zoo if _family(settings) == name}
+    return {
+        "Name": name,
         "License": "Apache License 2.0",
-        "Metadata": {
-            "Training Data": sorted({settings.dataset for settings, _ in zoo}),
-            "Architecture": ["Global Filter Network"],
-        },
-        "Paper": {
-            "Title": "Global Filter Networks for Image Classification",
-            "URL": "https://arxiv.org/abs/2107.00645",
-        },
+        "Metadata": {"Training Data": sorted(datasets), "Architecture": [architecture]},
+        "Paper": {"Title": title, "URL": url},
         "README": "configs/README.md",
-        "Code": "gfnet_dense/models/backbones/gfnet.py",
+        "Code": f"gfnet_dense/models/backbones/{name.lower()}.py",
         "Frameworks": ["PyTorch"],
     }
-    models = [
-        {
-            "Name": settings.name,
-            "In Collection": "GFNet",
-            "Config": f"configs/{settings.name}.py",
-            "Metadata": {
-                "Training Data": settings.dataset,
-                "Batch Size": settings.batch_size,
-                "Schedule": settings.schedule,
-                "Architecture": [settings.backbone, settings.method],
-                "Image Size": list(settings.size),
-                "Parameters": cost.parameters,
-                "FLOPs": cost.image.total,
-                "FLOPs of Global Filters": cost.image.filters,
-                f"FLOPs at {_times(LARGE)}": cost.large.total,
-                f"FLOPs of Global Filters at {_times(LARGE)}": cost.large.filters,
-            },
-        }
-        for settings, cost in zoo
-    ]
-    index = {"Collections": [collection], "Models": models}
-    return INDEX + yaml.safe_dump(index, sort_keys=False, width=100)
+
+
+def _model(settings: Settings, cost: Cost) -> dict[str, Any]:
+    model = {
+        "Name": settings.name,
+        "In Collection": _family(settings),
+        "Config": f"configs/{settings.name}.py",
+        "Metadata": {
+            "Training Data": settings.dataset,
+            "Batch Size": settings.batch_size,
+            "Schedule": settings.schedule,
+            "Architecture": [settings.backbone, settings.method],
+            "Image Size": list(settings.size),
+            "Parameters": cost.parameters,
+            "FLOPs": cost.image.total,
+            "FLOPs of Global Filters": cost.image.filters,
+            f"FLOPs at {_times(LARGE)}": cost.large.total,
+            f"FLOPs of Global Filters at {_times(LARGE)}": cost.large.filters,
+        },
+    }
+    if settings.name in TRAINED:
+        key = (settings.dataset, settings.method, settings.backbone)
+        metrics, where = next((row[3], row[5]) for row in PUBLISHED if row[:3] == key)
+        model["Results"] = [
+            {"Task": METRICS[name], "Dataset": settings.dataset, "Metrics": {name: value}}
+            for name, value in metrics.items()
+        ]
+        model["Weights"] = OFFICIAL_FILES[TRAINED[settings.name]][1]
+        model["Source"] = where
+    return model

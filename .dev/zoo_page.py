@@ -18,7 +18,7 @@ def write_pages(root: Path) -> None:
     import zoo
 
     entries = []
-    for path in sorted((root / "configs").glob("*_gfnet*.py")):
+    for path in sorted((root / "configs").glob("*.py")):
         cfg = cli.read_config(path)
         settings, cost = zoo.read_settings(path.stem, cfg), zoo.measure_cost(cfg)
         entries.append((settings, cost))

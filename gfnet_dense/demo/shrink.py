@@ -1,20 +1,25 @@
 """Shrinking any config of this project until it trains within minutes on synthetic scenes."""
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from gfnet_dense.datasets.synthetic import write_ade20k, write_coco
 from gfnet_dense.datasets.synthetic.near_infrared import draw_four_bands
+from gfnet_dense.models.backbones.hornet import ARCHS as HORNETS
+from gfnet_dense.utils.config import type_name
 from gfnet_dense.utils.errors import InputError
 
 from . import shrink_detection, shrink_segmentation
 from .bands import FOUR_BANDS, match_bands, scenes_root
+
+MAX_HORNET_DEPTH = 3  # blocks of a stage; the published HorNets have 18 in the third
 
 
 def shrink(cfg: Config) -> None:
     """Turn a full-size config into its demo, in place.
 
     The demo uses synthetic datasets, and smaller images, heads and batches, and a shorter schedule.
-    The backbone keeps its arch but is not pretrained. :func:`write_data` writes the datasets.
+    The backbone keeps its arch but is not pretrained; a HorNet keeps its widths and gets fewer
+    blocks. :func:`write_data` writes the datasets.
 
     Args:
         cfg: A config of this project for segmentation or detection.
@@ -42,9 +47,13 @@ def _shrink(cfg: Config) -> None:
     kind = shrink_detection if cfg.default_scope == "mmdet" else shrink_segmentation
     kind.adapt(cfg)
     cfg.model.backbone.pop("init_cfg", None)
+    if type_name(cfg.model.backbone) == "HorNet":
+        _shorten(cfg.model.backbone)
     cfg.optim_wrapper.optimizer.lr = kind.LEARNING_RATE
-    # A lower learning rate for the backbone is only meant for pretrained weights.
-    cfg.optim_wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).pop("backbone", None)
+    # Lower learning rates for the backbone are only meant for pretrained weights.
+    paramwise_cfg = cfg.optim_wrapper.get("paramwise_cfg", {})
+    paramwise_cfg.pop("decay_rate", None)
+    paramwise_cfg.get("custom_keys", {}).pop("backbone", None)
     cfg.train_dataloader.batch_size = kind.BATCH_SIZE
     for split in ("train", "val", "test"):
         cfg[f"{split}_dataloader"].num_workers = 1
@@ -56,6 +65,17 @@ def _shrink(cfg: Config) -> None:
     ]
     cfg.randomness = dict(seed=0)
     match_bands(cfg)
+
+
+def _shorten(backbone: ConfigDict) -> None:
+    """Reduce the blocks of a HorNet's stages, and fit it for a short training, in place."""
+    backbone.drop_path_rate = 0.0  # the training is too short to overfit
+    arch = backbone.get("arch", "tiny-gf")
+    arch = HORNETS.get(arch) if isinstance(arch, str) else arch
+    if arch:  # HorNet itself refuses an unknown name
+        depths = tuple(min(depth, MAX_HORNET_DEPTH) for depth in arch["depths"])
+        # Layer scales start at 1e-6 otherwise, and the gated convolutions would hardly learn.
+        backbone.arch = dict(arch, depths=depths, layer_scale_init_value=0.1)
 
 
 def _shrink_schedule(cfg: Config, max_iters: int) -> None:

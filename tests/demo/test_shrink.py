@@ -7,8 +7,10 @@ from gfnet_dense.datasets.synthetic import writers
 from gfnet_dense.demo import shrink, shrink_detection, write_ade20k, write_coco
 from gfnet_dense.demo.scaling import scale_pipeline
 from gfnet_dense.demo.shrink_segmentation import BATCH_SIZE, CROP, DECODER_DIM
+from gfnet_dense.models.backbones.hornet import ARCHS
 from tests.conftest import ROOT
 
+HORNETS = sorted((ROOT / "configs").glob("*_hornet*.py"))
 DETECTORS = sorted((ROOT / "configs").glob("*_coco*.py"))
 
 
@@ -122,8 +124,42 @@ def test_every_shrunken_detector_fits_the_synthetic_data(path):
     for scale in [*values_of(cfg.train_dataloader, "scale"), *sides]:
         assert 60 <= min(scale) <= 192
     assert cfg.model.type == full.model.type
-    assert cfg.model.backbone.arch == full.model.backbone.arch
+    if "_hornet" not in path.stem:
+        assert cfg.model.backbone.arch == full.model.backbone.arch
     assert "init_cfg" not in cfg.model.backbone
+
+
+@pytest.mark.parametrize("path", HORNETS, ids=lambda path: path.stem)
+def test_shrunken_hornets_keep_their_widths_and_have_fewer_blocks(path):
+    cfg = Config.fromfile(path)
+    backbone, optim_wrapper = deepcopy(cfg.model.backbone), deepcopy(cfg.optim_wrapper)
+    shrink(cfg)
+    shrunken = cfg.model.backbone
+    expected = dict(depths=(2, 3, 3, 2), layer_scale_init_value=0.1)
+    assert shrunken.arch == ARCHS[backbone.arch] | expected
+    assert (shrunken.filter_resize, shrunken.drop_path_rate) == ("bilinear", 0.0)
+    assert ARCHS[backbone.arch]["depths"] == (2, 3, 18, 2)
+    # Training from scratch, the backbone has the learning rate of the heads.
+    assert "decay_rate" in optim_wrapper.paramwise_cfg
+    assert "decay_rate" not in cfg.optim_wrapper.paramwise_cfg
+    assert "backbone" not in cfg.optim_wrapper.paramwise_cfg.get("custom_keys", {})
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [
+        (
+            dict(dims=(8, 16), depths=(1, 9)),
+            dict(dims=(8, 16), depths=(1, 3), layer_scale_init_value=0.1),
+        ),
+        ("tny-gf", "tny-gf"),  # for the error of the backbone itself
+    ],
+)
+def test_arch_of_a_hornet_may_be_given_as_a_dict(arch, expected):
+    cfg = config("upernet_hornet-tiny-gf_ade20k")
+    cfg.model.backbone.arch = arch
+    shrink(cfg)
+    assert cfg.model.backbone.arch == expected
 
 
 def test_sizes_in_nested_transforms_are_scaled():

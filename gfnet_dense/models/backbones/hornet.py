@@ -72,10 +72,10 @@ class HorNet(FilterBackbone):
             dict with ``dims``, ``depths`` (one number for each stage) and, optionally, ``filters``
             (True, or False for 7x7 convolutions alone), ``drop_path_rate`` (0) and
             ``layer_scale_init_value`` (1e-6).
-        img_size: Image size, int or (H, W), for which filters are stored. The ImageNet models and
-            the published COCO detectors store filters for 224, the ADE20K segmentors for 384. For
-            other images ``forward`` resizes them; weights of another size are resized when they
-            are loaded.
+        img_size: Image size, int or (H, W), for which filters are stored. The published ADE20K
+            segmentors and the large detector store filters for 384, the other COCO detectors and
+            most ImageNet models for 224. For other images ``forward`` resizes them; weights of
+            another size are resized when they are loaded.
         out_indices: Indices of the stages whose normalized maps are returned. Stages behind the
             last of them are not built.
         drop_path_rate: Drop path rate of the last block, growing linearly from 0 at the first

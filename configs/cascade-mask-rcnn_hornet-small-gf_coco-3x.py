@@ -1,0 +1,8 @@
+# Cascade Mask R-CNN, HorNet-S-GF, COCO, DETR's augmentation, 3x.
+_base_ = ["./cascade-mask-rcnn_hornet-tiny-gf_coco-3x.py"]
+model = dict(
+    backbone=dict(
+        arch="small-gf", drop_path_rate=0.6, init_cfg=dict(checkpoint="hornet://small-gf")
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)
