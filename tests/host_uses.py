@@ -195,11 +195,14 @@ class Uses:
         torch.save({"state_dict": self.model.state_dict(), "meta": {}}, self.weights)
 
     def forward_and_backward(self):
-        from gfnet_dense import GFNet
+        from gfnet_dense import GFNet, HorNet
         from tests.conftest import TINY
 
-        for border in ("circular", "zeros"):
-            network = GFNet(TINY, img_size=64, border=border)
+        hornet = dict(dims=(4, 8, 16, 32), depths=(1, 1, 1, 1))
+        for kind, arch, border in (
+            (GFNet, TINY, "circular"), (GFNet, TINY, "zeros"), (HorNet, hornet, "circular"),
+        ):  # fmt: skip
+            network = kind(arch, img_size=64, border=border)
             sum(y.sum() for y in network(torch.randn(1, 3, 50, 70))).backward()
             with torch.no_grad():
                 network.eval()(torch.randn(1, 3, 96, 96))
@@ -265,6 +268,12 @@ class Uses:
 
         publish(self.weights, self.folder / "published.safetensors")
         convert(self.weights, self.folder / "converted.pth", "ours", (96, 96), "trigonometric")
+
+    def share(self):
+        from gfnet_dense import from_pretrained, list_models, save_pretrained
+
+        list_models()
+        from_pretrained(save_pretrained(self.model, self.folder / "shared"))
 
     def pictures(self):
         from gfnet_dense import load_backbone

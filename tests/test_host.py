@@ -20,6 +20,7 @@ EXCEPTIONS = {
     "load_a_model": NETWORKS,
     "load_a_backbone": NETWORKS,
     "refused_files": NETWORKS,
+    "share": NETWORKS,
     "pictures": NETWORKS,
     "table_of_the_optimizer": NETWORKS,
 }

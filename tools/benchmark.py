@@ -47,7 +47,8 @@ def parse_args() -> argparse.Namespace:
         nargs="*",
         metavar="NAME",
         help="measure other models beside it, by default all of its task that are known here; "
-        "stock-heads is the config with the heads of its library in place of ours",
+        "stock-heads is the config with the heads of its library in place of ours; names of "
+        "configs of this project are accepted, too",
     )
     _add_sizes(model, SIZES[1:4], "images")
 

@@ -15,7 +15,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from gfnet_dense.demo.scaling import change_values
-from gfnet_dense.utils.config import read_config, registered_class, typed_configs
+from gfnet_dense.utils.config import (
+    packaged_configs,
+    read_config,
+    registered_class,
+    typed_configs,
+)
 from gfnet_dense.utils.errors import InputError
 
 from .backbones import why_not_library
@@ -71,7 +76,8 @@ def rivals(names: Sequence[str], cfg: Config) -> list[str]:
     """Return the models with which a config's own is compared, and print why others are left out.
 
     Args:
-        names: ``stock-heads`` and some of :data:`PEERS`; none stands for all of the config's task.
+        names: ``stock-heads``, some of :data:`PEERS`, and names of configs of this project; none
+            stands for the first two, as far as they are of the config's task.
         cfg: The config.
 
     Raises:
@@ -80,9 +86,13 @@ def rivals(names: Sequence[str], cfg: Config) -> list[str]:
     """
     task = "mmseg" if is_segmentor(cfg) else "mmdet"
     choice = [STOCK_HEADS, *(name for name, peer in PEERS.items() if peer.library == task)]
-    if unknown := [name for name in names if name not in choice]:
+    ours = [name for name in names if name in packaged_configs()]
+    if unknown := [name for name in names if name not in (*choice, *ours)]:
         kind = "segmentor" if task == "mmseg" else "detector"
-        raise InputError(f"a {kind} is measured against {', '.join(choice)}, got {unknown[0]}")
+        raise InputError(
+            f"a {kind} is measured against {', '.join(choice)} and the configs of this project, "
+            f"got {unknown[0]}"
+        )
     reasons = {name: why_not(name, cfg) for name in dict.fromkeys(names or choice)}
     for name, reason in reasons.items():
         if reason and names:
@@ -105,7 +115,7 @@ def rival_config(name: str, cfg: Config) -> Config:
     """Return the config of a model that is compared with a config's own.
 
     Args:
-        name: ``stock-heads`` or one of :data:`PEERS`.
+        name: See :func:`rivals`.
         cfg: The config, whose number of classes the model gets.
 
     Raises:
@@ -113,7 +123,15 @@ def rival_config(name: str, cfg: Config) -> Config:
     """
     if name == STOCK_HEADS:
         return with_stock_heads(cfg)
-    peer = PEERS[name]
+    rival = _read_peer(PEERS[name]) if name in PEERS else read_config(name)
+    if is_segmentor(rival) != is_segmentor(cfg):
+        raise InputError("it is a model for another task")
+    if number := classes_of(cfg.model):
+        change_values(rival.model, {"num_classes": lambda _: number})
+    return rival
+
+
+def _read_peer(peer: Peer) -> Config:
     for library in filter(None, (peer.library, peer.also)):
         if reason := why_not_library(library):
             raise InputError(reason)
@@ -123,8 +141,6 @@ def rival_config(name: str, cfg: Config) -> Config:
         rival.model.backbone = dict(other.backbone, type=f"{peer.also}.{other.backbone.type}")
         rival.model.neck.in_channels = other.neck.in_channels
         rival.model.pretrained = None  # the weights of the former backbone
-    if number := classes_of(cfg.model):
-        change_values(rival.model, {"num_classes": lambda _: number})
     return rival
 
 

@@ -122,6 +122,18 @@ def test_names_choose_and_those_of_another_task_are_refused():
         rivals(["MaskRCNN-Swin-T", "SegFormer-B1"], cfg)
 
 
+@needs_operators
+def test_configs_of_this_project_are_compared_by_their_names():
+    cfg, name = read_config(SEGMENTOR), "upernet_hornet-tiny-gf_ade20k"
+    cfg.model.decode_head.num_classes = cfg.model.auxiliary_head = 7
+    assert rivals([name, STOCK_HEADS], cfg) == [name, STOCK_HEADS]
+    model = rival_config(name, cfg).model
+    assert model.backbone.type == "gfnet_dense.HorNet"
+    assert model.decode_head.num_classes == model.auxiliary_head.num_classes == 7
+    with pytest.raises(InputError, match=f"{DETECTOR} cannot be had here: .* another task"):
+        rivals([DETECTOR], cfg)
+
+
 def test_a_library_without_its_configs_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "find_spec", lambda library: find_spec("json"))
     reason = peers.why_not("SegFormer-B1", read_config(SEGMENTOR))
