@@ -17,6 +17,7 @@ MMCV = "onedl-mmcv>=2.3.6,<2.4"
 SEG = [MMCV, "onedl-mmsegmentation>=1.4.2,<2"]
 DET = [MMCV, "onedl-mmdetection>=3.5.1,<4"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+HUB = ["huggingface-hub>=2.4,<3"]
 LINT = ["import-linter", "mypy", "ruff"]
 
 setup(
@@ -27,10 +28,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gfnet_dense", "gfnet_dense.*"]),
-    # .mim is where OpenMMLab's packages keep their configs; here it holds links to configs/.
+    # .mim is where OpenMMLab's packages keep their configs and tools; here it holds links to them.
     package_data={
-        "gfnet_dense": ["py.typed", "*.pyi", ".mim/model-index.yml", ".mim/configs/**/*.py"]
+        "gfnet_dense": [
+            "py.typed",
+            "*.pyi",
+            ".mim/model-index.yml",
+            ".mim/configs/**/*.py",
+            ".mim/tools/*.py",
+            ".mim/tools/*.sh",
+        ]
     },
+    entry_points={"console_scripts": ["gfnet-dense = gfnet_dense.__main__:main"]},
     # Windows has no fsync of a folder, and no module resource: checkpoints cannot be saved there.
     classifiers=[
         "Operating System :: MacOS",
@@ -52,6 +61,17 @@ setup(
         "seg": SEG,
         "det": DET,
         "export": EXPORT,
-        "test": [*SEG, *DET, *EXPORT, *LINT, "hypothesis", "pytest", "pytest-xdist", "tensorboard"],
+        "hub": HUB,
+        "test": [
+            *SEG,
+            *DET,
+            *EXPORT,
+            *HUB,
+            *LINT,
+            "hypothesis",
+            "pytest",
+            "pytest-xdist",
+            "tensorboard",
+        ],
     },
 )

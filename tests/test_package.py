@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from importlib import import_module
 
 import pytest
 from mmengine.registry import Registry
+from PIL import Image
 
 import gfnet_dense
 from gfnet_dense import registry
@@ -36,7 +38,8 @@ def test_docstrings_of_public_names_describe_arguments_results_and_errors(name):
     for parameter in inspect.signature(documented).parameters:
         assert re.search(rf"^    (\w+, )*{parameter}(, \w+)*( \(.*\))?:", text, re.MULTILINE)
     if inspect.isfunction(documented):
-        assert ("Returns:" in text or "Yields:" in text) and "Raises:" in text
+        assert "Returns:" in text or "Yields:" in text
+        assert "Raises:" in text or documented is gfnet_dense.list_models  # takes every pattern
 
 
 def test_public_names_are_imported_on_first_use():
@@ -142,28 +145,33 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     # Build a copy, because a build writes into its source folder.
     source = folder / "source"
-    files = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
     for name in files:
         if not name.startswith(("docs/", "tests/")) and (ROOT / name).exists():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / name).is_symlink():
                 (source / name).symlink_to(os.readlink(ROOT / name))
             else:
-                (source / name).write_bytes((ROOT / name).read_bytes())
+                shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     subprocess.check_call([*command, "-w", str(folder), str(source)])
     (path,) = folder.glob("*.whl")
     return path
 
 
-def test_wheel_holds_the_package_and_the_configs_alone(wheel):
+def test_wheel_holds_the_package_the_configs_and_the_tools_alone(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        (programs,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
+        assert "gfnet-dense = gfnet_dense.__main__:main" in archive.read(programs).decode()
         required = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist")
-    configs = {name for name in names if name.startswith("gfnet_dense/.mim/configs/")}
-    expected = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.py")}
-    assert {name.removeprefix("gfnet_dense/.mim/") for name in configs} == expected
+    linked = {name for name in names if name.startswith("gfnet_dense/.mim/")}
+    expected = [*(ROOT / "configs").rglob("*.py"), *(ROOT / "tools").glob("*.[ps][yh]")]
+    assert {name.removeprefix("gfnet_dense/.mim/") for name in linked} == {
+        "model-index.yml", *(path.relative_to(ROOT).as_posix() for path in expected)
+    }  # fmt: skip
     assert {"gfnet_dense/py.typed", "gfnet_dense/__init__.pyi"} <= names
     tops = {name.partition("/")[0] for name in names}
     assert all(top == "gfnet_dense" or top.endswith(".dist-info") for top in tops)
@@ -183,6 +191,46 @@ def test_configs_of_the_wheel_are_found_by_name_from_any_folder(wheel, tmp_path)
     assert module == str(tmp_path / "gfnet_dense" / "__init__.py")
     assert head == "gfnet_dense.UPerHead"
     assert config == str(tmp_path / "gfnet_dense/.mim/configs/upernet_gfnet_ade20k.py")
+
+
+def test_models_and_commands_of_the_wheel_are_used_by_name_from_an_empty_folder(wheel, tmp_path):
+    """As after ``pip install``, with the libraries of these tests and without the clone."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
+    subprocess.check_call([*pip, str(tmp_path / "site"), str(wheel)])
+    (tmp_path / "empty").mkdir()
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (64, 48)).save(photo)
+    program = str(tmp_path / "site" / "bin" / "gfnet-dense")
+    scripts = tmp_path / "site" / "gfnet_dense" / ".mim" / "tools"
+    assert os.access(scripts / "dist_test.sh", os.X_OK)
+    name, url = "upernet_hornet-tiny-gf_ade20k", "https://cloud.tsinghua.edu.cn/f/"
+    code = f"""
+import gfnet_dense
+print(gfnet_dense.__file__, *gfnet_dense.list_models(pretrained=True))
+print(gfnet_dense.load_model({name!r}).backbone.__module__)
+try:
+    gfnet_dense.load_model({name!r}, pretrained=True)
+except gfnet_dense.InputError as e:
+    print(e)
+"""
+    no_network = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path / "hub")}
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), **no_network}
+
+    def output(*command):
+        result = subprocess.run(
+            command, cwd=tmp_path / "empty", env=environment, capture_output=True, text=True
+        )
+        assert "Traceback" not in result.stderr and str(ROOT) not in result.stdout
+        return result.stdout + "".join(result.stderr.splitlines(keepends=True)[-1:])
+
+    printed = output(sys.executable, "-c", code)
+    assert str(tmp_path / "site" / "gfnet_dense" / "__init__.py") in printed and name in printed
+    assert "gfnet_dense.models.backbones.hornet\n" in printed
+    assert f"could not download {url}" in printed and f"save it as {tmp_path}/hub" in printed
+    assert "  export_onnx " in output(sys.executable, "-m", "gfnet_dense", "--help")
+    printed = output(sys.executable, program, "infer", name, str(photo))
+    assert f"error: could not download {url}" in printed
+    assert not list((tmp_path / "empty").iterdir())
 
 
 @pytest.mark.slow

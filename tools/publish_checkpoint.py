@@ -3,7 +3,12 @@
 
     python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti.safetensors
 
-The first digits of the file's SHA-256 are added to its name.
+The first digits of the file's SHA-256 are added to its name. An output without a suffix is a folder
+with weights, config, model card and a picture, which gfnet_dense.from_pretrained loads; --hub
+uploads it to the Hugging Face hub as well:
+
+    python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti \\
+        --image photo.jpg --license apache-2.0 --hub USER/NAME
 """
 
 import argparse
@@ -15,7 +20,13 @@ from gfnet_dense import cli
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
     cli.add_checkpoint_argument(parser, "file as saved by tools/train.py")
-    parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors")
+    parser.add_argument("out", type=Path, help="file to write, *.pth or *.safetensors, or a folder")
+    parser.add_argument(
+        "--config", help="config of the checkpoint, for a folder (default: the one in its file)"
+    )
+    parser.add_argument("--image", type=Path, help="image whose prediction a folder shows")
+    parser.add_argument("--license", help="license of the weights, such as apache-2.0")
+    parser.add_argument("--hub", metavar="USER/NAME", help="upload the folder to this place, too")
     return parser.parse_args()
 
 
@@ -25,8 +36,18 @@ def main() -> None:
     with cli.plain_errors():
         from gfnet_dense.checkpoint.download import fetch
         from gfnet_dense.checkpoint.publish import publish
+        from gfnet_dense.utils.errors import InputError
 
         path = fetch(args.checkpoint)
+        if args.out.suffix == "" or args.out.is_dir():
+            from gfnet_dense.sharing.training import publish_folder
+
+            options = dict(image=args.image, license=args.license, repo_id=args.hub)
+            for place in publish_folder(path, args.out, args.config, **options):
+                print(f"written: {place}")
+            return
+        if given := [n for n in ("config", "image", "license", "hub") if getattr(args, n)]:
+            raise InputError(f"--{given[0]} is for a folder: give a name without a suffix")
         written = publish(path, args.out)
         before, after = (p.stat().st_size / 1e6 for p in (path, written))
         print(f"written: {written}, {after:.1f} MB of {before:.1f} MB")

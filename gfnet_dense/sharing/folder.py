@@ -1,0 +1,278 @@
+"""Folders with a trained model: its weights, its config as data, a model card and a picture."""
+
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from safetensors import SafetensorError, safe_open
+
+import gfnet_dense
+from gfnet_dense.apis.loading import load_model
+from gfnet_dense.checkpoint.publish import save
+from gfnet_dense.utils.atomic_write import atomic_write
+from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.images import write_image
+
+from .card import LIBRARY, PICTURE, describe, text
+from .config_json import decode, encode, portable
+from .hub import client_module, download, upload
+from .safe_config import check_config
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FILES = (WEIGHTS, CONFIG, CARD, PICTURE)
+
+
+def save_pretrained(
+    model: BaseModel,
+    folder: str | Path,
+    *,
+    image: str | Path | None = None,
+    license: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    name: str | None = None,
+) -> Path:
+    """Write a folder from which :func:`from_pretrained` makes the same model, also elsewhere.
+
+    It holds the weights (``model.safetensors``), the whole config as data (``config.json``) and a
+    model card (``README.md``), for which some predictions are timed here. Settings of one run,
+    addresses of the weights that the training started from, and absolute paths are left out of the
+    config; the card and the log say so. The folder is written completely or not at all.
+
+    Args:
+        model: A segmentor or detector of :func:`gfnet_dense.load_model`, with its ``cfg`` and
+            ``dataset_meta``, on any device.
+        folder: New or empty, or one that this function wrote, which is replaced.
+        image: An image file; a picture of its prediction is added (``prediction.jpg``).
+        license: Identifier of the license as the Hugging Face hub knows it, such as ``apache-2.0``.
+        metrics: Accuracy of the model by name, such as ``{"mIoU": 49.2}``, for the card.
+        name: Argument of ``from_pretrained`` in the card, such as the id on the hub; by default
+            the name of the folder.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        InputError: If the model has no config and classes, if its config needs code of one's own,
+            if the folder holds anything else, or if the image cannot be read.
+    """
+    folder = Path(folder).expanduser().absolute()
+    _check_target(folder)
+    classes = _dataset_meta(getattr(model, "dataset_meta", None), "the model's dataset_meta")
+    cfg = getattr(model, "cfg", None)
+    if not isinstance(cfg, Config):
+        raise InputError("the model has no config: take a model of gfnet_dense.load_model")
+    metrics = _check_facts(license, metrics or {})
+    config, notes = portable(cfg)
+    check_config(config, "the config of the model")
+    content = dict(library_name=LIBRARY, version=gfnet_dense.__version__, config=config)
+    config_text = encode(content)
+    for note in notes:
+        print_log(f"{CONFIG}: {note}", logger="current")
+    facts, picture = describe(model, name or folder.name, image, license, metrics, tuple(notes))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{secrets.token_hex(8)}")
+    try:
+        meta = dict(dataset_meta=classes, mmengine_version=mmengine.__version__)
+        save(model.state_dict(), meta, part / WEIGHTS)
+        for file, written in ((CONFIG, config_text), (CARD, text(facts))):
+            with atomic_write(part / file) as temporary:
+                temporary.write_text(written, encoding="utf-8")
+        if picture is not None:
+            write_image(picture, part / PICTURE)
+        _exchange(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def from_pretrained(
+    folder_or_id: str | Path, device: str = "cpu", revision: str | None = None
+) -> BaseModel:
+    """Load a model from a folder of :func:`save_pretrained`, or from the Hugging Face hub.
+
+    Nothing of the folder is executed: weights are read from a safetensors file, and a config that
+    names anything but types that the libraries have registered is refused before anything of it is
+    built.
+
+    Args:
+        folder_or_id: A folder; if there is none of this name, an id on the hub, such as
+            ``USER/NAME``. Files of the hub are kept in its cache and not downloaded again.
+        device: Name of a PyTorch device.
+        revision: Branch, tag or commit on the hub; None for its main branch.
+
+    Returns:
+        The model, as :func:`gfnet_dense.load_model` returns it.
+
+    Raises:
+        InputError: If there is no such folder or id, if the hub cannot be reached, or if a file is
+            missing, damaged or refused.
+    """
+    folder = Path(folder_or_id).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"{folder_or_id} is a folder here, which has no revisions")
+    else:
+        folder = download(str(folder_or_id), revision, FILES)
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise InputError(
+                f"{folder_or_id} holds no {file}: give a folder that save_pretrained or "
+                "tools/publish_checkpoint.py wrote"
+            )
+    content = _read_config(folder / CONFIG)
+    if content is None:
+        raise InputError(f"{folder / CONFIG} is no config of {LIBRARY}")
+    check_config(content, folder / CONFIG)
+    _dataset_meta(_stored_meta(folder / WEIGHTS), folder / WEIGHTS)
+    return load_model(Config(content), folder / WEIGHTS, device)
+
+
+def push_to_hub(
+    model: BaseModel,
+    repo_id: str,
+    *,
+    image: str | Path | None = None,
+    license: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    private: bool = False,
+) -> str:
+    """Upload a model to the Hugging Face hub, as the folder of :func:`save_pretrained`.
+
+    The token is the one of ``hf auth login`` or of ``HF_TOKEN``. Files of the same names that the
+    repository has are replaced by a new commit.
+
+    Args:
+        model: See :func:`save_pretrained`, as ``image``, ``license`` and ``metrics``.
+        repo_id: ``USER/NAME``; it is created if the hub has none.
+        image: See there.
+        license: See there.
+        metrics: See there.
+        private: Whether a new repository can be seen by its owner alone.
+
+    Returns:
+        Address of the page on the hub.
+
+    Raises:
+        InputError: If ``huggingface_hub`` is not installed, if the hub cannot be reached or refuses
+            the upload, and as :func:`save_pretrained`.
+    """
+    client_module()  # before the model is run
+    with tempfile.TemporaryDirectory() as folder:
+        written = save_pretrained(
+            model, Path(folder, "model"),
+            image=image, license=license, metrics=metrics, name=repo_id,
+        )  # fmt: skip
+        return upload(written, repo_id, private)
+
+
+def _read_config(path: Path) -> Any:
+    """Return the config in a ``config.json``, None if the file is not one of ours.
+
+    Raises:
+        InputError: If the file is not JSON.
+    """
+    try:
+        content = decode(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        reason = " ".join(str(e).split())
+        raise InputError(f"{path} cannot be read as JSON: {reason}") from None
+    is_ours = isinstance(content, dict) and content.get("library_name") == LIBRARY
+    return content.get("config") if is_ours else None
+
+
+def _stored_meta(path: Path) -> Any:
+    """Return ``dataset_meta`` in the metadata of a safetensors file.
+
+    The metadata is read before the weights, for a file that is no safetensors file to be refused
+    even if checkpoints with code are trusted.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {})["meta"])["dataset_meta"]
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, RecursionError) as e:
+        raise InputError(
+            f"{path} is no safetensors file with the classes of a model, or a damaged one ({e})"
+        ) from None
+
+
+def _dataset_meta(meta: Any, source: str | Path) -> dict[str, Any]:
+    """Return a ``dataset_meta``, if JSON can hold it.
+
+    Raises:
+        InputError: If it has no names of classes, or a palette of another form.
+    """
+    if not isinstance(meta, dict) or not _are(str, meta.get("classes")) or not meta["classes"]:
+        raise InputError(f"{source} has no names of classes: expected a list of strings")
+    palette = meta.get("palette") or []
+    if not _are((list, tuple), palette) or not all(
+        len(c) == 3 and _are(int, c) and 0 <= min(c) and max(c) <= 255 for c in palette
+    ):
+        raise InputError(f"{source} has a palette that is no list of RGB colors, 0..255")
+    try:
+        json.dumps(meta)
+    except (TypeError, ValueError) as e:
+        raise InputError(f"{source} cannot be written as JSON: {e}") from None
+    return meta
+
+
+def _are(kind: Any, values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(each, kind) for each in values)
+
+
+def _check_facts(license: str | None, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics as plain numbers.
+
+    Raises:
+        InputError: If one is no finite number, or if the license is no identifier.
+    """
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
+        raise InputError(
+            f"a license is an identifier such as apache-2.0, mit or other, got {license!r}"
+        )
+    for key, value in metrics.items():
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"a metric is a finite number, got {key} = {value!r}")
+    return {str(key): float(value) for key, value in metrics.items()}
+
+
+def _check_target(folder: Path) -> None:
+    """Raise InputError unless a folder may be written: new, empty, or one that we wrote."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, and a shared model is a folder: give another name")
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name not in FILES]
+    is_ours = CONFIG in names and _read_config(folder / CONFIG) is not None
+    if others or (names and not is_ours):
+        raise InputError(
+            f"{folder} holds {(others or names)[0]}, which is not of a shared model: give a new "
+            "or empty folder"
+        )
+
+
+def _exchange(part: Path, folder: Path) -> None:
+    """Put a complete folder in the place of another one, or where none is."""
+    if not folder.exists():
+        os.rename(part, folder)
+        return
+    folder = folder.resolve()  # a link stays
+    old = folder.with_name(f".{secrets.token_hex(8)}")
+    os.rename(folder, old)
+    try:
+        os.rename(part, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old)
