@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Iterator
@@ -65,9 +66,21 @@ def _exit_status(error: Exception) -> str | int | None:
     if isinstance(error, OSError) and error.errno in REFUSALS and not places_in_users_code(error):
         name = error.filename or "a file"
         return f"error: {name} could not be written or read: {error.strerror}"
+    if isinstance(error, BrokenPipeError) and _has_no_reader():
+        return 1
     if isinstance(error, RuntimeError) and "RANK" in os.environ and PEER_IS_GONE.search(str(error)):
         return 1  # the process that ended first has printed the reason
     return None
+
+
+def _has_no_reader() -> bool:
+    """Return whether nobody reads the output any more, such as ``head``; it goes nowhere then."""
+    poll, output = select.poll(), sys.stdout.fileno()
+    poll.register(output, 0)  # errors are always told
+    has_none = any(event & select.POLLERR for _, event in poll.poll(0))
+    if has_none:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return has_none
 
 
 def _log_traceback(error: Exception) -> None:

@@ -1,6 +1,10 @@
+import os
 import re
+import subprocess
+import sys
 
 from tests.commands import CONFIG, error_of, run, tool
+from tests.conftest import ROOT
 
 
 def test_output_is_a_config_with_comments_on_changed_values(tmp_path):
@@ -36,3 +40,12 @@ def test_missing_config_and_unknown_options_give_a_one_line_error(tmp_path):
     options = ("--param-groups", "--cfg-options", "optim_wrapper.paramwise_cfg.decay=0.5")
     line = error_of(run(tool("print_config", CONFIG, *options), tmp_path))
     assert "decay_rate" in line and re.search(r"\bdecay\b", line)
+
+
+def test_a_reader_that_ends_early_causes_no_traceback(tmp_path):
+    command = [sys.executable, "-u", ROOT / "tools" / "print_config.py", CONFIG]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        result = subprocess.run(command, cwd=tmp_path, stdout=output, stderr=subprocess.PIPE)
+    assert result.returncode == 1 and not result.stderr
