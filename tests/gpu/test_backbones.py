@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from gfnet_dense.models import GFNet, GlobalFilter, IsotropicGFNet
-from gfnet_dense.models.layers.base_filter import BORDERS
+from gfnet_dense.models import GFNet, GlobalFilter, HorNet, IsotropicGFNet
+from gfnet_dense.models.layers.base_filter import BORDERS, BaseFilter
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES
 from tests.conftest import TINY
 
@@ -15,10 +15,20 @@ SIZES = [(64, 64), (70, 101), (129, 33)]  # stored maps, and odd ones
 
 def backbone(**settings):
     torch.manual_seed(0)
-    net = GFNet(TINY, img_size=64, **settings)
-    for block in net.blocks.modules():
-        if isinstance(block, GlobalFilter):  # as large as those of a trained network
-            torch.nn.init.normal_(block.complex_weight, std=0.3)
+    return with_large_filters(GFNet(TINY, img_size=64, **settings))
+
+
+def hornet(**settings):
+    torch.manual_seed(0)
+    arch = dict(dims=(8, 16, 32, 64), depths=(1, 1, 2, 1), layer_scale_init_value=0.5)
+    return with_large_filters(HorNet(arch, img_size=64, **settings))
+
+
+def with_large_filters(net):
+    """Give filters values as large as those of a trained network."""
+    for layer in net.modules():
+        if isinstance(layer, BaseFilter):
+            torch.nn.init.normal_(layer.complex_weight, std=0.3)
     return net
 
 
@@ -76,8 +86,9 @@ def test_autocast_computes_filters_in_float32(device, dtype):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("border", BORDERS)
-def test_outputs_and_gradients_equal_those_of_the_cpu(device, border, size):
-    x, net = torch.randn(2, 3, *size), backbone(border=border)
+@pytest.mark.parametrize("make", [backbone, hornet])
+def test_outputs_and_gradients_equal_those_of_the_cpu(device, make, border, size):
+    x, net = torch.randn(2, 3, *size), make(border=border)
     outputs, gradients = step(net, x)
     found, found_gradients = step(copy.deepcopy(net).to(device), x.to(device))
     for a, b in zip(found, outputs, strict=True):
@@ -88,7 +99,7 @@ def test_outputs_and_gradients_equal_those_of_the_cpu(device, border, size):
 
 
 @pytest.mark.parametrize("mode", FILTER_RESIZE_MODES)
-@pytest.mark.parametrize("make", [backbone, isotropic])
+@pytest.mark.parametrize("make", [backbone, isotropic, hornet])
 def test_inference_equals_that_of_the_cpu(device, make, mode):
     net = make() if make is isotropic else make(filter_resize=mode)
     net.eval()
@@ -107,10 +118,11 @@ def test_inference_equals_that_of_the_cpu(device, make, mode):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("train", [False, True])
-def test_mixed_precision_is_near_float32(device, dtype, train):
+@pytest.mark.parametrize("make", [backbone, hornet])
+def test_mixed_precision_is_near_float32(device, make, dtype, train):
     if device == "cpu" and dtype == torch.float16:
         pytest.skip("float16 is for GPUs")
-    net, x = backbone().to(device), torch.randn(2, 3, 70, 101, device=device)
+    net, x = make().to(device), torch.randn(2, 3, 70, 101, device=device)
     net.train(train)
     with torch.set_grad_enabled(train):
         expected = net(x)
@@ -124,8 +136,9 @@ def test_mixed_precision_is_near_float32(device, dtype, train):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_channels_last_models_stay_channels_last(device, train):
-    net, x = backbone().to(device).train(train), torch.randn(2, 3, 70, 101, device=device)
+@pytest.mark.parametrize("make", [backbone, hornet])
+def test_channels_last_models_stay_channels_last(device, make, train):
+    net, x = make().to(device).train(train), torch.randn(2, 3, 70, 101, device=device)
     with torch.set_grad_enabled(train):
         expected = net(x)
         net.to(memory_format=torch.channels_last)
