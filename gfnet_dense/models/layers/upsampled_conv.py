@@ -125,7 +125,7 @@ def _arrange(weight: Tensor) -> Tensor:
 def _multiply(weight: Tensor, x: Tensor) -> Tensor:
     """Return the product of a weight (rows, in_dim) and the channels of a map, (B, rows, h, w)."""
     if x.device.type == "cpu":
-        return torch.bmm(weight.expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+        return torch.bmm(weight.expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
     # On GPUs a convolution may use TF32 by default, a matrix product may not.
     return F.conv2d(x, weight[:, :, None, None])
 
