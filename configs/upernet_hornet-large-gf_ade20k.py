@@ -12,5 +12,11 @@ model = dict(
 )
 optim_wrapper = dict(
     clip_grad=dict(max_norm=0.1),
-    paramwise_cfg=dict(decay_rate=0.8, custom_keys=dict(backbone=dict(lr_mult=0.8**8))),
+    paramwise_cfg=dict(
+        decay_rate=0.8,
+        custom_keys={
+            "backbone": dict(lr_mult=0.8**8),
+            **{f"backbone.downsample_layers.{i}": dict(lr_mult=0.8 ** (9 + i)) for i in (1, 2, 3)},
+        },
+    ),
 )

@@ -7,4 +7,11 @@ _base_ = [
     "./_base_/seg_runtime.py",
 ]
 # Two more stages than there are, not eight as for the larger models
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.9**2))))
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            "backbone": dict(lr_mult=0.9**2),
+            **{f"backbone.downsample_layers.{i}": dict(lr_mult=0.9 ** (3 + i)) for i in (1, 2, 3)},
+        }
+    )
+)

@@ -97,7 +97,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
     """Load into a module whatever fits.
 
     Args:
-        module: Any module; the load hooks of GFNets resize filters and position embeddings.
+        module: Any module; the load hooks of our backbones resize filters and position embeddings.
         state_dict: Tensors by name.
         path: The file, for messages.
 
@@ -115,7 +115,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
     misfits = {}
     try:
         module.load_state_dict(state_dict, strict=False)
-    except InputError as e:  # of the hook of GFNets
+    except InputError as e:  # of the hook of our backbones
         raise InputError(f"{path} does not fit: {e}") from None
     except RuntimeError as e:
         misfits = {name: (given, own) for name, given, own in MISFIT.findall(str(e))}
@@ -147,7 +147,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
 
 
 def _describe_stem(module: nn.Module, name: str) -> str:
-    """Say how the stem of this name, the weight of a convolution in a GFNet, was adapted."""
+    """Say how the stem of this name, the weight of a convolution in a backbone of ours, was adapted."""
     end = next(end for end in STEMS if name.endswith(end))
     backbone: Any = module.get_submodule(name.removesuffix(end).rstrip("."))
     return describe_expansion(backbone.in_channels, backbone.rgb_channels)

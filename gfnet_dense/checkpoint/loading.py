@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from gfnet_dense.models.utils.arch import compare
+from gfnet_dense.models.utils.arch import Arch, compare
 from gfnet_dense.models.utils.families import describe_arch
 from gfnet_dense.registry import WEIGHT_INITIALIZERS
 from gfnet_dense.utils.errors import InputError
@@ -83,8 +83,7 @@ def load_backbone_weights(module: nn.Module, weights: Weights, path: str | Path)
             f"{next(iter(module.state_dict()))!r}, found "
             f"{', '.join(map(repr, list(weights.state_dict)[:3]))}"
         )
-    # A backbone of ours without the last stages is saved without their part of the arch.
-    if found not in (expected, describe_arch(module.state_dict())):
+    if not _is_arch_of(module, found):
         raise InputError(
             f"{path} is a checkpoint of another arch: {compare(expected, found)}; set the "
             "backbone's arch to the one of the file, or take the file that belongs to the arch"
@@ -170,14 +169,20 @@ def _log(fit: Fit, weights: Weights, path: str | Path) -> str:
 
 def _another_arch(model: nn.Module, state_dict: dict[str, Tensor]) -> str | None:
     """Return both archs in words if the weights are of another arch than the model's."""
-    expected: Any = getattr(getattr(model, "backbone", None), "arch_shape", None)
+    backbone: Any = getattr(model, "backbone", None)
+    expected: Any = getattr(backbone, "arch_shape", None)
     start = "backbone."
     found = describe_arch(
         {k[len(start) :]: v for k, v in state_dict.items() if k.startswith(start)}
     )
-    if expected is None or found is None or found == expected:
+    if expected is None or found is None or _is_arch_of(backbone, found):
         return None
     return compare(expected, found)
+
+
+def _is_arch_of(backbone: Any, found: Arch) -> bool:
+    """Return whether weights of an arch are a backbone's, which may lack the last stages."""
+    return found in (backbone.arch_shape, describe_arch(backbone.state_dict()))
 
 
 def _likely_reason(model: nn.Module, state_dict: dict[str, Tensor], fit: Fit) -> str:

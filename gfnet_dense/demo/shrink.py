@@ -5,7 +5,6 @@ from mmengine.config import Config, ConfigDict
 from gfnet_dense.datasets.synthetic import write_ade20k, write_coco
 from gfnet_dense.datasets.synthetic.near_infrared import draw_four_bands
 from gfnet_dense.models.backbones.hornet import ARCHS as HORNETS
-from gfnet_dense.utils.config import type_name
 from gfnet_dense.utils.errors import InputError
 
 from . import shrink_detection, shrink_segmentation
@@ -47,7 +46,7 @@ def _shrink(cfg: Config) -> None:
     kind = shrink_detection if cfg.default_scope == "mmdet" else shrink_segmentation
     kind.adapt(cfg)
     cfg.model.backbone.pop("init_cfg", None)
-    if type_name(cfg.model.backbone) == "HorNet":
+    if cfg.model.backbone.type == "gfnet_dense.HorNet":
         _shorten(cfg.model.backbone)
     cfg.optim_wrapper.optimizer.lr = kind.LEARNING_RATE
     # Lower learning rates for the backbone are only meant for pretrained weights.

@@ -162,7 +162,7 @@ def _quiet_exporter() -> Iterator[None]:
 def check_types(proto: "ModelProto") -> None:
     """Raise InputError if an ONNX model has complex tensors or a discrete Fourier transform.
 
-    The filters of a GFNet have become real products; a head of the user's may use such.
+    The filters of a backbone have become real products; a head of the user's may use such.
     """
     import onnx
 

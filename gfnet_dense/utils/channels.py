@@ -11,7 +11,7 @@ from .config import type_name
 from .errors import InputError
 from .images import read_image
 
-GFNETS = ("GFNet", "IsotropicGFNet")
+BACKBONES = ("GFNet", "HorNet", "IsotropicGFNet")  # of this project
 SHOWN = (2, 98)  # percentiles that are shown as black and white, of bands that are not of 8 bits
 
 
@@ -48,12 +48,12 @@ def channels_of(model: Any) -> Channels | None:
     """Return the bands that a model takes; None if its backbone is none of this project.
 
     Args:
-        model: A GFNet, or a segmentor or detector with one as ``backbone``, perhaps in wrappers;
-            or the config of a segmentor or detector.
+        model: A backbone of this project, or a segmentor or detector with one as ``backbone``,
+            perhaps in wrappers; or the config of a segmentor or detector.
     """
     if isinstance(model, dict):
         backbone = model.get("module", model).get("backbone") or {}
-        if type_name(backbone) not in GFNETS:
+        if type_name(backbone) not in BACKBONES:
             return None
         rgb = backbone.get("rgb_channels")
         return Channels(backbone.get("in_channels", 3), None if rgb is None else tuple(rgb))

@@ -464,15 +464,17 @@ def test_mask2former_gives_the_same_logits(tmp_path):
     old = in_mask2formers_form(state_dict)
     assert "decode_head.transformer_decoder.layers.0.attentions.1.attn.in_proj_weight" in old
     changed = len(set(old) - set(state_dict))
+    number = model.decode_head.num_classes
+    meta = SEGMENTOR | dict(CLASSES=[f"class {i}" for i in range(number)])
     with Messages() as messages:
-        loaded = load_model(cfg, saved(tmp_path / "m2f.pth", old))
+        loaded = load_model(cfg, saved(tmp_path / "m2f.pth", old, meta))
     assert any(f"{changed} names of Mask2Former in mmdetection 2.x" in m for m in messages)
     found = loaded.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in state_dict.items())
     lost = "decode_head.transformer_decoder.layers.1.attentions.0.attn.out_proj.bias"
     del old[lost]
     with pytest.raises(InputError, match=r"missing .*layers.1.cross_attn.attn.out_proj.bias"):
-        load_model(cfg, saved(tmp_path / "m2f.pth", old))
+        load_model(cfg, saved(tmp_path / "m2f.pth", old, meta))
 
 
 @needs_operators

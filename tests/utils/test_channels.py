@@ -5,8 +5,10 @@ from mmengine.config import ConfigDict
 from PIL import Image
 from torch import nn
 
-from gfnet_dense.models import GFNet
+from gfnet_dense.models import GFNet, backbones
+from gfnet_dense.models.backbones.base import FilterBackbone
 from gfnet_dense.utils.channels import (
+    BACKBONES,
     Channels,
     channels_of,
     image_channels,
@@ -64,6 +66,15 @@ def test_the_bands_of_models_and_configs():
     for config in (dict(backbone=settings), dict(module=dict(backbone=settings))):
         assert channels_of(ConfigDict(config)) == Channels(4, (2, 1, 0))
     assert channels_of(dict(backbone=dict(type=GFNet))) == Channels(3, None)  # a lazy config
+
+
+def test_all_backbones_of_this_project_are_known():
+    kinds = [kind for kind in vars(backbones).values() if isinstance(kind, type)]
+    assert len(kinds) >= 3 and all(issubclass(kind, FilterBackbone) for kind in kinds)
+    assert {kind.__name__ for kind in kinds} == set(BACKBONES)
+    for kind in kinds:
+        settings = dict(type=f"gfnet_dense.{kind.__name__}", in_channels=5)
+        assert channels_of(dict(backbone=settings)) == Channels(5)
 
 
 def test_models_with_other_backbones_are_not_known():

@@ -7,7 +7,12 @@ optim_wrapper = dict(
         decay_rate=0.9,
         decay_type="stage_wise",
         # The authors count eight more stages between the backbone's and its norms, which do not
-        # exist. The longest key that a name contains applies.
-        custom_keys={"backbone": dict(lr_mult=0.9**8), "backbone.norm": dict(lr_mult=1.0)},
+        # exist, and take all downsampling layers for the stem. The longest key that a name contains
+        # applies.
+        custom_keys={
+            "backbone": dict(lr_mult=0.9**8),
+            "backbone.norm": dict(lr_mult=1.0),
+            **{f"backbone.downsample_layers.{i}": dict(lr_mult=0.9 ** (9 + i)) for i in (1, 2, 3)},
+        },
     ),
 )

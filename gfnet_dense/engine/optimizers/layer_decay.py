@@ -71,7 +71,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         num_after_stem = max(num_after.values(), default=0)
         if rate != 1 and num_after_stem == 0:
             raise InputError(
-                f"decay_rate={rate} needs a backbone with {method}(), such as GFNet, and "
+                f"decay_rate={rate} needs a backbone with {method}(), such as GFNet or HorNet, and "
                 f"{type(module).__name__} has none: leave decay_rate out for one learning rate"
             )
         groups: dict[tuple[float, float], dict[str, Any]] = {}

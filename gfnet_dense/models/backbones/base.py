@@ -2,13 +2,15 @@
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gfnet_dense.models.layers.base_filter import BaseFilter, check_border
 from gfnet_dense.models.utils.arch import Arch
@@ -55,6 +57,24 @@ class FilterBackbone(BaseModule):
     in_channels: int
     rgb_channels: RGBChannels | None
 
+    def _set_filters(self, filter_resize: str, border: str, test_border: str | None) -> None:
+        """Set the attributes of all filters.
+
+        Raises:
+            InputError: Unless ``test_border`` goes with ``filter_resize``.
+        """
+        self.filter_resize, self.border = filter_resize, border
+        self.test_border = resolve_test_border(test_border, border, filter_resize)
+
+    def _set_channels(self, in_channels: int, rgb_channels: Sequence[int] | None) -> None:
+        """Set the bands of the images.
+
+        Raises:
+            InputError: See :func:`check_channels`.
+        """
+        self.in_channels = in_channels
+        self.rgb_channels = check_channels(in_channels, rgb_channels)
+
     @property
     def filter_grid(self) -> Size:
         """Map size (h, w) for which the first filters of the backbone are stored."""
@@ -83,8 +103,29 @@ class FilterBackbone(BaseModule):
         """
 
     @abstractmethod
+    def _embeddings_and_blocks(self) -> tuple[Any, Any]:
+        """Return sequences: the stem and the modules in front of later stages, and what is frozen.
+
+        The latter are the stages, or the blocks of an isotropic model.
+        """
+
     def _frozen_modules(self) -> list[nn.Module]:
         """Return the modules that ``frozen_stages`` freezes, from the stem on."""
+        if self.frozen_stages < 0:
+            return []
+        n = self.frozen_stages
+        embeddings, blocks = self._embeddings_and_blocks()
+        norms = [getattr(self, f"norm{i}") for i in self.out_indices if i < n]
+        return [*embeddings[: max(n, 1)], *blocks[:n], *norms]
+
+    def _run_blocks(self, blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+        """Run blocks on a map (B, H, W, dim) one by one, recomputed in backward ``with_cp``."""
+        for block in blocks:
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
 
     def train(self, mode: bool = True) -> "FilterBackbone":
         """Set training or evaluation mode, and the border of this mode.
@@ -200,9 +241,12 @@ def resolve_arch(
             f"got {', '.join(arch) or 'nothing'}"
         )
     for key in required:
-        numbers = arch[key] if isinstance(arch[key], Sequence) else [arch[key]]
-        if not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise InputError(f"{key} of an arch are integers above 0, got {arch[key]}")
+        is_list = isinstance(arch[key], Sequence)
+        numbers = arch[key] if is_list else [arch[key]]
+        right = is_list == (key in ("dims", "depths"))  # others are one number
+        if not right or not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
+            kind = "are integers" if key in ("dims", "depths") else "is an integer"
+            raise InputError(f"{key} of an arch {kind} above 0, got {arch[key]}")
     return arch
 
 
@@ -224,10 +268,10 @@ def check_out_indices(out_indices: Sequence[int], count: int) -> tuple[int, ...]
     Raises:
         InputError: Unless there are any, and they are distinct, ascending and within 0..count - 1.
     """
-    indices = tuple(out_indices)
+    indices = tuple(out_indices) if isinstance(out_indices, Iterable) else ()
     if not indices or list(indices) != sorted(set(indices) & set(range(count))):
         raise InputError(
-            f"out_indices are distinct, ascending and within 0..{count - 1}, got {indices}"
+            f"out_indices are distinct, ascending and within 0..{count - 1}, got {out_indices}"
         )
     return indices
 
@@ -277,6 +321,6 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     Raises:
         InputError: Unless ``rate`` is at least 0 and below 1.
     """
-    if not 0 <= rate < 1:
+    if not isinstance(rate, Real) or not 0 <= rate < 1:
         raise InputError(f"drop_path_rate is at least 0 and below 1, got {rate}")
     return [rate * i / max(depth - 1, 1) for i in range(depth)]

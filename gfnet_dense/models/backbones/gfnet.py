@@ -8,7 +8,7 @@ T-PAMI 2023. Modules and parameters carry the names of the official release
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,11 @@ from gfnet_dense.utils.types import Size
 
 from .base import (
     STEM,
-    check_channels,
     check_frozen_stages,
     check_out_indices,
     drop_path_rates,
     memory_format_of,
     resolve_arch,
-    resolve_test_border,
 )
 from .fast_inference import can_infer
 from .gfnet_base import GFNetBackbone
@@ -127,11 +125,8 @@ class GFNet(GFNetBackbone):
         self.grids = stage_grids(img_size, [4 * 2**i for i in range(num_stages)])
         self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
         self.with_cp = with_cp
-        self.in_channels = in_channels
-        self.rgb_channels = check_channels(in_channels, rgb_channels)
-        self.filter_resize = filter_resize
-        self.border = border
-        self.test_border = resolve_test_border(test_border, border, filter_resize)
+        self._set_filters(filter_resize, border, test_border)
+        self._set_channels(in_channels, rgb_channels)
 
         in_dims = (in_channels, *self.dims)
         self.patch_embed = nn.ModuleList(
@@ -188,9 +183,5 @@ class GFNet(GFNetBackbone):
         found = re.match(r"(?:blocks|patch_embed)\.(\d+)\.(\d*)", name)
         return (int(found[1]), int(found[2] or 0)) if found else None
 
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        n = self.frozen_stages
-        norms = [getattr(self, f"norm{i}") for i in self.out_indices if i < n]
-        return [*self.patch_embed[: max(n, 1)], *self.blocks[:n], *norms]
+    def _embeddings_and_blocks(self) -> tuple[Any, Any]:
+        return self.patch_embed, self.blocks

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gfnet_dense.models.layers.block import Block
 from gfnet_dense.models.layers.spectral import static_size
@@ -80,11 +79,7 @@ class GFNetBackbone(FilterBackbone):
         blocks = list(blocks)
         if fast:
             return infer(x, blocks, norm, memory_format)
-        for block in blocks:
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+        x = self._run_blocks(blocks, x)
         if norm is None:
             return x, None
         return x, norm(x).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)

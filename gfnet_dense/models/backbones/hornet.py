@@ -8,11 +8,9 @@ without a key map.
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gfnet_dense.models.layers.global_local_filter import GlobalLocalFilter
 from gfnet_dense.models.layers.gnconv import DepthwiseConv, spatial_dim
@@ -20,7 +18,12 @@ from gfnet_dense.models.layers.hornet_block import HorNetBlock
 from gfnet_dense.models.layers.layer_norm import LayerNorm2d
 from gfnet_dense.models.layers.spectral import static_size
 from gfnet_dense.models.utils.arch import Arch
-from gfnet_dense.models.utils.hornet_state_dict import FILTER_STAGES, adapt_hornet, hornet_grids
+from gfnet_dense.models.utils.hornet_state_dict import (
+    FILTER_STAGES,
+    adapt_hornet,
+    hornet_grids,
+    likely_sizes,
+)
 from gfnet_dense.models.utils.state_dict import stage_grids
 from gfnet_dense.registry import MODELS
 from gfnet_dense.utils.errors import InputError
@@ -30,13 +33,11 @@ from .base import (
     OPTIONAL,
     STEM,
     FilterBackbone,
-    check_channels,
     check_frozen_stages,
     check_out_indices,
     drop_path_rates,
     memory_format_of,
     resolve_arch,
-    resolve_test_border,
 )
 from .hornet_inference import can_infer, infer
 
@@ -117,7 +118,8 @@ class HorNet(FilterBackbone):
         )
         self.dims, self.depths = tuple(settings["dims"]), tuple(settings["depths"])
         has_filters = settings.get("filters", True)
-        _check_shape(self.dims, self.depths, has_filters)
+        layer_scale = settings.get("layer_scale_init_value", 1e-6)
+        _check_shape(self.dims, self.depths, has_filters, layer_scale)
         kind = "HorNet-GF" if has_filters else "HorNet-7x7"
         self.arch_shape = Arch(kind, self.dims, self.depths)
         self.out_indices = check_out_indices(out_indices, len(self.dims))
@@ -125,13 +127,12 @@ class HorNet(FilterBackbone):
         self.built_depths = self.depths[:num_stages]
         (size,) = stage_grids(img_size, [1])
         self.grids = hornet_grids(size, num_stages)
+        if has_filters:
+            _check_grids(self.grids, img_size)
         self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
         self.with_cp = with_cp
-        self.in_channels = in_channels
-        self.rgb_channels = check_channels(in_channels, rgb_channels)
-        self.filter_resize = filter_resize
-        self.border = border
-        self.test_border = resolve_test_border(test_border, border, filter_resize)
+        self._set_filters(filter_resize, border, test_border)
+        self._set_channels(in_channels, rgb_channels)
 
         stem = nn.Conv2d(in_channels, self.dims[0], kernel_size=4, stride=4)
         self.downsample_layers = nn.ModuleList(
@@ -158,7 +159,7 @@ class HorNet(FilterBackbone):
                             if filtered
                             else DepthwiseConv(dim),
                             drop_path=next(rates),
-                            layer_scale_init_value=settings.get("layer_scale_init_value", 1e-6),
+                            layer_scale_init_value=layer_scale,
                         )
                         for _ in range(depth)
                     )
@@ -195,11 +196,7 @@ class HorNet(FilterBackbone):
             if fast:
                 x, out = infer(x, blocks, norm, memory_format)
             else:
-                for block in blocks:
-                    if self.with_cp and torch.is_grad_enabled():
-                        x = checkpoint(block, x, use_reentrant=False)
-                    else:
-                        x = block(x)
+                x = self._run_blocks(blocks, x)
                 out = norm and norm(x.permute(0, 3, 1, 2)).contiguous(memory_format=memory_format)
             if out is not None:
                 outs.append(out)
@@ -222,16 +219,28 @@ class HorNet(FilterBackbone):
         found = re.match(r"stages\.(\d+)\.(\d+)\.", name)
         return (int(found[1]), int(found[2])) if found else None
 
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        n = self.frozen_stages
-        norms = [getattr(self, f"norm{i}") for i in self.out_indices if i < n]
-        return [*self.downsample_layers[: max(n, 1)], *self.stages[:n], *norms]
+    def _embeddings_and_blocks(self) -> tuple[Any, Any]:
+        return self.downsample_layers, self.stages
 
 
-def _check_shape(dims: Sequence[int], depths: Sequence[int], has_filters: object) -> None:
+def _check_grids(grids: Sequence[Size], img_size: int | Size) -> None:
+    """Raise InputError if a file of the filters would not tell for which maps they are."""
+    filtered = {i: grids[i] for i in FILTER_STAGES if i < len(grids)}
+    if likely_sizes({i: (h, w // 2 + 1) for i, (h, w) in filtered.items()}) != filtered:
+        raise InputError(
+            "img_size of a HorNet is square, or has sides that are multiples of 32, got "
+            f"{img_size}: files would not tell the width of its filters"
+        )
+
+
+def _check_shape(
+    dims: Sequence[int], depths: Sequence[int], has_filters: object, layer_scale: object
+) -> None:
     """Raise InputError unless the settings of an arch fit together."""
+    if not isinstance(layer_scale, (int, float)) or not layer_scale > 0:
+        raise InputError(
+            f"layer_scale_init_value of a HorNet is a number above 0, got {layer_scale!r}"
+        )
     if not isinstance(has_filters, bool):
         raise InputError(f"filters of an arch is True or False, got {has_filters!r}")
     if len(dims) != len(depths):

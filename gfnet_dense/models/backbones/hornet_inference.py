@@ -66,7 +66,7 @@ def infer(
     parts = list(chunks(tokens, blocks[0].pwconv1.out_features))
     filtered = isinstance(blocks[0].gnconv.dwconv, GlobalLocalFilter)
     maps: _Maps = (_FilteredMaps if filtered else _ConvolvedMaps)(blocks[0].gnconv, x)
-    out = x.new_empty(B, dim, H, W).to(memory_format=memory_format)
+    out = x.new_empty(B if norm is not None else 0, dim, H, W).to(memory_format=memory_format)
     for part in parts:
         maps.begin(blocks[0], part, tokens[part])
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):

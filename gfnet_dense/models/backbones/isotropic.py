@@ -6,7 +6,7 @@ such as mmsegmentation's ``Feature2Pyramid`` makes it from the maps behind sever
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,11 @@ from gfnet_dense.utils.types import Size
 
 from .base import (
     STEM,
-    check_channels,
     check_frozen_stages,
     check_out_indices,
     drop_path_rates,
     memory_format_of,
     resolve_arch,
-    resolve_test_border,
 )
 from .fast_inference import can_infer
 from .gfnet_base import GFNetBackbone
@@ -108,11 +106,8 @@ class IsotropicGFNet(GFNetBackbone):
         self.grids = stage_grids(img_size, [PATCH_SIZE])
         self.frozen_stages = check_frozen_stages(frozen_stages, num_blocks)
         self.with_cp = with_cp
-        self.in_channels = in_channels
-        self.rgb_channels = check_channels(in_channels, rgb_channels)
-        self.filter_resize = filter_resize
-        self.border = border
-        self.test_border = resolve_test_border(test_border, border, filter_resize)
+        self._set_filters(filter_resize, border, test_border)
+        self._set_channels(in_channels, rgb_channels)
 
         self.patch_embed = PatchEmbed(in_channels, dim, PATCH_SIZE)
         h, w = self.grids[0]
@@ -159,9 +154,5 @@ class IsotropicGFNet(GFNetBackbone):
         found = re.match(r"blocks\.(\d+)\.", name)
         return (0, int(found[1])) if found else None
 
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        n = self.frozen_stages
-        norms = [getattr(self, f"norm{i}") for i in self.out_indices if i < n]
-        return [self.patch_embed, *self.blocks[:n], *norms]
+    def _embeddings_and_blocks(self) -> tuple[Any, Any]:
+        return [self.patch_embed], self.blocks

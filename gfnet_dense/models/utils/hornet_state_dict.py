@@ -33,9 +33,8 @@ def adapt_hornet(
 ) -> None:
     """Adapt the weights of a HorNet, official or our own, to a model, in place.
 
-    The classification head is removed. The norm of the pooled map in front of it stays, under a
-    name that the model does not have, since it is none of the norms of the outputs. Filters are
-    resized to the grids of the model.
+    Filters are resized to the grids of the model. The head of a classifier stays, with the norm of
+    the pooled map in front of it, which is none of the norms of the outputs: the model has neither.
 
     Args:
         state_dict: Weights; only keys that begin with ``prefix`` are touched.
@@ -46,13 +45,11 @@ def adapt_hornet(
     Raises:
         InputError: For a filter of another form.
     """
-    for name in ("head.weight", "head.bias"):
-        state_dict.pop(prefix + name, None)
+    sources = stored_sizes(state_dict, prefix)
     for key, stage, weight in list(_filters(state_dict, prefix)):
         if stage < len(grids):
-            h, w = grids[stage]
-            if weight.shape[1:3] != (h, w // 2 + 1):
-                source = stored_size(weight, key)
+            source, (h, w) = sources[stage], grids[stage]
+            if source != (h, w):
                 weight = widen(weight).permute(1, 2, 0, 3)
                 resized = resize_filter(weight, source, (h, w), filter_resize)
                 state_dict[key] = resized.permute(2, 0, 1, 3)
@@ -70,27 +67,45 @@ def stored_img_size(state_dict: dict[str, Tensor]) -> Size | None:
     Returns:
         The size, a multiple of the stride of the first stage with filters; None without filters.
     """
-    for name, stage, weight in _filters(state_dict, ""):
-        h, w = stored_size(weight, name)
+    for stage, (h, w) in stored_sizes(state_dict).items():
         return h * 4 * 2**stage, w * 4 * 2**stage
     return None
 
 
-def stored_size(weight: Tensor, name: str) -> Size:
-    """Return the map size (h, w) of a stored filter (dim, h, w // 2 + 1, 2).
+def stored_sizes(state_dict: dict[str, Tensor], prefix: str = "") -> dict[int, Size]:
+    """Return the map size (h, w) for which the filters of each stage are stored, by its index.
 
-    The half spectrum does not tell an even from an odd w. The released filters are square, so that
-    a w equal to h is taken; where none is, the even one.
+    See :func:`likely_sizes`.
 
     Raises:
-        InputError: If the filter is of another form.
+        InputError: If a filter is of another form, or two of a stage are of different sizes.
     """
-    if weight.ndim != 4 or weight.shape[3] != 2 or not weight.numel():
-        raise InputError(
-            f"the filter {name} has the shape {tuple(weight.shape)}, not (dim, h, w // 2 + 1, 2)"
-        )
-    h, half = weight.shape[1:3]
-    return h, h if h // 2 + 1 == half else max(2 * (half - 1), 1)
+    shapes: dict[int, Size] = {}
+    for name, stage, weight in _filters(state_dict, prefix):
+        if weight.ndim != 4 or weight.shape[3] != 2 or not weight.numel():
+            raise InputError(
+                f"the filter {name} has the shape {tuple(weight.shape)}, not (dim, h, w // 2 + 1, "
+                "2)"
+            )
+        shape = (weight.shape[1], weight.shape[2])
+        if shapes.setdefault(stage, shape) != shape:
+            raise InputError(f"the filter {name} is for other maps than those before it")
+    return likely_sizes(shapes)
+
+
+def likely_sizes(shapes: dict[int, Size]) -> dict[int, Size]:
+    """Return the map sizes (h, w) of half spectra (h, w // 2 + 1), by the index of the stage.
+
+    Each half spectrum fits two widths. It is half of the width of the stage before, if that fits;
+    else the one equal to h, as in the released files; where none is, the even one.
+    """
+    sizes: dict[int, Size] = {}
+    for stage, (h, half) in sorted(shapes.items()):
+        before_h, before_w = sizes.get(stage - 1, (0, 0))
+        choices = [before_w // 2] if before_h // 2 == h else []
+        choices += [h, max(2 * (half - 1), 1)]
+        sizes[stage] = h, next(w for w in choices if w // 2 + 1 == half)
+    return sizes
 
 
 def _filters(state_dict: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, int, Tensor]]:

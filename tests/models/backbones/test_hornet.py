@@ -10,13 +10,15 @@ from torch import nn
 
 from gfnet_dense.apis.loading import load_backbone
 from gfnet_dense.benchmark.complexity import count_flops
+from gfnet_dense.checkpoint.contents import Weights
 from gfnet_dense.checkpoint.convert import convert
-from gfnet_dense.checkpoint.loading import load_pretrained
+from gfnet_dense.checkpoint.loading import load_partly, load_pretrained
 from gfnet_dense.engine.optimizers.layer_decay import LayerDecayConstructor
 from gfnet_dense.models import HorNet
 from gfnet_dense.models.layers.global_filter import GlobalFilter
 from gfnet_dense.models.layers.global_local_filter import GlobalLocalFilter
 from gfnet_dense.models.utils.filter_resize import resize_filter
+from gfnet_dense.models.utils.hornet_state_dict import stored_sizes
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.visualization.filters import named_filters
 from tests.published_hornet import official_hornet_state_dict
@@ -43,6 +45,18 @@ def test_its_filter_is_the_global_filter_of_half_of_the_channels():
             torch.testing.assert_close(layer.filter_maps(x), expected)
             with torch.no_grad():
                 torch.testing.assert_close(layer.eval().filter_(x.clone()), expected)
+
+
+@pytest.mark.parametrize("size", [(96, 160), (64, 512), (512, 683), (240, 240), (416, 32)])
+def test_sizes_that_files_do_not_tell_follow_from_the_stage_before(size):
+    """Half of a spectrum fits two widths: 5 of 10 columns are read as 5, and not as 4."""
+    model = small(size)
+    again = small(size)
+    sizes = {stage: model.grids[stage] for stage in (2, 3)}
+    assert stored_sizes(model.state_dict()) == sizes
+    again.load_state_dict(model.state_dict())
+    for (name, a), (_, b) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
 
 
 def test_pixels_beyond_the_last_whole_patch_are_left_out():
@@ -217,11 +231,22 @@ def test_conversion_resizes_filters_and_keeps_all_names(suffix, tmp_path):
     assert set(torch.load(kept)["model"]) == set(state)
 
 
+def test_backbones_saved_without_their_last_stages_are_of_the_same_arch():
+    """As in ``load_from``: the first two stages of a HorNet alone have no filters."""
+    model = nn.ModuleDict(dict(backbone=small(out_indices=(0, 1))))
+    weights = Weights(model.state_dict(), {}, (), ())
+    assert "new: nothing; not used: nothing" in load_partly(model, weights, "two_stages.pth")
+    whole = nn.ModuleDict(dict(backbone=small()))
+    with pytest.raises(InputError, match="trained with another backbone"):
+        load_partly(whole, weights, "two_stages.pth")
+
+
 def test_stems_are_adapted_to_other_numbers_of_bands(tmp_path):
     state = official_hornet_state_dict(DIMS, DEPTHS)
     torch.save({"model": state}, tmp_path / "official.pth")
     model = small(in_channels=4, rgb_channels=(2, 1, 0))
     report = load_pretrained(model, tmp_path / "official.pth")
+    assert "not used: head, norm" in report
     assert "stem: 3 -> 4 channels, RGB at 2, 1, 0" in report
     name = "downsample_layers.0.0.weight"
     stem, official = model.state_dict()[name], state[name]
@@ -259,7 +284,16 @@ def test_flops_are_those_of_a_calculation_by_hand():
         (dict(arch=dict(dims=(7, 16), depths=(1, 1))), "dim of stage 1 .* multiple of 2, got 7"),
         (dict(arch=dict(dims=(8, 16, 24), depths=(1, 1, 1))), "stage 3 .* multiple of 16, got 24"),
         (dict(arch=dict(dims=(8, 8), depths=(1, 1), filters=1)), "filters .* True or False, got 1"),
+        (dict(arch=dict(dims=8, depths=1)), "dims of an arch are integers above 0, got 8"),
+        (
+            dict(arch=dict(dims=(8, 16), depths=(1, 1), layer_scale_init_value=None)),
+            "layer_scale_init_value of a HorNet is a number above 0, got None",
+        ),
         (dict(out_indices=(1, 4)), r"within 0..3, got \(1, 4\)"),
+        (dict(out_indices=3), "within 0..3, got 3"),
+        (dict(drop_path_rate="a"), "drop_path_rate is at least 0 and below 1, got a"),
+        (dict(img_size=(224, 240)), r"square, or has sides .* multiples of 32, got \(224, 240\)"),
+        (dict(img_size=(48, 32)), "files would not tell the width"),
         (dict(frozen_stages=5), "between -1 and 4"),
         (dict(img_size=16), "32 pixels or more"),
         (
