@@ -3,9 +3,9 @@
 
     python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti.safetensors
 
-The first digits of the file's SHA-256 are added to its name. An output without a suffix is a folder
-with weights, config, model card and a picture, which gfnet_dense.from_pretrained loads; --hub
-uploads it to the Hugging Face hub as well:
+The first digits of the file's SHA-256 are added to its name. An output without such a suffix is a
+folder with weights, config, model card and a picture, which gfnet_dense.from_pretrained loads;
+--hub uploads it to the Hugging Face hub as well:
 
     python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti \\
         --image photo.jpg --license apache-2.0 --hub USER/NAME
@@ -15,6 +15,9 @@ import argparse
 from pathlib import Path
 
 from gfnet_dense import cli
+
+# Suffixes of files of weights and of archives; the first two are written, and others told
+FILE_SUFFIXES = (".pth", ".safetensors", ".pt", ".ckpt", ".bin", ".pkl", ".onnx", ".zip")
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,16 +41,17 @@ def main() -> None:
         from gfnet_dense.checkpoint.publish import publish
         from gfnet_dense.utils.errors import InputError
 
-        path = fetch(args.checkpoint)
-        if args.out.suffix == "" or args.out.is_dir():
+        if args.out.is_dir() or args.out.suffix.lower() not in FILE_SUFFIXES:
             from gfnet_dense.sharing.training import publish_folder
 
             options = dict(image=args.image, license=args.license, repo_id=args.hub)
-            for place in publish_folder(path, args.out, args.config, **options):
+            for place in publish_folder(args.checkpoint, args.out, args.config, **options):
                 print(f"written: {place}")
             return
         if given := [n for n in ("config", "image", "license", "hub") if getattr(args, n)]:
-            raise InputError(f"--{given[0]} is for a folder: give a name without a suffix")
+            suffix = args.out.suffix
+            raise InputError(f"--{given[0]} is for a folder: give a name without {suffix}")
+        path = fetch(args.checkpoint)
         written = publish(path, args.out)
         before, after = (p.stat().st_size / 1e6 for p in (path, written))
         print(f"written: {written}, {after:.1f} MB of {before:.1f} MB")

@@ -4,7 +4,9 @@ Its front matter has the form of https://huggingface.co/docs/hub/model-cards.
 """
 
 import copy
+import json
 import platform
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from rich.progress import track
 import gfnet_dense
 from gfnet_dense.apis.inference import predict
 from gfnet_dense.benchmark.complexity import count_flops
+from gfnet_dense.models.layers.base_filter import BaseFilter
+from gfnet_dense.models.utils.sliding_window import windows
 from gfnet_dense.utils.channels import channels_of, image_channels, read_shown
 from gfnet_dense.utils.config import (
     PACKAGED_CONFIGS,
@@ -59,13 +63,18 @@ class Speed:
     Attributes:
         image: (H, W) of the image.
         tested: (H, W) at which the model saw it, behind the test pipeline.
+        window: (H, W) of the windows that slide over it; None if it is tested as a whole.
+        windows: Number of windows.
         seconds: Median of :data:`TIMED_RUNS` predictions, reading of files left out.
         device: Name of the processor or GPU, and threads.
-        flops: Multiply-adds of one forward at that size; None if they cannot be counted.
+        flops: Multiply-adds of one forward, of a window if there are any; None if they cannot be
+            counted.
     """
 
     image: Size
     tested: Size
+    window: Size | None
+    windows: int
     seconds: float
     device: str
     flops: int | None
@@ -79,6 +88,7 @@ class Facts:
         name: Argument of ``from_pretrained``: the id on the hub, or the name of the folder.
         kind: ``image-segmentation`` or ``object-detection``.
         method: Class of the model, and those of its parts.
+        has_filters: Whether there are global filters in it.
         params: Number of parameters.
         dataset: Type of the test data in the config.
         hub_dataset: Name of the data set on the hub; None for another one, or other classes.
@@ -95,6 +105,7 @@ class Facts:
     name: str
     kind: str
     method: str
+    has_filters: bool
     params: int
     dataset: str
     hub_dataset: str | None
@@ -110,6 +121,7 @@ class Facts:
 
 def describe(
     model: BaseModel,
+    meta: Mapping[str, Any],
     name: str,
     image: str | Path | None,
     license: str | None,
@@ -119,7 +131,8 @@ def describe(
     """Predict an image, and return the facts of a model and a picture of the prediction.
 
     Args:
-        model: A model of ``load_model``.
+        model: A model of ``load_model``, in evaluation mode.
+        meta: Its ``dataset_meta``, with a color for each class.
         name: See :class:`Facts`.
         image: An image file; None for noise, of which there is no picture.
         license: See :class:`Facts`.
@@ -132,17 +145,16 @@ def describe(
     Raises:
         InputError: If the image cannot be read.
     """
-    cfg, meta = model.cfg, model.dataset_meta
+    cfg, meta = model.cfg, dict(meta)
     dataset = find_datasets(cfg.test_dataloader.dataset)[0]
+    shown = None if image is None else read_shown(image, meta, channels_of(model))
     speed, sample = _measure(model, image)
-    picture = None
-    if image is not None:
-        shown = read_shown(image, meta, channels_of(model))
-        picture = draw(shown, sample, meta, OPACITY)
+    picture = None if shown is None else draw(shown, sample, meta, OPACITY)
     facts = Facts(
         name=name,
         kind="image-segmentation" if hasattr(model, "encode_decode") else "object-detection",
         method=_method(cfg.model),
+        has_filters=any(isinstance(module, BaseFilter) for module in model.modules()),
         params=sum(p.numel() for p in model.parameters()),
         dataset=type_name(dataset),
         hub_dataset=_hub_dataset(dataset, cfg.default_scope, meta["classes"]),
@@ -170,15 +182,30 @@ def _measure(model: BaseModel, image: str | Path | None) -> tuple[Speed, Any]:
         start = time.perf_counter()
         (sample,) = predict(model, [content])
         seconds.append(time.perf_counter() - start)
-    tested = tuple(sample.img_shape[:2])
+    tested: Any = tuple(sample.img_shape[:2])
+    window, count = _windows(getattr(model, "test_cfg", None) or {}, tested)
     speed = Speed(
         image=tuple(sample.ori_shape[:2]),
         tested=tested,
+        window=window,
+        windows=count,
         seconds=median(seconds[1:]),
         device=_device(next(model.parameters()).device),
-        flops=_flops(model, tested),
+        flops=_flops(model, window or tested),
     )
     return speed, sample
+
+
+def _windows(test_cfg: Mapping[str, Any], tested: Size) -> tuple[Size | None, int]:
+    """Return size and number of the windows of mmsegmentation's sliding test, (None, 0) without."""
+    if test_cfg.get("mode") != "slide":
+        return None, 0
+    places = [
+        windows(*each)
+        for each in zip(tested, test_cfg["crop_size"], test_cfg["stride"], strict=True)
+    ]
+    (top, bottom), (left, right) = (axis[0] for axis in places)
+    return (bottom - top, right - left), len(places[0]) * len(places[1])
 
 
 def _flops(model: BaseModel, size: Size) -> int | None:
@@ -254,11 +281,8 @@ def text(facts: Facts) -> str:
 
 def _front_matter(facts: Facts) -> dict[str, Any]:
     front: dict[str, Any] = {"license": facts.license} if facts.license else {}
-    front |= {
-        "library_name": LIBRARY,
-        "pipeline_tag": facts.kind,
-        "tags": [facts.kind, "global-filter-networks", LIBRARY],
-    }
+    tags = [facts.kind, *(["global-filter-networks"] if facts.has_filters else []), LIBRARY]
+    front |= {"library_name": LIBRARY, "pipeline_tag": facts.kind, "tags": tags}
     if facts.hub_dataset:
         front["datasets"] = [facts.hub_dataset]
     if facts.metrics:
@@ -274,21 +298,23 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
 
 def _introduction(facts: Facts) -> str:
     task = "A segmentor" if facts.kind == "image-segmentation" else "A detector"
-    return f"{task} of {len(facts.classes)} classes with global filters, written by GFNet-Dense."
+    filters = " with global filters" if facts.has_filters else ""
+    return f"{task} of {len(facts.classes)} classes{filters}, written by GFNet-Dense."
 
 
 def _usage(facts: Facts) -> str:
     extra = "seg" if facts.kind == "image-segmentation" else "det"
-    extras = f"{extra},hub" if "/" in facts.name else extra
+    is_folder = "/" not in facts.name
+    # No command: the package has no address yet, and a name alone may be somebody else's package.
+    extras = f"the extra `{extra}`" if is_folder else f"the extras `{extra}` and `hub`"
+    place = "  # the path of this folder" if is_folder else ""
     lines = [
-        "```bash",
-        f"pip install 'gfnet-dense[{extras}]'",
-        "```",
+        f"With GFNet-Dense installed (its README says how) and {extras}:",
         "",
         "```python",
         "from gfnet_dense import from_pretrained, predict",
         "",
-        f'model = from_pretrained("{facts.name}")',
+        f"model = from_pretrained({json.dumps(facts.name, ensure_ascii=False)}){place}",
         'for sample in predict(model, ["photo.jpg"]):',
         "    print(sample)",
         "```",
@@ -296,7 +322,9 @@ def _usage(facts: Facts) -> str:
     if facts.config:
         weights = "model.safetensors"
         lines += ["", "On the command line, with the file of weights:", "", "```bash"]
-        if "/" in facts.name:
+        if is_folder:
+            weights = shlex.quote(f"{facts.name}/{weights}")
+        else:
             lines.append(f"hf download {facts.name} {weights} --local-dir .")
         lines += [f"gfnet-dense infer {facts.config} {weights} photo.jpg --out-dir out", "```"]
     return "\n".join(lines)
@@ -304,15 +332,20 @@ def _usage(facts: Facts) -> str:
 
 def _model(facts: Facts) -> str:
     speed = facts.speed
+    in_windows, forward = "", f"one forward at {_size(speed.tested)}"
+    if speed.window is not None:
+        plural = "s" if speed.windows > 1 else ""
+        in_windows = f" in {speed.windows} window{plural} of {_size(speed.window)}"
+        forward = f"one forward of a window of {_size(speed.window)}"
     lines = [
         f"- {facts.method}",
         f"- {facts.params / 1e6:.2f} M parameters",
         f"- An image of {_size(speed.image)} pixels (height x width) is tested at "
-        f"{_size(speed.tested)} and takes {speed.seconds:.3g} s (median of {TIMED_RUNS} "
-        f"predictions on {speed.device})",
+        f"{_size(speed.tested)}{in_windows} and takes {speed.seconds:.3g} s "
+        f"(median of {TIMED_RUNS} predictions on {speed.device})",
     ]
     if speed.flops is not None:
-        lines.append(f"- {speed.flops / 1e9:.1f} G multiply-adds at {_size(speed.tested)}")
+        lines.append(f"- {speed.flops / 1e9:.1f} G multiply-adds in {forward}")
     return "\n".join(lines)
 
 

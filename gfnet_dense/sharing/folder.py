@@ -1,5 +1,6 @@
 """Folders with a trained model: its weights, its config as data, a model card and a picture."""
 
+import copy
 import json
 import math
 import os
@@ -7,11 +8,15 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import mmengine
+import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -26,11 +31,12 @@ from gfnet_dense.utils.images import write_image
 
 from .card import LIBRARY, PICTURE, describe, text
 from .config_json import decode, encode, portable
-from .hub import client_module, download, upload
+from .hub import check_id, client_module, download, upload
 from .safe_config import check_config
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-FILES = (WEIGHTS, CONFIG, CARD, PICTURE)
+FILES = (CONFIG, CARD, PICTURE, WEIGHTS)  # in the order in which they are put into a folder
+PART = f".{LIBRARY}-part-"  # start of the names of folders that are being written
 
 
 def save_pretrained(
@@ -45,46 +51,58 @@ def save_pretrained(
     """Write a folder from which :func:`from_pretrained` makes the same model, also elsewhere.
 
     It holds the weights (``model.safetensors``), the whole config as data (``config.json``) and a
-    model card (``README.md``), for which some predictions are timed here. Settings of one run,
-    addresses of the weights that the training started from, and absolute paths are left out of the
-    config; the card and the log say so. The folder is written completely or not at all.
+    model card (``README.md``), for which some predictions are timed here, in evaluation mode.
+    Settings of one run, addresses of the weights that the training started from, and absolute paths
+    are left out of the config; the card and the log say so. A new folder is written completely or
+    not at all. An existing one gets the complete files one by one, the weights last.
 
     Args:
         model: A segmentor or detector of :func:`gfnet_dense.load_model`, with its ``cfg`` and
-            ``dataset_meta``, on any device.
+            ``dataset_meta``, in float32, on any device and in any mode. It stays as it is.
         folder: New or empty, or one that this function wrote, which is replaced.
         image: An image file; a picture of its prediction is added (``prediction.jpg``).
         license: Identifier of the license as the Hugging Face hub knows it, such as ``apache-2.0``.
         metrics: Accuracy of the model by name, such as ``{"mIoU": 49.2}``, for the card.
-        name: Argument of ``from_pretrained`` in the card, such as the id on the hub; by default
-            the name of the folder.
+        name: Argument of ``from_pretrained`` in the card: the id on the hub, ``USER/NAME``, or a
+            folder; by default the name of this one.
 
     Returns:
         Path of the folder.
 
     Raises:
-        InputError: If the model has no config and classes, if its config needs code of one's own,
-            if the folder holds anything else, or if the image cannot be read.
+        InputError: If the model has no config and classes, or is not in float32, if its config
+            needs code of one's own, if the folder cannot be made or holds anything else, or if the
+            image cannot be read. All this is told before anything is predicted.
     """
     folder = Path(folder).expanduser().absolute()
     _check_target(folder)
-    classes = _dataset_meta(getattr(model, "dataset_meta", None), "the model's dataset_meta")
+    if name is not None and "/" in name:
+        check_id(name)
+    meta = _dataset_meta(getattr(model, "dataset_meta", None), "the model's dataset_meta")
+    meta = _with_palette(meta)
     cfg = getattr(model, "cfg", None)
     if not isinstance(cfg, Config):
         raise InputError("the model has no config: take a model of gfnet_dense.load_model")
-    metrics = _check_facts(license, metrics or {})
+    _check_dtype(model)
+    metrics = _check_facts(image, license, {} if metrics is None else metrics)
     config, notes = portable(cfg)
     check_config(config, "the config of the model")
     content = dict(library_name=LIBRARY, version=gfnet_dense.__version__, config=config)
     config_text = encode(content)
     for note in notes:
         print_log(f"{CONFIG}: {note}", logger="current")
-    facts, picture = describe(model, name or folder.name, image, license, metrics, tuple(notes))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{secrets.token_hex(8)}")
+    # Copies: whatever runs below cannot change them.
+    weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+    with _evaluation(model):
+        facts, picture = describe(
+            model, meta, name or folder.name, image, license, metrics, tuple(notes)
+        )
+    stored = dict(dataset_meta=meta, mmengine_version=mmengine.__version__)
+    # Within an existing folder, which may be on another disk than its parent.
+    parent = folder if folder.exists() else folder.parent
+    part = parent / f"{PART}{secrets.token_hex(8)}"
     try:
-        meta = dict(dataset_meta=classes, mmengine_version=mmengine.__version__)
-        save(model.state_dict(), meta, part / WEIGHTS)
+        save(weights, stored, part / WEIGHTS)
         for file, written in ((CONFIG, config_text), (CARD, text(facts))):
             with atomic_write(part / file) as temporary:
                 temporary.write_text(written, encoding="utf-8")
@@ -103,7 +121,7 @@ def from_pretrained(
 
     Nothing of the folder is executed: weights are read from a safetensors file, and a config that
     names anything but types that the libraries have registered is refused before anything of it is
-    built.
+    built. Its data sets are not built: the classes and their colors are stored with the weights.
 
     Args:
         folder_or_id: A folder; if there is none of this name, an id on the hub, such as
@@ -115,9 +133,10 @@ def from_pretrained(
         The model, as :func:`gfnet_dense.load_model` returns it.
 
     Raises:
-        InputError: If there is no such folder or id, if the hub cannot be reached, or if a file is
-            missing, damaged or refused.
+        InputError: If there is no such folder, id or device, if the hub cannot be reached, or if a
+            file is missing, damaged or refused.
     """
+    _check_device(device)
     folder = Path(folder_or_id).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -134,8 +153,21 @@ def from_pretrained(
     if content is None:
         raise InputError(f"{folder / CONFIG} is no config of {LIBRARY}")
     check_config(content, folder / CONFIG)
-    _dataset_meta(_stored_meta(folder / WEIGHTS), folder / WEIGHTS)
-    return load_model(Config(content), folder / WEIGHTS, device)
+    meta = _dataset_meta(_stored_meta(folder / WEIGHTS), folder / WEIGHTS)
+    classes, palette = list(meta["classes"]), [tuple(color) for color in meta.get("palette") or []]
+    if len(palette) != len(classes):
+        raise InputError(
+            f"{folder / WEIGHTS} has {len(classes)} classes and {len(palette)} colors: a shared "
+            "model has a color for each class"
+        )
+    # The data sets of the config may read files and addresses: this one cannot.
+    harmless = copy.deepcopy(content)
+    harmless["test_dataloader"]["dataset"] = dict(
+        type="mmengine.BaseDataset", metainfo=dict(classes=classes, palette=palette)
+    )
+    model = load_model(Config(harmless), folder / WEIGHTS, device)
+    model.cfg, model.dataset_meta = Config(content), {**meta, "palette": palette}
+    return model
 
 
 def push_to_hub(
@@ -164,10 +196,11 @@ def push_to_hub(
         Address of the page on the hub.
 
     Raises:
-        InputError: If ``huggingface_hub`` is not installed, if the hub cannot be reached or refuses
-            the upload, and as :func:`save_pretrained`.
+        InputError: If it is no id, if ``huggingface_hub`` is not installed, if the hub cannot be
+            reached or refuses the upload, and as :func:`save_pretrained`.
     """
-    client_module()  # before the model is run
+    check_id(repo_id)  # both before the model is run
+    client_module()
     with tempfile.TemporaryDirectory() as folder:
         written = save_pretrained(
             model, Path(folder, "model"),
@@ -216,7 +249,7 @@ def _dataset_meta(meta: Any, source: str | Path) -> dict[str, Any]:
         raise InputError(f"{source} has no names of classes: expected a list of strings")
     palette = meta.get("palette") or []
     if not _are((list, tuple), palette) or not all(
-        len(c) == 3 and _are(int, c) and 0 <= min(c) and max(c) <= 255 for c in palette
+        len(c) == 3 and all(type(v) is int and 0 <= v <= 255 for v in c) for c in palette
     ):
         raise InputError(f"{source} has a palette that is no list of RGB colors, 0..255")
     try:
@@ -230,29 +263,94 @@ def _are(kind: Any, values: Any) -> bool:
     return isinstance(values, (list, tuple)) and all(isinstance(each, kind) for each in values)
 
 
-def _check_facts(license: str | None, metrics: Mapping[str, float]) -> dict[str, float]:
+def _with_palette(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return a ``dataset_meta`` with a color for each class; those that lack are random."""
+    count = len(meta["classes"])
+    given = [list(color) for color in meta.get("palette") or []]
+    more = np.random.RandomState(42).randint(0, 256, (count, 3)).tolist()
+    return {**meta, "palette": (given + more[len(given) :])[:count]}
+
+
+@contextmanager
+def _evaluation(model: BaseModel) -> Iterator[None]:
+    """Put a model into evaluation mode within the ``with`` block, then each module as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        # By their own methods, which may set more; from the outside in, as each sets its parts.
+        for module, mode in modes:
+            module.train(mode)
+
+
+def _check_dtype(model: BaseModel) -> None:
+    """Raise InputError unless the parameters of a model have the dtype of the images."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise InputError(
+                f"the model has weights of {parameter.dtype}, and a shared model has torch.float32:"
+                " call model.float() before"
+            )
+
+
+def _check_device(device: str) -> None:
+    """Raise InputError for a device that PyTorch does not know or that is not here."""
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, ImportError, RuntimeError, TypeError):
+        raise InputError(
+            f"the device {device!r} cannot be used here: give cpu, or with a GPU cuda or cuda:1"
+        ) from None
+
+
+def _check_facts(image: Any, license: Any, metrics: Any) -> dict[str, float]:
     """Return the metrics as plain numbers.
 
     Raises:
-        InputError: If one is no finite number, or if the license is no identifier.
+        InputError: If they are no finite numbers by name, if the license is no identifier, or if
+            the image is no path.
     """
-    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
+    if image is not None and not isinstance(image, (str, Path)):
+        raise InputError(f"image is the path of a file, got a {type(image).__name__}")
+    is_id = isinstance(license, str) and re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license)
+    if license is not None and not is_id:
         raise InputError(
             f"a license is an identifier such as apache-2.0, mit or other, got {license!r}"
         )
+    if not isinstance(metrics, Mapping):
+        raise InputError(f"metrics are numbers by name, such as {{'mIoU': 49.2}}, got {metrics!r}")
     for key, value in metrics.items():
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise InputError(f"a metric is a finite number, got {key} = {value!r}")
     return {str(key): float(value) for key, value in metrics.items()}
 
 
 def _check_target(folder: Path) -> None:
-    """Raise InputError unless a folder may be written: new, empty, or one that we wrote."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file, and a shared model is a folder: give another name")
-    names = sorted(path.name for path in folder.iterdir())
+    """Check that a folder may be written: new, empty, or one that we wrote.
+
+    It is made to see that it can be, and what was not there before is removed.
+
+    Raises:
+        InputError: If it cannot be made, or holds anything else.
+    """
+    new: list[Path] = []
+    try:
+        if folder.is_file():
+            raise InputError(
+                f"{folder} is a file, and a shared model is a folder: give another name"
+            )
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=PART):
+            pass
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(PART))
+    except OSError as e:
+        raise InputError(f"the folder {folder} cannot be written: {e.strerror or e}") from None
+    finally:
+        for path in new:
+            with suppress(OSError):  # it could not be made
+                path.rmdir()
     others = [name for name in names if name not in FILES]
     is_ours = CONFIG in names and _read_config(folder / CONFIG) is not None
     if others or (names and not is_ours):
@@ -263,16 +361,22 @@ def _check_target(folder: Path) -> None:
 
 
 def _exchange(part: Path, folder: Path) -> None:
-    """Put a complete folder in the place of another one, or where none is."""
+    """Put a complete folder where none is, or its files in the place of those of another one.
+
+    The other folder stays, since it may be a working directory, a link or a disk. Whenever this is
+    interrupted, it has its old files, or no weights, and can be written again.
+    """
     if not folder.exists():
         os.rename(part, folder)
         return
-    folder = folder.resolve()  # a link stays
-    old = folder.with_name(f".{secrets.token_hex(8)}")
-    os.rename(folder, old)
-    try:
-        os.rename(part, folder)
-    except BaseException:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old)
+    old = part / "old"
+    old.mkdir()
+    moves = [(folder / name, old / name) for name in reversed(FILES) if (folder / name).exists()]
+    moves += [(part / name, folder / name) for name in FILES if (part / name).exists()]
+    with ExitStack() as undo:
+        for source, target in moves:
+            os.replace(source, target)
+            undo.callback(os.replace, target, source)
+        undo.pop_all()
+    for interrupted in folder.glob(f"{PART}*"):
+        shutil.rmtree(interrupted, ignore_errors=True)

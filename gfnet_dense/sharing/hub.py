@@ -1,5 +1,6 @@
 """The Hugging Face hub, by its client ``huggingface_hub``, which is imported when it is needed."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,19 @@ from types import ModuleType
 
 import gfnet_dense
 from gfnet_dense.utils.errors import InputError
+
+# USER/NAME with the names that https://huggingface.co/docs/huggingface_hub takes
+# (validate_repo_id), which allows the name alone as well
+ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\w(?:[\w.-]*\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+
+
+def check_id(repo_id: object) -> None:
+    """Raise InputError unless ``repo_id`` is ``USER/NAME`` in the form of the hub."""
+    if not isinstance(repo_id, str) or not ID.fullmatch(repo_id):
+        raise InputError(
+            "an id on the Hugging Face hub is USER/NAME, of letters, digits and single -, _ and ., "
+            f"got {repo_id!r}"
+        )
 
 
 def upload(folder: Path, repo_id: str, private: bool = False) -> str:
@@ -40,7 +54,7 @@ def download(repo_id: str, revision: str | None, files: Sequence[str]) -> Path:
         InputError: If it is no id, if ``huggingface_hub`` is not installed, or if the hub cannot be
             reached or has no such model.
     """
-    if repo_id.count("/") != 1 or repo_id.startswith((".", "~", "/")):
+    if not ID.fullmatch(repo_id):
         raise InputError(
             f"there is no folder {repo_id}, and an id on the Hugging Face hub is USER/NAME"
         )
@@ -67,7 +81,7 @@ def client_module() -> ModuleType:
         import huggingface_hub
     except ImportError as e:
         raise InputError(
-            f"the Hugging Face hub needs its client ({e}): pip install 'gfnet-dense[hub]'"
+            f"the Hugging Face hub needs its client ({e}): pip install huggingface_hub"
         ) from e
     return huggingface_hub
 

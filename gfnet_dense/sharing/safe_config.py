@@ -5,7 +5,8 @@ type of ``nms`` as Python, and parts of models read files and addresses that the
 by unpickling. So a config is accepted only if
 
 - each type in it is a name that a library has registered, or one of :data:`OPERATORS`,
-- it imports no modules, and
+- it imports no modules,
+- no ``metainfo`` of data is a string, since mmengine reads each as a file or an address, and
 - strings in the parts that are built (:data:`BUILT`) are plain words: no path, no address, no code.
 
 Seen in onedl-mmengine 0.10.12, onedl-mmcv 2.3.6, onedl-mmsegmentation 1.4.2 and onedl-mmdetection
@@ -105,6 +106,8 @@ class _Check:
                     self._check_type(value, where, is_built)
                 elif key == "_scope_":
                     self._known_scope(value, where)
+                elif key == "metainfo":
+                    self._check_metainfo(value, where)
                 elif key in ("custom_imports", "_base_"):
                     if value:
                         raise _refusal(where, f"{value!r}: a shared config reads no other files")
@@ -121,6 +124,16 @@ class _Check:
             )
         elif not isinstance(node, (str, int, float, type(None))):
             raise _refusal(place, f"a {type(node).__name__}, no data")
+
+    def _check_metainfo(self, value: Any, place: str) -> None:
+        for key, each in value.items() if isinstance(value, dict) else [("", value)]:
+            if isinstance(each, str):
+                raise _refusal(
+                    f"{place}.{key}".rstrip("."),
+                    f"{each!r}, which mmengine reads as a file or an address: names are written "
+                    "as lists in a shared config",
+                )
+        self.check(value, place)
 
     def _check_type(self, value: Any, place: str, is_built: bool) -> None:
         match = re.fullmatch(r"(?:(\w+)\.)?(\w+)", value) if isinstance(value, str) else None
@@ -159,7 +172,7 @@ class _Check:
                 with redirect_stdout(io.StringIO()):  # datasets print the packages they lack
                     self.names[scope] = _names(scope)
             except ImportError as e:
-                extra = f": pip install 'gfnet-dense[{EXTRAS[scope]}]'" if scope in EXTRAS else ""
+                extra = f": install the extra {EXTRAS[scope]}" if scope in EXTRAS else ""
                 raise InputError(f"it needs {scope}, which cannot be imported ({e}){extra}") from e
         return self.names[scope]
 

@@ -11,6 +11,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseModel
 
 from gfnet_dense.apis.loading import load_model
+from gfnet_dense.checkpoint.download import fetch
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.visualization.curves import METRICS
@@ -18,14 +19,14 @@ from gfnet_dense.visualization.log_curves import read_log
 
 from .config_json import portable
 from .folder import save_pretrained
-from .hub import client_module, upload
+from .hub import check_id, client_module, upload
 from .safe_config import check_config
 
 CONSTANTS = {"inf": float("inf"), "nan": float("nan")}  # as mmengine writes them
 
 
 def publish_folder(
-    checkpoint: Path,
+    source: str | Path,
     folder: Path,
     config: str | None = None,
     image: Path | None = None,
@@ -35,7 +36,7 @@ def publish_folder(
     """Write the folder of :func:`.folder.save_pretrained` for a checkpoint, and upload it.
 
     Args:
-        checkpoint: File that ``tools/train.py`` saved.
+        source: Path or address of a checkpoint that ``tools/train.py`` saved.
         folder: See :func:`.folder.save_pretrained`, as ``image`` and ``license``.
         config: Path or name of its config; None for the text of it in the checkpoint, which is read
             as data.
@@ -51,7 +52,9 @@ def publish_folder(
             :func:`.folder.save_pretrained` and :func:`.folder.push_to_hub`.
     """
     if repo_id is not None:
-        client_module()  # before the model is run
+        check_id(repo_id)  # both before anything is fetched and run
+        client_module()
+    checkpoint = fetch(source)
     content = read_checkpoint(checkpoint)
     if config is not None:
         model = load_model(config, checkpoint)

@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from gfnet_dense import from_pretrained, load_model, predict, save_pretrained
+from gfnet_dense.sharing import card
 from gfnet_dense.sharing import folder as folders
 from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
-from tests.conftest import needs_operators
+from tests.conftest import TINY, needs_operators
 from tests.sharing.small_models import DETECTOR, shrink_images, small_config, small_model
 
 pytest.importorskip("mmseg")
@@ -140,9 +141,9 @@ def test_nothing_of_the_authors_machine_is_in_the_folder(tmp_path, caplog):
     assert cfg.train_dataloader.dataset.data_root == "ade"
     assert not {"work_dir", "load_from", "resume"} & set(cfg)
     assert model.cfg.work_dir == f"{home}/run"  # the model in memory stays as it was
-    card = (folder / "README.md").read_text()
+    page = (folder / "README.md").read_text()
     for words in ("work_dir, load_from, resume", "init_cfg", "test_dataloader.dataset.data_root"):
-        assert words in card
+        assert words in page
 
 
 def test_a_folder_of_ours_is_replaced_and_any_other_kept(copied, tmp_path):
@@ -171,6 +172,120 @@ def test_a_folder_of_ours_is_replaced_and_any_other_kept(copied, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "empty", "foreign", "link"]
 
 
+def modes(model):
+    return [(name, module.training) for name, module in model.named_modules()]
+
+
+@pytest.mark.parametrize("name", ["upernet_gfnet_ade20k", "fpn_gfnet-h-ti_ade20k"])
+def test_a_model_in_training_is_shared_as_it_is_and_stays_so(name, tmp_path):
+    cfg = read_config(name)
+    cfg.model.backbone.arch = TINY
+    cfg.model.backbone.update(border="zeros", test_border="circular", frozen_stages=1)
+    key = "decode_head" if "upernet" in name else "neck"
+    cfg.model[key].in_channels = list(TINY["dims"])
+    if "upernet" in name:
+        cfg.model.auxiliary_head = None
+    shrink_images(cfg)
+    model = load_model(cfg, None)
+    assert any(hasattr(module, "running_mean") for module in model.modules())
+    model.train()
+    model.decode_head.conv_seg.eval()  # in part
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    were, borders = modes(model), [getattr(m, "border", None) for m in model.modules()]
+    folder = save_pretrained(model, tmp_path / "out")
+    saved = load_file(folder / "model.safetensors")
+    assert saved.keys() == before.keys()
+    for key, value in before.items():
+        assert torch.equal(saved[key], value) and torch.equal(model.state_dict()[key], value)
+    assert modes(model) == were and {training for _, training in were} == {True, False}
+    assert [getattr(m, "border", None) for m in model.modules()] == borders
+    with pytest.raises(InputError, match="nothing.jpg"):
+        save_pretrained(model, tmp_path / "other", image="nothing.jpg")
+    assert modes(model) == were
+
+
+def test_colors_that_lack_are_added(tmp_path):
+    model = small_model(classes=CLASSES)
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    for given, count in ([(1, 2, 3)], 1), ([], 0), ([(i, 0, 0) for i in range(5)], 3):
+        model.dataset_meta["palette"] = given
+        folder = save_pretrained(model, tmp_path / "out", image=tmp_path / "photo.png")
+        assert model.dataset_meta["palette"] is given
+        palette = from_pretrained(folder).dataset_meta["palette"]
+        assert len(palette) == 3 and palette[:count] == given[:count]
+
+
+def test_the_working_directory_stays_one(copied, tmp_path, monkeypatch):
+    model = small_model(classes=["a", "b"])
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", copied):
+        monkeypatch.chdir(folder)
+        inode = os.stat(".").st_ino
+        for _ in range(2):
+            save_pretrained(model, ".")
+            assert os.stat(".").st_ino == os.stat(folder).st_ino == inode
+            assert sorted(os.listdir(".")) == ["README.md", "config.json", "model.safetensors"]
+        assert from_pretrained(".").dataset_meta["classes"] == ["a", "b"]
+
+
+def test_an_older_picture_does_not_stay(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    model = small_model(classes=CLASSES)
+    folder = save_pretrained(model, tmp_path / "out", image=tmp_path / "photo.png")
+    assert (folder / "prediction.jpg").is_file()
+    save_pretrained(model, folder)
+    assert sorted(os.listdir(folder)) == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+@pytest.mark.parametrize("count", range(6))  # three files go, three come
+def test_an_exchange_that_stops_leaves_the_old_model_or_none(
+    count, is_killed, copied, tmp_path, monkeypatch
+):
+    part = shutil.copytree(copied, copied / ".gfnet-dense-part-1")
+    for path in part.iterdir():
+        path.write_bytes(path.read_bytes() + b"\n")
+    before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+    replace, calls = os.replace, []
+
+    def stop_once(source, target):
+        calls.append(source)
+        if len(calls) == count + 1:
+            raise OSError("no more")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stop_once)
+    if is_killed:
+        monkeypatch.setattr(folders, "ExitStack", Nothing)
+    with pytest.raises(OSError, match="no more"):
+        folders._exchange(part, copied)
+    monkeypatch.undo()
+    left = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+    assert left == before if not is_killed or count == 0 else "model.safetensors" not in left
+    folders._check_target(copied)  # it can be written again
+    again = shutil.copytree(part.parent, tmp_path / "again", ignore=lambda *_: [part.name])
+    (again / "README.md").write_text("third")
+    folders._exchange(shutil.move(again, copied / ".gfnet-dense-part-2"), copied)
+    assert (copied / "README.md").read_text() == "third"
+    assert not list(copied.glob(".*"))
+
+
+class Nothing:
+    """An ExitStack that does not undo, as after a power failure."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        return False
+
+    def callback(self, *args):
+        pass
+
+    def pop_all(self):
+        pass
+
+
 @pytest.mark.parametrize("step", ["save", "text", "_exchange"])
 def test_an_interrupted_writing_leaves_what_was_there(step, copied, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
@@ -191,13 +306,49 @@ def test_an_interrupted_writing_leaves_what_was_there(step, copied, tmp_path, mo
         (dict(license="Apache 2.0"), "apache-2.0, mit or other, got 'Apache 2.0'"),
         (dict(metrics={"mIoU": float("nan")}), "finite number, got mIoU"),
         (dict(metrics={"mIoU": "49"}), "finite number, got mIoU"),
+        (dict(metrics={"mIoU": True}), "finite number, got mIoU = True"),
+        (dict(metrics=[1]), r"numbers by name, such as {'mIoU': 49.2}, got \[1\]"),
+        (dict(license=3), "apache-2.0, mit or other, got 3"),
         (dict(image="nothing.jpg"), "nothing.jpg"),
+        (dict(image=IMAGE), "image is the path of a file, got a ndarray"),
+        (dict(image=__file__), "test_folder.py"),
+        (dict(name="a/b/c"), "USER/NAME.* got 'a/b/c'"),
     ],
 )
-def test_wrong_facts_are_refused_before_anything_is_written(change, words, tmp_path):
+def test_wrong_facts_are_refused_before_anything_is_predicted(change, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "predict", pytest.fail)
     with pytest.raises(InputError, match=words):
         save_pretrained(small_model(classes=CLASSES), tmp_path / "out", **change)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["file/below/it", "a" * 256, "new/" + "a" * 256, "/proc/x/y"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_predicted(
+    target, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(card, "predict", pytest.fail)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="the folder .* cannot be written"):
+        save_pretrained(small_model(classes=CLASSES), tmp_path / target)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_new_folders_below_new_ones_are_made(tmp_path):
+    save_pretrained(small_model(classes=CLASSES), tmp_path / "a" / "b" / "my-model-v1.0")
+    assert from_pretrained(tmp_path / "a/b/my-model-v1.0").dataset_meta["classes"] == CLASSES
+
+
+@pytest.mark.parametrize("change", ["half", "double", "bfloat16"])
+def test_a_model_of_another_precision_is_refused(change, tmp_path):
+    with pytest.raises(InputError, match=r"call model.float\(\) before"):
+        save_pretrained(getattr(small_model(classes=CLASSES), change)(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["gpu", "hpu", "cuda:99", "", 3.5])
+def test_a_device_that_is_not_here_is_told(device, shared):
+    with pytest.raises(InputError, match="cannot be used here: give cpu"):
+        from_pretrained(shared, device)
 
 
 def test_a_model_that_cannot_be_shared_is_refused(tmp_path):
@@ -250,6 +401,10 @@ def test_missing_and_broken_files_are_told(copied, tmp_path):
         ('{"dataset_meta": {"classes": ["a"], "palette": [[1, 2]]}}', "palette"),
         ('{"dataset_meta": {"classes": ["a"], "palette": ["abc"]}}', "palette"),
         ('{"dataset_meta": {"classes": ["a"], "palette": [[1, 2, 256]]}}', "palette"),
+        ('{"dataset_meta": {"classes": ["a"], "palette": [[1, 2, true]]}}', "palette"),
+        ('{"dataset_meta": {"classes": ["a"]}}', "has 1 classes and 0 colors"),
+        ('{"dataset_meta": {"classes": ["a"], "palette": []}}', "has 1 classes and 0 colors"),
+        ('{"dataset_meta": {"classes": ["a", "b"], "palette": [[1, 2, 3]]}}', "and 1 colors"),
     ],
 )
 def test_classes_of_another_form_are_refused(meta, words, copied):

@@ -3,6 +3,7 @@
 import pytest
 
 from gfnet_dense import save_pretrained
+from gfnet_dense.sharing.hub import ID
 from tests.sharing.local_hub import TOKEN, local_hub
 from tests.sharing.processes import python
 from tests.sharing.small_models import small_model
@@ -81,7 +82,7 @@ print("environment", dict(os.environ) == before)
     assert set(files) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
     card = files["README.md"].decode()
     assert card.startswith("---\nlicense: apache-2.0\n")
-    assert 'from_pretrained("somebody/rivers")' in card and "[seg,hub]" in card
+    assert 'from_pretrained("somebody/rivers")' in card and "`seg` and `hub`" in card
     assert hub.private["somebody/rivers"]
     assert files["model.safetensors"] in hub.large.values()
 
@@ -95,7 +96,7 @@ ERRORS = {
             ('from_pretrained("somebody/rivers", revision="v9")', "v9"),
             ('from_pretrained("nothing")', "no folder nothing, and an id"),
             ('from_pretrained("./a/b")', "no folder ./a/b, and an id"),
-            ('from_pretrained("some body/rivers!")', "HFValidationError"),
+            ('from_pretrained("some body/rivers!")', "no folder some body/rivers!, and an id"),
             ('push_to_hub(model, "somebody/new")', "hf auth login"),
         ],
     ),
@@ -148,7 +149,35 @@ for attempt in (lambda: push_to_hub(None, "a/b"), lambda: from_pretrained("a/b")
         print("sentence", e)
 """
     output = python(code, tmp_path, hub)
-    assert output.count("pip install 'gfnet-dense[hub]'") == 2
+    assert output.count("pip install huggingface_hub") == 2
+
+
+WRONG_IDS = ["rivers", "", "a/b/c", "/b", "a/", "a b/c", "a/b--c", "a/..", "../b", "a/b.git", None]
+
+
+def test_an_id_is_checked_before_anything_is_run(hub, tmp_path):
+    code = f"""
+for repo_id in {WRONG_IDS!r}:
+    try:
+        push_to_hub(None, repo_id)
+    except InputError as e:
+        print("sentence", e)
+"""
+    output = python(code, tmp_path, hub)
+    assert output.count("is USER/NAME, of letters") == len(WRONG_IDS)
+    assert hub.requests == []
+
+
+def test_ids_are_those_of_the_client():
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    for repo_id in [*WRONG_IDS[2:-1], "a/b", "A-b/c_d.e-1.0", "0/" + "b" * 90, "a/" + "b" * 97]:
+        try:
+            validate_repo_id(repo_id)
+            is_valid = True
+        except HFValidationError:
+            is_valid = False
+        assert (ID.fullmatch(repo_id) is not None) == is_valid, repo_id
 
 
 def test_folders_need_no_client(shared, hub, tmp_path):

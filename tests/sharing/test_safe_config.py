@@ -1,5 +1,6 @@
 """Hostile configs: whatever could run code, read files or reach the network is refused."""
 
+import builtins
 import copy
 import json
 import shutil
@@ -8,7 +9,8 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gfnet_dense import from_pretrained, save_pretrained
@@ -16,6 +18,7 @@ from gfnet_dense.sharing.config_json import decode, encode, portable
 from gfnet_dense.sharing.safe_config import check_config, registered_name
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT, config_param
+from tests.sharing.local_hub import local_hub
 from tests.sharing.small_models import small_model
 
 pytest.importorskip("mmseg")
@@ -79,6 +82,14 @@ ATTACKS = {
     "no_datasets": ("test_dataloader.dataset", dict(type="ConcatDataset", datasets=[])),
     "no_pipeline": ("test_dataloader.dataset", dict(type="ADE20KDataset")),
     "metainfo_of_a_file": ("test_dataloader.dataset.pipeline", [dict(type="Resize", scale="a/b")]),
+    "classes_of_a_file": ("test_dataloader.dataset.metainfo", dict(classes="/etc/passwd")),
+    "classes_of_an_address": (
+        "test_dataloader.dataset.metainfo", dict(classes="http://127.0.0.1:9/x"),
+    ),
+    "metainfo_of_a_word": ("test_dataloader.dataset.metainfo", dict(secret="weights")),
+    "metainfo_as_text": ("test_dataloader.dataset.metainfo", "/etc/passwd"),
+    "metainfo_of_the_training": ("train_dataloader.dataset.metainfo", dict(classes="evil.py")),
+    "type_in_metainfo": ("test_dataloader.dataset.metainfo", dict(a=CALL)),
     "unused_part": ("anything", dict(at=dict(all=CALL))),
     "unpickled_weights_of_a_loss": (
         "model.decode_head.loss_decode",
@@ -181,3 +192,51 @@ def test_registered_classes_are_named_by_their_library():
     assert registered_name(torch.optim.AdamW) == "mmengine.AdamW"
     assert registered_name(nn.GELU) == "mmengine.GELU"
     assert registered_name(json.dumps) is None
+
+
+# Data sets that read files and addresses when they are built, and metadata for which load_model
+# would build them
+NO_META = {"meta": "{}"}
+NO_PALETTE = {"meta": json.dumps(dict(dataset_meta=dict(classes=["a", "b"])))}
+COLORS = dict(classes=["a", "b"], palette=[[0, 0, 0], [1, 1, 1]])
+COLLIDING = {"meta": json.dumps(dict(dataset_meta=COLORS | {"CLASSES": [], "Palette": []}))}
+
+
+@pytest.mark.parametrize("stored", [NO_META, NO_PALETTE, COLLIDING, None])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(metainfo=dict(classes="{url}/x")),
+        dict(metainfo=dict(classes="/etc/passwd")),
+        dict(metainfo=dict(secret="/etc/passwd")),
+        dict(type="mmdet.OpenImagesDataset", label_map_file="/etc/passwd", ann_file="a.csv"),
+        dict(type="mmdet.OpenImagesDataset", label_map_file="{url}/x", ann_file="a.csv"),
+    ],
+)
+def test_the_data_set_of_a_shared_folder_is_never_built(changes, stored, hostile, monkeypatch):
+    path = hostile / "config.json"
+    content = json.loads(path.read_text())
+    weights = hostile / "model.safetensors"
+    if stored is not None:
+        save_file(load_file(weights), weights, {"key": "state_dict", **stored})
+    opened, built = [], []
+    read, build = builtins.open, DATASETS.build
+    with local_hub() as server:
+        dataset = content["config"]["test_dataloader"]["dataset"]
+        dataset.update(json.loads(json.dumps(changes).replace("{url}", server.url)))
+        path.write_text(json.dumps(content))
+        with monkeypatch.context() as patch:
+            patch.setattr(builtins, "open", lambda f, *a, **k: opened.append(f) or read(f, *a, **k))
+            patch.setattr(DATASETS, "build", lambda cfg, **k: built.append(cfg) or build(cfg, **k))
+            try:
+                model = from_pretrained(hostile)
+            except InputError as e:
+                assert "\n" not in str(e)
+            else:  # an honest file of weights, or classes that are written twice
+                assert "label_map_file" in changes and stored in (None, COLLIDING)
+                assert model.dataset_meta["classes"] == ["a", "b"]
+                assert model.cfg.test_dataloader.dataset.type == "mmdet.OpenImagesDataset"
+        assert server.requests == []
+    assert not any("passwd" in str(each) for each in opened)
+    assert {each["type"] for each in built} <= {"mmengine.BaseDataset"}
+    assert built == [] or stored == COLLIDING

@@ -138,6 +138,11 @@ def test_a_config_can_be_given(tmp_path):
         (("new", "--license", "My License"), "apache-2.0, mit or other"),
         (("new", "--image", "none.jpg"), "none.jpg"),
         (("new", "--config", "none"), "the config none does not exist"),
+        (("new", "--hub", "demo"), "is USER/NAME, of letters"),
+        (("a.pth/new",), "cannot be written"),
+        (("out.pt",), ".pth or .safetensors, got out.pt"),
+        (("out.ckpt",), ".pth or .safetensors, got out.ckpt"),
+        (("out.bin", "--image", "a.jpg"), "--image is for a folder: give a name without .bin"),
     ],
 )
 def test_wrong_arguments_are_told_and_nothing_is_written(arguments, words, tmp_path):
@@ -147,6 +152,20 @@ def test_wrong_arguments_are_told_and_nothing_is_written(arguments, words, tmp_p
     before = sorted(os.listdir(tmp_path))
     assert words in error_of(run(tool("publish_checkpoint", "a.pth", *arguments), tmp_path))
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_an_id_is_checked_before_the_checkpoint_is_read(tmp_path):
+    command = tool("publish_checkpoint", "nothing.pth", "out", "--hub", "demo")
+    assert "is USER/NAME" in error_of(run(command, tmp_path))
+
+
+def test_a_name_with_dots_is_a_folder_and_an_empty_working_directory_is_filled(tmp_path):
+    write_checkpoint(tmp_path / "a.pth", small_model(classes=["a", "b", "c"]).cfg.pretty_text)
+    (tmp_path / "empty").mkdir()
+    for folder, name in ((tmp_path, "my-model-v1.0"), (tmp_path / "empty", ".")):
+        result = run(tool("publish_checkpoint", tmp_path / "a.pth", name), folder)
+        assert result.returncode == 0, result.stderr
+        assert from_pretrained(folder / name).dataset_meta["classes"] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", NAMES)
