@@ -21,14 +21,14 @@ def parse_args() -> argparse.Namespace:
         "--to",
         choices=("ours", "official"),
         default="ours",
-        help="names of the weights: as in gfnet_dense.GFNet (default), or as in the official "
-        "files, which have one final norm",
+        help="names of the weights: as in gfnet_dense.GFNet and HorNet (default), or as in the "
+        "official files, in which a GFNet has one final norm",
     )
     parser.add_argument(
         "--img-size",
         metavar="HxW",
-        help="image size for which filters and position embedding are stored (default: as they "
-        "are)",
+        help="image size for which global filters, and the position embedding of a GFNet, are "
+        "stored (default: as they are)",
     )
     parser.add_argument(
         "--filter-resize",

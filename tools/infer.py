@@ -46,7 +46,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.checkpoint is not None:
         args.inputs.insert(0, args.checkpoint)
-    args.checkpoint = args.inputs.pop(0) if cli.is_checkpoint(args.inputs[0]) else None
+    with cli.plain_errors():
+        args.checkpoint, args.inputs = cli.split_inputs(args.config, args.inputs)
     if not args.inputs:
         parser.error("the following arguments are required: inputs")
     return args
@@ -83,6 +84,7 @@ def main() -> None:
 
         from gfnet_dense import load_model
         from gfnet_dense.apis.inputs import find_inputs
+        from gfnet_dense.apis.loading import check_device
         from gfnet_dense.apis.predict_files import PredictOptions, predict_files
         from gfnet_dense.apis.reading import loads_bands
         from gfnet_dense.utils.bands import NUMPY_SUFFIX
@@ -91,10 +93,7 @@ def main() -> None:
         for sentence in inputs.left_out:
             print(sentence, file=sys.stderr)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            torch.zeros(1, device=device)
-        except (AssertionError, RuntimeError):
-            raise InputError(f"--device {device} cannot be used here: leave it out") from None
+        check_device(device, "--device")
         model = load_model(cfg, args.checkpoint, device)
         options = PredictOptions(
             args.out_dir,

@@ -40,6 +40,12 @@ def parse_args() -> argparse.Namespace:
         )  # fmt: skip
         size = "own size of each image" if name == "features" else "512x512"
         command.add_argument(
+            "--filter-resize",
+            metavar="MODE",
+            help="how filters are resized: trigonometric, bilinear, bicubic, spectral_pad "
+            "(default: bilinear for hornet://NAME, as its authors trained it, else trigonometric)",
+        )
+        command.add_argument(
             "--size", metavar="HxW", help=f"size to which images are resized (default: {size})"
         )
     return parser.parse_args()
@@ -61,7 +67,9 @@ def main() -> None:
         out = args.out or Path(f"{args.command}.png")
         if out.suffix != ".png":
             raise InputError(f"--out is a PNG file, got {out}")
-        backbone = load_backbone(args.checkpoint)
+        published = "bilinear" if args.checkpoint.startswith("hornet://") else "trigonometric"
+        mode = getattr(args, "filter_resize", None) or published
+        backbone = load_backbone(args.checkpoint, mode)
         name = Path(args.checkpoint).name
         if args.command == "filters":
             if args.channels < 2:
@@ -96,7 +104,7 @@ def main() -> None:
             title = f"Principal components of the outputs of {name}"
             pictures = [channels.shown(image) for image in images]
             features.draw_features(pictures, outputs, strides, title, out)
-        print(f"written: {out}")
+        print(f"written: {out}; filter_resize: {mode}")
 
 
 if __name__ == "__main__":

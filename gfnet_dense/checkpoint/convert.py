@@ -54,6 +54,8 @@ def convert(
     notes = list(weights.notes)
     if (channels := stem_channels(state_dict)) not in (None, 3):
         notes.append(f"the stem stays for images of {channels} bands, official models have 3")
+    if arch.kind == "HorNet-7x7" and img_size is not None:
+        notes.append("a HorNet without global filters has nothing to resize: its weights stay")
     if notes:
         print_log("; ".join([source.name, *notes]), logger="current")
     return save(state_dict, {}, target, key="model" if to == "official" else "state_dict")

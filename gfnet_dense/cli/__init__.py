@@ -3,7 +3,7 @@
 from gfnet_dense.utils.allocator import keep_freed_memory
 from gfnet_dense.utils.third_party import quiet_third_party
 
-from .checkpoints import checkpoint_of, is_checkpoint
+from .checkpoints import checkpoint_of, split_inputs
 from .configs import adapt_config, load_config, read_config, set_launcher, set_outputs
 from .console import plain_errors
 from .environment import limit_onednn_cache, limit_opencv_pixels
@@ -33,7 +33,6 @@ __all__ = [
     "add_trust_argument",
     "checkpoint_of",
     "command_line",
-    "is_checkpoint",
     "limit_onednn_cache",
     "load_config",
     "parse_size",
@@ -42,6 +41,7 @@ __all__ = [
     "read_config",
     "set_launcher",
     "set_outputs",
+    "split_inputs",
     "test",
     "train",
 ]

@@ -3,6 +3,8 @@
 import argparse
 import os
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from gfnet_dense.utils.errors import InputError
@@ -34,18 +36,64 @@ def checkpoint_of(args: argparse.Namespace) -> str:
     return trained_weights(args.config)
 
 
+def split_inputs(config: str, words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the checkpoint, None if there is none, and the inputs among words behind a config.
+
+    Args:
+        config: The config, for the message.
+        words: The checkpoint, which may be left out, and images, videos, folders and patterns.
+
+    Raises:
+        InputError: If an input is a checkpoint by its address or suffix, or the first word is a
+            file that cannot be read.
+    """
+    checkpoint, inputs = None, list(words)
+    if inputs and is_checkpoint(inputs[0]):
+        checkpoint = inputs.pop(0)
+    for word in filter(is_named_checkpoint, inputs):
+        if checkpoint is not None:
+            raise InputError(
+                f"one checkpoint is accepted, and {checkpoint} and {word} are given: leave one out"
+            )
+        others = shlex.join(other for other in inputs if other != word)
+        raise InputError(
+            f"a checkpoint comes before the inputs: {shlex.join([config, word])} {others}"
+        )
+    return checkpoint, inputs
+
+
 def is_checkpoint(word: str) -> bool:
     """Tell whether a word of a command line is a checkpoint rather than an image or video.
 
-    It is one if it is an address, has the suffix of a checkpoint, or is a file without the suffix
-    of an image or video.
+    It is one by its address or suffix. A file whose suffix is none of a checkpoint, an image or a
+    video is one by its first bytes.
     """
     from gfnet_dense.apis.inputs import VIDEO_SUFFIXES
     from gfnet_dense.utils.bands import NUMPY_SUFFIX
     from gfnet_dense.utils.images import IMAGE_SUFFIXES
 
-    suffix = Path(word).suffix.lower()
-    if ADDRESS.match(word) or suffix in SUFFIXES:
+    if is_named_checkpoint(word):
         return True
-    is_input = suffix in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, NUMPY_SUFFIX}
-    return not is_input and os.path.isfile(os.path.expanduser(word))
+    path = Path(word).expanduser()
+    is_input = path.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, NUMPY_SUFFIX}
+    if is_input or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return starts_as_checkpoint(file.read(16))
+
+
+def is_named_checkpoint(word: str) -> bool:
+    """Tell whether a word of a command line is an address or has the suffix of a checkpoint."""
+    is_folder = os.path.isdir(os.path.expanduser(word))
+    return bool(ADDRESS.match(word)) or (Path(word).suffix.lower() in SUFFIXES and not is_folder)
+
+
+def starts_as_checkpoint(start: bytes) -> bool:
+    """Tell whether the first bytes of a file are those of a checkpoint.
+
+    PyTorch writes zip archives, before version 1.6 pickles. A safetensors file begins with the
+    length of a JSON text, 8 bytes, and the text (https://github.com/huggingface/safetensors).
+    """
+    is_pickle = start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")  # protocols
+    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+    return start.startswith(b"PK\3\4") or is_pickle or is_safetensors

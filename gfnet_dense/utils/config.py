@@ -1,6 +1,7 @@
 """Finding and reading config files, and finding the datasets in a config."""
 
 import io
+import json
 import logging
 import os
 import traceback
@@ -24,6 +25,9 @@ PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 # Extras of this package that bring a library.
 EXTRAS = {"mmseg": "seg", "mmdet": "det", "mmcv": "seg"}
 OPERATORS = "mmcv._ext"  # the module of mmcv's compiled operators
+CONFIG_SUFFIXES = {".json", ".py", ".yaml", ".yml"}  # that mmengine reads
+# Files of a shared model, see gfnet_dense.save_pretrained
+SHARED_CONFIG, SHARED_WEIGHTS = "config.json", "model.safetensors"
 SIMILAR = 0.85  # least similarity (difflib's ratio) of a key that may be misspelled, 0..1
 
 
@@ -35,9 +39,20 @@ def find_config(name: str | Path) -> Path:
             ``upernet_gfnet_ade20k`` or ``configs/upernet_gfnet_ade20k.py``.
 
     Raises:
-        InputError: If there is no such file or config.
+        InputError: If there is no such file or config, or if it is another file, such as a photo
+            or a checkpoint, or of a shared model (:func:`gfnet_dense.save_pretrained`).
     """
     path = Path(name)
+    if (folder := _shared_model(path)) is not None:
+        raise InputError(
+            f"{name} is of a shared model: gfnet_dense.from_pretrained({str(folder)!r}) loads it; "
+            f"commands take the config of the training, and {folder / SHARED_WEIGHTS} as checkpoint"
+        )
+    if path.is_file() and path.suffix not in CONFIG_SUFFIXES:
+        raise InputError(
+            f"{name} is no config, which is a file *.py or the name of a config of this project: "
+            "the order is CONFIG, then CHECKPOINT, then images and videos"
+        )
     if path.is_file():
         return path
     stem = path.name.removesuffix(".py")
@@ -49,6 +64,19 @@ def find_config(name: str | Path) -> Path:
         f"the config {name} does not exist: give a file, or the name of a config of this project, "
         f"such as {', '.join(similar)}"
     )
+
+
+def _shared_model(path: Path) -> Path | None:
+    """Return the folder of a shared model if a path is that folder or its config, else None."""
+    folder = path.parent if path.name == SHARED_CONFIG else path
+    if not (folder / SHARED_WEIGHTS).is_file():
+        return None
+    try:
+        content = json.loads((folder / SHARED_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(content, dict) and content.get("library_name") == "gfnet-dense"
+    return folder if is_ours else None
 
 
 def packaged_configs() -> list[str]:

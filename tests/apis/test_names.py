@@ -1,9 +1,11 @@
 """Models by name: which there are, and their trained weights."""
 
+import json
 import re
 
 import pytest
 import torch
+from mmengine.config import Config
 
 import gfnet_dense
 from gfnet_dense import InputError, list_models, load_model
@@ -135,6 +137,72 @@ def test_a_users_file_of_the_name_of_a_config_has_no_trained_weights(tmp_path, m
             load_model(config, pretrained=True)
     for config in (name, "linked.py"):  # no file here has the first name
         assert trained_weights(config) == "hornet://upernet-tiny-gf-ade20k"
+
+
+def test_a_config_without_a_file_has_no_trained_weights():
+    cfg = Config(read_config("upernet_hornet-tiny-gf_ade20k").to_dict())
+    with pytest.raises(InputError) as error:
+        load_model(cfg, pretrained=True)
+    assert str(error.value).startswith(
+        "a Config that was not read from a file of this project has no trained weights: give a name"
+    )
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "abacus", ""])
+def test_a_device_that_is_not_here_is_told_in_a_sentence(device):
+    with pytest.raises(InputError) as error:
+        load_model(NAME, device=device)
+    assert re.fullmatch(
+        rf"device {device} cannot be used here \(.{{10,80}}\): give cpu, or cuda or cuda:NUMBER "
+        "where there is a GPU",
+        str(error.value),
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_here_is_told_before_the_config_is_read():
+    for device in ("cuda", torch.device("cuda")):
+        with pytest.raises(InputError, match="device cuda cannot be used here"):
+            load_model("no config", device=device)
+
+
+@pytest.mark.parametrize("file", ["photo.jpg", "own.pth", "noext", "a.PY"])
+def test_a_photo_or_a_checkpoint_in_place_of_a_config_is_told_the_order(file, tmp_path):
+    path = tmp_path / file
+    path.touch()
+    sentence = rf"^{path} is no config, .*: the order is CONFIG, then CHECKPOINT, then images"
+    for function in (load_model, read_config, trained_weights):
+        with pytest.raises(InputError, match=sentence):
+            function(path)
+
+
+def test_the_folder_and_config_of_a_shared_model_are_told_their_function(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pub").mkdir()
+    (tmp_path / "pub" / "model.safetensors").touch()
+    content = {"library_name": "gfnet-dense", "version": "1", "config": {"model": {}}}
+    (tmp_path / "pub" / "config.json").write_text(json.dumps(content))
+    for name in ("pub", "pub/", "pub/config.json", tmp_path / "pub"):
+        for function in (load_model, read_config, trained_weights):
+            with pytest.raises(InputError) as error:
+                function(name)
+            folder = tmp_path / "pub" if name == tmp_path / "pub" else "pub"
+            assert str(error.value) == (
+                f"{name} is of a shared model: gfnet_dense.from_pretrained({str(folder)!r}) loads "
+                f"it; commands take the config of the training, and {folder}/model.safetensors as "
+                "checkpoint"
+            )
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"library_name": "other"}', "[" * 100000, "\udcff"])
+def test_other_json_beside_weights_is_no_shared_model(content, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text(content, errors="surrogateescape")
+    with pytest.raises(InputError, match="does not exist: give a file"):
+        read_config(tmp_path)
+    with pytest.raises(InputError) as error:
+        read_config(tmp_path / "config.json")
+    assert "from_pretrained" not in str(error.value)
 
 
 def test_both_functions_are_public():

@@ -95,6 +95,55 @@ def test_a_name_is_tested(folder, downloaded):
     assert "mIoU" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ([NAME, "photo.png", "own.pth"], f"before the inputs: {NAME} own.pth photo.png"),
+        ([NAME, "photo.png", "hornet://tiny-gf"], f"inputs: {NAME} hornet://tiny-gf photo.png"),
+        (["photo.png", NAME], "photo.png is no config, which is a file *.py or the name of a "),
+        (["photo.png", "own.pth", NAME], "the order is CONFIG, then CHECKPOINT, then images and "),
+        (["own.pth", NAME, "photo.png"], "own.pth is no config, which is a file *.py or the name "),
+        (
+            ["pub", "photo.png"],
+            "gfnet_dense.from_pretrained('pub') loads it; commands take the config of ",
+        ),
+        (["pub/config.json", "photo.png"], "gfnet_dense.from_pretrained('pub') loads it; "),
+        (["pub/config.json", "pub/model.safetensors", "photo.png"], "from_pretrained('pub') loads"),
+    ],
+)
+def test_words_in_another_order_are_refused_before_anything_is_fetched(
+    words, sentence, folder, tmp_path, offline
+):
+    (folder / "pub").mkdir(exist_ok=True)
+    (folder / "pub" / "config.json").write_text('{"library_name": "gfnet-dense"}')
+    (folder / "pub" / "model.safetensors").touch()
+    error = error_of(run(tool("infer", *words, "--out-dir", tmp_path / "out"), folder))
+    assert sentence in error
+    assert not list(tmp_path.iterdir())  # neither outputs nor downloads
+
+
+def test_photos_and_weights_without_a_suffix_are_told_by_their_content(
+    folder, downloaded, tmp_path
+):
+    for source, target in (("photo.png", "noext"), ("own.pth", "weights")):
+        (tmp_path / target).write_bytes((folder / source).read_bytes())
+    (tmp_path / "ade").symlink_to(folder / "ade")
+    for words, label in ((["noext", "noext"], 7), (["weights", "noext"], 8)):
+        out = tmp_path / str(label)
+        command = by_name("infer", NAME, *words, "--out-dir", out, "--device", "cpu")
+        result = run(command, tmp_path)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert predicted(out) == {label}
+
+
+def test_a_file_that_cannot_be_read_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "weights").touch(mode=0)
+    if os.access(tmp_path / "weights", os.R_OK):
+        pytest.skip("root reads every file")
+    error = error_of(run(tool("infer", NAME, "weights", "photo.png"), tmp_path))
+    assert error == "error: weights could not be written or read: Permission denied"
+
+
 @pytest.mark.parametrize("command, arguments", COMMANDS)
 def test_without_network_a_sentence_says_where_to_save_the_file(
     command, arguments, folder, tmp_path, offline

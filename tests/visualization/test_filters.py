@@ -4,13 +4,16 @@ import torch
 from PIL import Image
 
 from gfnet_dense import api
-from gfnet_dense.models import GFNet, GlobalFilter
+from gfnet_dense.models import GFNet, GlobalFilter, HorNet, IsotropicGFNet
+from gfnet_dense.utils.errors import InputError
 from gfnet_dense.visualization.features import draw_features, principal_components
 from gfnet_dense.visualization.filters import draw_filters, kernel, magnitude, named_filters
 from gfnet_dense.visualization.receptive_field import draw_receptive_fields, reach, receptive_field
 from tests.commands import error_of, run, tool
 from tests.published import official_isotropic_state_dict, official_state_dict
+from tests.published_hornet import official_hornet_state_dict
 
+DIMS, DEPTHS = (8, 16, 32, 64), (1, 1, 1, 1)  # of a small HorNet
 SIZES = [(6, 8), (7, 5), (8, 7), (5, 6)]
 
 
@@ -112,6 +115,63 @@ def test_backbones_are_built_from_checkpoint_files_alone(
     assert torch.equal(named_filters(backbone)[0][1].complex_weight, stored[key])
 
 
+@pytest.mark.parametrize("mode", ["trigonometric", "bilinear", "bicubic", "spectral_pad"])
+@pytest.mark.parametrize("kind", ["hierarchical", "isotropic", "hornet"])
+def test_a_backbone_from_a_file_resizes_filters_as_it_is_told(kind, mode, folder):
+    if kind == "hornet":
+        built = HorNet(dict(dims=DIMS, depths=DEPTHS), 64, filter_resize=mode)
+        stored = official_hornet_state_dict(DIMS, DEPTHS, img_size=64)
+    elif kind == "isotropic":
+        built = IsotropicGFNet(
+            dict(dim=8, depth=5), 64, filter_resize=mode, out_indices=(0, 1, 3, 4)
+        )
+        stored = torch.load(folder / "isotropic.pth")
+    else:
+        arch = dict(dims=(8, 16), depths=(2, 1))
+        built = GFNet(arch, 64, filter_resize=mode, out_indices=(0, 1))
+        stored = torch.load(folder / "hierarchical.pth")["model"]
+    torch.save(stored, folder / "stored.pth")
+    backbone = api.load_backbone(folder / "stored.pth", filter_resize=mode)
+    built.load_state_dict(backbone.state_dict())
+    images = torch.randn(1, 3, 160, 96, generator=torch.Generator().manual_seed(0))
+    default = api.load_backbone(folder / "stored.pth")
+    with torch.no_grad():
+        for ours, expected in zip(backbone(images), built.eval()(images), strict=True):
+            assert torch.equal(ours, expected)
+        same = torch.equal(backbone(images)[-1], default(images)[-1])
+    assert same == (mode == "trigonometric")
+
+
+def test_an_unknown_mode_is_refused_before_the_file_is_read():
+    with pytest.raises(InputError, match="filter_resize is one of trigonometric, .*, got 'x'"):
+        api.load_backbone("nothing.pth", filter_resize="x")
+
+
+def test_a_published_hornet_is_drawn_as_its_authors_trained_it(tmp_path, monkeypatch):
+    """A file of small size stands in for the download, which has no pinned digest."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    hub = tmp_path / "home" / "hub" / "checkpoints"
+    hub.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(official_hornet_state_dict(DIMS, DEPTHS, img_size=64), hub / "hornet-tiny-gf.pth")
+
+    def drawn(source, *options):
+        command = tool("visualize", "erf", source, "--size", "96", "--out", "a.png", *options)
+        result = run(command, tmp_path)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.splitlines()[-1], np.asarray(Image.open(tmp_path / "a.png"))
+
+    line, published = drawn("hornet://tiny-gf")
+    assert line == "written: a.png; filter_resize: bilinear"
+    line, exact = drawn("hornet://tiny-gf", "--filter-resize", "trigonometric")
+    assert line == "written: a.png; filter_resize: trigonometric"
+    path = hub / "hornet-tiny-gf.pth"
+    assert drawn(path)[0] == "written: a.png; filter_resize: trigonometric"
+    rows = slice(published.shape[0] // 4, None)  # below the title, which names the file
+    assert (published[rows] != exact[rows]).any()
+    assert (published[rows] == drawn(path, "--filter-resize", "bilinear")[1][rows]).all()
+
+
 def test_pictures_of_filters_receptive_fields_and_features_are_written(folder, tmp_path):
     backbone = api.load_backbone(folder / "hierarchical.pth")
     draw_filters(backbone, "filters", tmp_path / "filters.png", channels=3)
@@ -147,6 +207,7 @@ def test_visualize_command_writes_each_kind_of_picture(args, folder):
         (("filters", "ours.pth", "--out", "x.jpg"), "--out is a PNG file"),
         (("erf", "ours.pth", "--size", "8"), "32 pixels and more"),
         (("features", "ours.pth", "--images", "ours.pth"), "is no image"),
+        (("erf", "ours.pth", "--filter-resize", "x"), "filter_resize is one of trigonometric, "),
     ],
 )
 def test_wrong_arguments_give_an_error_of_one_sentence(args, message, folder):
