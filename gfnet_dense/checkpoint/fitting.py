@@ -147,7 +147,7 @@ def load_tensors(module: nn.Module, state_dict: dict[str, Tensor], path: str | P
 
 
 def _describe_stem(module: nn.Module, name: str) -> str:
-    """Say how the stem of this name, the weight of a convolution in a backbone of ours, was adapted."""
+    """Say how the stem of this name, a convolution in a backbone of ours, was adapted."""
     end = next(end for end in STEMS if name.endswith(end))
     backbone: Any = module.get_submodule(name.removesuffix(end).rstrip("."))
     return describe_expansion(backbone.in_channels, backbone.rgb_channels)
