@@ -159,7 +159,9 @@ class Contents:
         with_default_scope("mmseg")
         state_dict = dict(api.load_model(cfg, None).state_dict())
         meta = dict(cfg="a = 1", iter=4, epoch=0, seed=0, time="now", experiment_name="a")
-        meta["dataset_meta"] = dict(classes=["a", "b"], palette=[[1, 2, 3], [4, 5, 6]])
+        number = cfg.model.decode_head.num_classes
+        palette = [[i, i, i] for i in range(number)]
+        meta["dataset_meta"] = dict(classes=[f"class {i}" for i in range(number)], palette=palette)
         self.content = dict(meta=meta, state_dict=state_dict, message_hub={}, optimizer={})
         self.readers = [
             lambda: load_pretrained(GFNet(TINY, img_size=64), str(self.path)),
