@@ -50,6 +50,14 @@ def restore_number_of_threads():
 
 
 @pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Return an empty folder for the downloads of torch.hub."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "home" / "hub" / "checkpoints"
+
+
+@pytest.fixture
 def check_table(request):
     """Return a function that compares a table of docs/input.md with what a test has found.
 

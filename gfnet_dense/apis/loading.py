@@ -185,8 +185,13 @@ def _palette(metainfo: dict[str, Any], cfg: Config) -> Any:
         own = _metainfo(cfg)
         palette = own.get("palette") or () if list(own.get("classes") or ()) == classes else ()
     if len(palette) < len(classes):
-        palette = np.random.RandomState(42).randint(0, 256, (len(classes), 3))
+        palette = random_palette(len(classes))
     return palette
+
+
+def random_palette(count: int) -> list[list[int]]:
+    """Return the colors, RGB, that mmdet draws for ``count`` classes without a palette."""
+    return np.random.RandomState(42).randint(0, 256, (count, 3)).tolist()
 
 
 def _metainfo(cfg: Config) -> dict[str, Any]:

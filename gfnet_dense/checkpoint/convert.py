@@ -49,8 +49,11 @@ def convert(
     arch = describe_arch(state_dict)
     if arch is None:
         raise InputError(f"{source} holds no GFNet or HorNet")
-    adapt = _adapt_gfnet if arch.kind == "GFNet" else _adapt_hornet
-    state_dict = adapt(state_dict, arch, to == "official", img_size, filter_resize, source)
+    to_official = to == "official"
+    if arch.kind == "GFNet":
+        state_dict = _adapt_gfnet(state_dict, arch, to_official, img_size, filter_resize, source)
+    else:
+        state_dict = _adapt_hornet(state_dict, arch, to_official, img_size, filter_resize)
     notes = list(weights.notes)
     if (channels := stem_channels(state_dict)) not in (None, 3):
         notes.append(f"the stem stays for images of {channels} bands, official models have 3")
@@ -58,7 +61,7 @@ def convert(
         notes.append("a HorNet without global filters has nothing to resize: its weights stay")
     if notes:
         print_log("; ".join([source.name, *notes]), logger="current")
-    return save(state_dict, {}, target, key="model" if to == "official" else "state_dict")
+    return save(state_dict, {}, target, key="model" if to_official else "state_dict")
 
 
 def _adapt_gfnet(
@@ -89,7 +92,6 @@ def _adapt_hornet(
     to_official: bool,
     img_size: int | Size | None,
     filter_resize: str,
-    source: Path,
 ) -> dict[str, Tensor]:
     """Return the weights of a HorNet in the form and for the image size wanted.
 

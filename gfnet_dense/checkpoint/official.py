@@ -7,7 +7,7 @@ This project trained none of the files: they are of the authors of GFNet
 from difflib import get_close_matches
 from pathlib import Path
 
-from gfnet_dense.utils.config import PACKAGED_CONFIGS, find_config
+from gfnet_dense.utils.config import find_config, packaged_name
 from gfnet_dense.utils.errors import InputError
 
 SCHEMES = ("gfnet://", "hornet://")
@@ -64,14 +64,13 @@ def trained_weights(config: str | Path) -> str:
     Raises:
         InputError: If there is no such config, or no trained weights of it.
     """
-    path = find_config(config).resolve()
-    is_ours = path.parent == PACKAGED_CONFIGS.resolve()  # others may have the name of one of ours
-    if is_ours and path.stem in TRAINED:
-        return TRAINED[path.stem]
-    name = path.stem if is_ours else config
-    close = get_close_matches(path.stem, TRAINED, n=1)
+    path = find_config(config)
+    name = packaged_name(path)  # others may have the name of one of ours
+    if name in TRAINED:
+        return TRAINED[name]
+    close = get_close_matches(path.resolve().stem, TRAINED, n=1)
     meant = f" (is {close[0]} meant?)" if close else ""
     raise InputError(
-        f"there are no trained weights of {name}{meant}: give a checkpoint, or one of the models "
-        f"that were trained, {', '.join(TRAINED)}"
+        f"there are no trained weights of {name or config}{meant}: give a checkpoint, or one of "
+        f"the models that were trained, {', '.join(TRAINED)}"
     )

@@ -97,13 +97,22 @@ def _check_names(node: object, owner: str, expected: str) -> None:
 
 
 def _is_safetensors(path: str | Path) -> bool:
-    """Tell whether a file begins as safetensors files do: the length of a JSON text, then ``{``."""
+    """Tell whether a file begins as safetensors files do."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError:
         return False  # the reader reports the error
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+    return starts_as_safetensors(start)
+
+
+def starts_as_safetensors(start: bytes) -> bool:
+    """Tell whether the first bytes of a file, 9 or more, are those of a safetensors file.
+
+    They are the length of a JSON text, 8 bytes, and the text
+    (https://github.com/huggingface/safetensors).
+    """
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
 
 
 def _read_pickle(path: str | Path, map_location: str | None) -> Any:

@@ -91,9 +91,9 @@ def is_named_checkpoint(word: str) -> bool:
 def starts_as_checkpoint(start: bytes) -> bool:
     """Tell whether the first bytes of a file are those of a checkpoint.
 
-    PyTorch writes zip archives, before version 1.6 pickles. A safetensors file begins with the
-    length of a JSON text, 8 bytes, and the text (https://github.com/huggingface/safetensors).
+    PyTorch writes zip archives, before version 1.6 pickles.
     """
+    from gfnet_dense.checkpoint.safe_reader import starts_as_safetensors
+
     is_pickle = start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")  # protocols
-    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
-    return start.startswith(b"PK\3\4") or is_pickle or is_safetensors
+    return start.startswith(b"PK\3\4") or is_pickle or starts_as_safetensors(start)

@@ -31,8 +31,9 @@ from gfnet_dense.models.layers.base_filter import BaseFilter
 from gfnet_dense.models.utils.sliding_window import windows
 from gfnet_dense.utils.channels import channels_of, image_channels, read_shown
 from gfnet_dense.utils.config import (
-    PACKAGED_CONFIGS,
+    LIBRARY,
     find_datasets,
+    packaged_name,
     read_config,
     registered_class,
     type_name,
@@ -41,7 +42,6 @@ from gfnet_dense.utils.tables import format_table
 from gfnet_dense.utils.types import Size
 from gfnet_dense.visualization.predictions import draw
 
-LIBRARY = "gfnet-dense"
 PICTURE = "prediction.jpg"
 TIMED_RUNS = 3
 PHOTO = (480, 640)  # (H, W) of the image that is timed if none is given
@@ -247,12 +247,8 @@ def _hub_dataset(dataset: Any, scope: str, classes: Sequence[str]) -> str | None
 
 def _packaged_name(cfg: Any) -> str | None:
     """Return the name of the config of this project that ``cfg`` is, None for another one."""
-    if cfg.filename is None:
-        return None
-    path = Path(cfg.filename)
-    if not path.is_file() or path.resolve().parent != PACKAGED_CONFIGS.resolve():
-        return None
-    return path.stem if read_config(path).to_dict() == cfg.to_dict() else None
+    name = packaged_name(cfg.filename) if cfg.filename else None
+    return name if name and read_config(cfg.filename).to_dict() == cfg.to_dict() else None
 
 
 def _versions() -> dict[str, str]:

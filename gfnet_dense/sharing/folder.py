@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -23,18 +22,21 @@ from mmengine.model import BaseModel
 from safetensors import SafetensorError, safe_open
 
 import gfnet_dense
-from gfnet_dense.apis.loading import load_model
+from gfnet_dense.apis.loading import load_model, random_palette
 from gfnet_dense.checkpoint.publish import save
 from gfnet_dense.utils.atomic_write import atomic_write
+from gfnet_dense.utils.config import LIBRARY
+from gfnet_dense.utils.config import SHARED_CONFIG as CONFIG
+from gfnet_dense.utils.config import SHARED_WEIGHTS as WEIGHTS
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.images import write_image
 
-from .card import LIBRARY, PICTURE, describe, text
+from .card import PICTURE, describe, text
 from .config_json import decode, encode, portable
 from .hub import check_id, client_module, download, upload
 from .safe_config import check_config
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+CARD = "README.md"
 FILES = (CONFIG, CARD, PICTURE, WEIGHTS)  # in the order in which they are put into a folder
 PART = f".{LIBRARY}-part-"  # start of the names of folders that are being written
 
@@ -267,8 +269,7 @@ def _with_palette(meta: dict[str, Any]) -> dict[str, Any]:
     """Return a ``dataset_meta`` with a color for each class; those that lack are random."""
     count = len(meta["classes"])
     given = [list(color) for color in meta.get("palette") or []]
-    more = np.random.RandomState(42).randint(0, 256, (count, 3)).tolist()
-    return {**meta, "palette": (given + more[len(given) :])[:count]}
+    return {**meta, "palette": (given + random_palette(count)[len(given) :])[:count]}
 
 
 @contextmanager

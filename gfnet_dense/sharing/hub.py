@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import gfnet_dense
+from gfnet_dense.utils.config import LIBRARY
 from gfnet_dense.utils.errors import InputError
 
 # USER/NAME with the names that https://huggingface.co/docs/huggingface_hub takes
@@ -34,7 +35,7 @@ def upload(folder: Path, repo_id: str, private: bool = False) -> str:
     """
     client = client_module()
     with _sentences(f"{repo_id} cannot be uploaded to the Hugging Face hub"):
-        api = client.HfApi(library_name="gfnet-dense", library_version=gfnet_dense.__version__)
+        api = client.HfApi(library_name=LIBRARY, library_version=gfnet_dense.__version__)
         page = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=page.repo_id, folder_path=folder, commit_message="Upload by GFNet-Dense"
@@ -65,7 +66,7 @@ def download(repo_id: str, revision: str | None, files: Sequence[str]) -> Path:
                 repo_id,
                 revision=revision,
                 allow_patterns=list(files),
-                library_name="gfnet-dense",
+                library_name=LIBRARY,
                 library_version=gfnet_dense.__version__,
             )
         )

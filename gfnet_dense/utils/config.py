@@ -26,6 +26,7 @@ PACKAGED_CONFIGS = Path(__file__).parents[1] / ".mim" / "configs"
 EXTRAS = {"mmseg": "seg", "mmdet": "det", "mmcv": "seg"}
 OPERATORS = "mmcv._ext"  # the module of mmcv's compiled operators
 CONFIG_SUFFIXES = {".json", ".py", ".yaml", ".yml"}  # that mmengine reads
+LIBRARY = "gfnet-dense"  # library_name of a shared model, in its files and on the hub
 # Files of a shared model, see gfnet_dense.save_pretrained
 SHARED_CONFIG, SHARED_WEIGHTS = "config.json", "model.safetensors"
 SIMILAR = 0.85  # least similarity (difflib's ratio) of a key that may be misspelled, 0..1
@@ -75,8 +76,14 @@ def _shared_model(path: Path) -> Path | None:
         content = json.loads((folder / SHARED_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    is_ours = isinstance(content, dict) and content.get("library_name") == "gfnet-dense"
+    is_ours = isinstance(content, dict) and content.get("library_name") == LIBRARY
     return folder if is_ours else None
+
+
+def packaged_name(path: str | Path) -> str | None:
+    """Return the name of the config of this project that a file is, or links to, else None."""
+    path = Path(path).resolve()
+    return path.stem if path.is_file() and path.parent == PACKAGED_CONFIGS.resolve() else None
 
 
 def packaged_configs() -> list[str]:

@@ -18,14 +18,6 @@ CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Return an empty folder for the downloads of torch.hub."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    return tmp_path / "home" / "hub" / "checkpoints"
-
-
-@pytest.fixture
 def trained(monkeypatch):
     """Pretend that a small model has trained weights, at an address where nobody answers."""
     monkeypatch.setitem(TRAINED, NAME, "gfnet://trained")

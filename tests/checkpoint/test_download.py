@@ -35,14 +35,6 @@ def content(value=1.0):
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Return an empty folder for the downloads of torch.hub."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    return tmp_path / "home" / "hub" / "checkpoints"
-
-
-@pytest.fixture
 def events(hub, monkeypatch):
     """Note downloads and barriers of a distributed run instead of making them."""
     happened = []

@@ -28,7 +28,7 @@ class FilterBackbone(BaseModule):
     """Base class of :class:`.GFNet`, :class:`.IsotropicGFNet` and :class:`.HorNet`.
 
     A subclass sets the attributes below, builds its modules under the names of the official
-    release, and calls :meth:`_finish` at the end of its constructor.
+    release, and calls :meth:`_add_norms` and :meth:`_finish` at the end of its constructor.
 
     Attributes:
         arch_shape: The whole arch, with the stages that are not built.
@@ -79,6 +79,14 @@ class FilterBackbone(BaseModule):
     def filter_grid(self) -> Size:
         """Map size (h, w) for which the first filters of the backbone are stored."""
         return self.grids[0]
+
+    def _add_norms(self, dims: Sequence[int], kind: type[nn.LayerNorm] = nn.LayerNorm) -> None:
+        """Add a norm for each output that is returned.
+
+        Norms of other outputs would get no gradient, which DistributedDataParallel refuses.
+        """
+        for i in self.out_indices:
+            self.add_module(f"norm{i}", kind(dims[i], eps=1e-6))
 
     def _finish(self, *kinds: type[nn.Linear] | type[nn.Conv2d]) -> None:
         """Initialize as the official release does, freeze, and adapt weights when loaded.
@@ -247,6 +255,9 @@ def resolve_arch(
         if not right or not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
             kind = "are integers" if key in ("dims", "depths") else "is an integer"
             raise InputError(f"{key} of an arch {kind} above 0, got {arch[key]}")
+    if "dims" in required and len(arch["dims"]) != len(arch["depths"]):
+        dims, depths = tuple(arch["dims"]), tuple(arch["depths"])
+        raise InputError(f"an arch has as many dims as depths, got {dims}, {depths}")
     return arch
 
 

@@ -17,7 +17,6 @@ from gfnet_dense.models.layers.block import Block, PatchEmbed
 from gfnet_dense.models.utils.arch import Arch
 from gfnet_dense.models.utils.state_dict import stage_grids
 from gfnet_dense.registry import MODELS
-from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.types import Size
 
 from .base import (
@@ -115,8 +114,6 @@ class GFNet(GFNetBackbone):
         super().__init__(init_cfg=init_cfg)
         settings = resolve_arch(arch, ARCHS, required=("dims", "depths"))
         self.dims, self.depths = tuple(settings["dims"]), tuple(settings["depths"])
-        if len(self.dims) != len(self.depths):
-            raise InputError(f"an arch has as many dims as depths, got {self.dims}, {self.depths}")
         self.arch_shape = Arch("GFNet", self.dims, self.depths)
         self.num_outputs = len(self.dims)
         self.out_indices = check_out_indices(out_indices, self.num_outputs)

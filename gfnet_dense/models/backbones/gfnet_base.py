@@ -1,6 +1,6 @@
 """Base class of the GFNets: position embedding, output norms, running the blocks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ from .fast_inference import infer
 class GFNetBackbone(FilterBackbone):
     """Base class of :class:`.GFNet` and :class:`.IsotropicGFNet`.
 
-    A subclass builds ``patch_embed``, ``pos_embed`` and ``blocks``, and calls :meth:`_add_norms`
-    before :meth:`_finish`.
+    A subclass builds ``patch_embed``, ``pos_embed`` and ``blocks``.
 
     Attributes:
         num_outputs: Number of outputs of the whole arch. The norm of the last output takes the
@@ -28,14 +27,6 @@ class GFNetBackbone(FilterBackbone):
 
     num_outputs: int
     pos_embed: nn.Parameter
-
-    def _add_norms(self, dims: Sequence[int]) -> None:
-        """Add a norm for each output that is returned.
-
-        Norms of other outputs would get no gradient, which DistributedDataParallel refuses.
-        """
-        for i in self.out_indices:
-            self.add_module(f"norm{i}", nn.LayerNorm(dims[i], eps=1e-6))
 
     def _finish(self, *kinds: type[nn.Linear] | type[nn.Conv2d]) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=0.02)

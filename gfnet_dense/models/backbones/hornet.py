@@ -119,7 +119,7 @@ class HorNet(FilterBackbone):
         self.dims, self.depths = tuple(settings["dims"]), tuple(settings["depths"])
         has_filters = settings.get("filters", True)
         layer_scale = settings.get("layer_scale_init_value", 1e-6)
-        _check_shape(self.dims, self.depths, has_filters, layer_scale)
+        _check_shape(self.dims, has_filters, layer_scale)
         kind = "HorNet-GF" if has_filters else "HorNet-7x7"
         self.arch_shape = Arch(kind, self.dims, self.depths)
         self.out_indices = check_out_indices(out_indices, len(self.dims))
@@ -166,8 +166,7 @@ class HorNet(FilterBackbone):
                 )
             )
         self.stages = cast(Sequence[Sequence[HorNetBlock]], stages)  # ModuleList is not generic
-        for i in self.out_indices:
-            self.add_module(f"norm{i}", LayerNorm2d(self.dims[i], eps=1e-6))
+        self._add_norms(self.dims, LayerNorm2d)
         self._finish(nn.Linear, nn.Conv2d)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -233,9 +232,7 @@ def _check_grids(grids: Sequence[Size], img_size: int | Size) -> None:
         )
 
 
-def _check_shape(
-    dims: Sequence[int], depths: Sequence[int], has_filters: object, layer_scale: object
-) -> None:
+def _check_shape(dims: Sequence[int], has_filters: object, layer_scale: object) -> None:
     """Raise InputError unless the settings of an arch fit together."""
     if not isinstance(layer_scale, (int, float)) or not layer_scale > 0:
         raise InputError(
@@ -243,8 +240,6 @@ def _check_shape(
         )
     if not isinstance(has_filters, bool):
         raise InputError(f"filters of an arch is True or False, got {has_filters!r}")
-    if len(dims) != len(depths):
-        raise InputError(f"an arch has as many dims as depths, got {dims}, {depths}")
     for i, dim in enumerate(dims):
         # The last group of channels halves order - 1 times, and filters take half of their sum.
         divisor = 2 ** (FIRST_ORDER + i - (not (has_filters and i in FILTER_STAGES)))
