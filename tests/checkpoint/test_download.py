@@ -275,10 +275,18 @@ def test_digits_of_the_digest_in_a_name_are_checked(suffix, www, server, hub):
         fetch(f"{server}/{wrong}")
 
 
-def test_a_date_in_a_name_is_no_digest(www, server, hub):
-    (www / "iter-20200101.pth").write_bytes(content())
-    path = fetch(f"{server}/iter-20200101.pth")
-    assert re.fullmatch("[0-9a-f]{8}-iter-20200101.pth", path.name)
+@pytest.mark.parametrize("date", ["20200101", "19991231", "31122024", "12312024"])
+def test_a_date_in_a_name_is_no_digest(date, www, server, hub):
+    (www / f"iter-{date}.pth").write_bytes(content())
+    path = fetch(f"{server}/iter-{date}.pth")
+    assert re.fullmatch(f"[0-9a-f]{{8}}-iter-{date}.pth", path.name)
+
+
+@pytest.mark.parametrize("digits", ["83331528", "01234567", "20209901", "20205099", "2020010a"])
+def test_a_digest_may_have_decimal_digits_alone(digits, www, server, hub):
+    (www / f"iter-{digits}.pth").write_bytes(content())
+    with pytest.raises(InputError, match="SHA-256 of what came is not the one in its name"):
+        fetch(f"{server}/iter-{digits}.pth")
 
 
 @pytest.mark.parametrize(
