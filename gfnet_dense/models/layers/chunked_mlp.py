@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gfnet_dense.models.utils.hooks import is_plain, is_watched
+from gfnet_dense.models.utils.hooks import is_plain, trains_on_cpu
 from gfnet_dense.models.utils.precision import full_precision
 
 from .mlp import Mlp, MlpLayers, linear
@@ -56,23 +56,24 @@ def channels_last(part: Tensor) -> Tensor:
 def can_chunk(x: Tensor, norm: nn.LayerNorm, mlp: Mlp | MlpLayers, gamma: Tensor) -> bool:
     """Tell whether :func:`feed_forward` may replace ``gamma * mlp(norm(x))`` in training.
 
-    It may on a CPU, where it was measured to be faster, in float32 and float64: in half precision
-    and under autocast its sums over chunks would lose digits. It may not while a graph is traced,
-    nor where a module has been replaced or has hooks.
+    It may on a CPU, where it was measured to be faster for maps that have at least as many tokens
+    as the hidden layer has channels: of smaller ones the weights take the time, and its backward
+    makes more arrays of their size. It may in float32 and float64: in half precision and under
+    autocast its sums over chunks would lose digits. It may not while a graph is traced, nor where a
+    module has been replaced or has hooks.
     """
-    if is_watched() or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    if not trains_on_cpu(x):
         return False
     modules = [norm, *(mlp if isinstance(mlp, MlpLayers) else mlp.modules())]
     layers = [type(m) for m in modules if type(m) is not Mlp]
     if layers != [nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear]:
         return False
-    tensors = [x, gamma, *_parameters(norm, mlp)]
+    tensors = [gamma, *_parameters(norm, mlp)]
     return (
         all(map(is_plain, modules))
         and mlp.act.approximate == "none"
+        and x[..., 0].numel() >= mlp.fc1.out_features
         and all(t is not None and t.dtype == x.dtype for t in tensors)
-        and x.dtype in (torch.float32, torch.float64)
-        and x.device.type == "cpu"
     )
 
 
@@ -145,8 +146,10 @@ class _FeedForward(torch.autograd.Function):
         B, H, W, dim = y.shape
         out = y.new_empty(B, H, W, dim)
         tokens, (read, _) = out.view(B, H * W, dim), _token_access(y)
-        ctx.eps, ctx.parts, kept = eps, list(chunks(tokens, len(w1))), []
         keep = B * H * W * len(w1) * y.element_size() < LARGE_BYTES
+        # Chunks would save no memory where the whole hidden layer is kept.
+        parts = [(slice(B), slice(H * W))] if keep else list(chunks(tokens, len(w1)))
+        ctx.eps, ctx.parts, kept = eps, parts, []
         for samples, part in ctx.parts:
             x = read(samples, part)
             normed = F.layer_norm(x, (dim,), norm_weight, norm_bias, eps)
@@ -183,11 +186,11 @@ class _FeedForward(torch.autograd.Function):
             hidden = kept[i] if kept else linear(normed, w1, b1)
             gh.addmm_(g.t(), F.gelu(hidden))
             g_sum += g.sum(0)
-            dhidden = linear(g, scaled_w2.t())
+            dhidden = g @ scaled_w2
             aten.gelu_backward.grad_input(dhidden, hidden, grad_input=dhidden)
             dw1.addmm_(dhidden.t(), normed)
             db1 += dhidden.sum(0)
-            dnormed = linear(dhidden, w1.t())
+            dnormed = dhidden @ w1
             dx, *dnorm = aten.native_layer_norm_backward(
                 dnormed, x, (dim,), mean, rstd, norm_weight, norm_bias, [True, True, True]
             )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .block import DropPath
 from .chunked_mlp import can_chunk, feed_forward
-from .gnconv import GnConv
+from .gnconv import GnConv, can_fold, folded
 from .mlp import MlpLayers
 
 
@@ -56,7 +56,12 @@ class HorNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block on a map (B, H, W, dim); the result has the same shape."""
-        x = x + self.drop_path(self.gamma1 * self.gnconv(self.norm1(x)))
+        y = self.norm1(x)
+        if can_fold(self.gnconv, y):
+            y = folded(y, self.gnconv, self.gamma1)
+        else:
+            y = self.gamma1 * self.gnconv(y)
+        x = x + self.drop_path(y)
         if can_chunk(x, self.norm2, self.mlp, self.gamma2):
             y = feed_forward(x, self.norm2, self.mlp, self.gamma2)
         else:

@@ -4,7 +4,7 @@ Private attributes of torch and torch.nn.Module are used here, as seen in PyTorc
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as _global
 
 
@@ -46,4 +46,18 @@ def is_watched() -> bool:
         is_captured()
         or bool(_global._global_forward_hooks or _global._global_forward_pre_hooks)
         or bool(_global._global_backward_hooks or _global._global_backward_pre_hooks)
+    )
+
+
+def trains_on_cpu(x: Tensor) -> bool:
+    """Tell whether ``x`` runs through layers with gradients, unwatched, on a CPU, without autocast.
+
+    In float32 and float64 alone: in half precision other orders of computing lose digits.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not is_watched()
     )

@@ -13,7 +13,7 @@ from gfnet_dense.models.layers.mlp import Mlp
 DIM, HIDDEN_DIM = 64, 256
 
 
-def arguments(height=3, width=4):
+def arguments(height=16, width=17):
     """A map, and the norm, mlp and gamma of a block."""
     x = torch.randn(1, height, width, DIM)
     return x, nn.LayerNorm(DIM), Mlp(DIM, HIDDEN_DIM), nn.Parameter(torch.full((DIM,), 0.3))
@@ -26,6 +26,10 @@ def moved(given, where):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_chunks_in_training_on_a_cpu(dtype):
     assert can_chunk(*moved(arguments(), dtype))
+
+
+def test_no_chunks_where_the_weights_are_larger_than_the_map():
+    assert can_chunk(*arguments(16, 16)) and not can_chunk(*arguments(15, 17))
 
 
 def test_no_chunks_without_gradients():
@@ -67,7 +71,7 @@ def keeps_the_hidden_layer(given):
 
 def test_the_hidden_layer_is_kept_below_a_size_and_computed_again_from_it_on(monkeypatch):
     given = arguments()
-    num_bytes = 3 * 4 * HIDDEN_DIM * 4
+    num_bytes = 16 * 17 * HIDDEN_DIM * 4
     for limit, is_kept in ((num_bytes - 1, False), (num_bytes, False), (num_bytes + 1, True)):
         monkeypatch.setattr(chunked_mlp, "LARGE_BYTES", limit)
         assert keeps_the_hidden_layer(given) == is_kept
