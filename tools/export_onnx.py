@@ -37,14 +37,11 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         size = cli.parse_size(args.size)
-        args.checkpoint = cli.checkpoint_of(args)
-        cfg = cli.read_config(args.config)
-        from gfnet_dense import load_model
+        _, load_model = cli.read_model(args)
         from gfnet_dense.export import check_format, export
 
         check_format(args.out)
-        cli.adapt_config(cfg, args)
-        model = load_model(cfg, args.checkpoint)
+        model = load_model("cpu")
         check = export(model, size, args.out, args.tolerance)
         runtime = "onnxruntime" if args.out.suffix == ".onnx" else "torch.export"
         exported, original = (1e3 * seconds for seconds in check.latency)

@@ -3,6 +3,7 @@
 
     python tools/infer.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' film.mp4 --out-dir out
     python tools/infer.py upernet_hornet-tiny-gf_ade20k photo.jpg       (its authors' weights)
+    python tools/infer.py my-model photo.jpg             (a folder of tools/publish_checkpoint.py)
 
 Overlays are written to out/overlays. A segmentor also writes label maps to out/labels (PNG, class
 indices from 0, see classes.txt there), a detector out/results.json in COCO's format. Predictions
@@ -77,12 +78,9 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         check(args)
-        args.checkpoint = cli.checkpoint_of(args)
-        cfg = cli.read_config(args.config)
-        cli.adapt_config(cfg, args)
+        cfg, load_model = cli.read_model(args)
         import torch
 
-        from gfnet_dense import load_model
         from gfnet_dense.apis.inputs import find_inputs
         from gfnet_dense.apis.loading import check_device
         from gfnet_dense.apis.predict_files import PredictOptions, predict_files
@@ -94,7 +92,7 @@ def main() -> None:
             print(sentence, file=sys.stderr)
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_device(device, "--device")
-        model = load_model(cfg, args.checkpoint, device)
+        model = load_model(device)
         options = PredictOptions(
             args.out_dir,
             args.opacity,

@@ -33,8 +33,6 @@ from gfnet_dense.utils.channels import channels_of, image_channels, read_shown
 from gfnet_dense.utils.config import (
     LIBRARY,
     find_datasets,
-    packaged_name,
-    read_config,
     registered_class,
     type_name,
 )
@@ -95,7 +93,6 @@ class Facts:
         classes: Names of the classes.
         metrics: Values by name, such as ``{"mIoU": 49.2}``.
         speed: The cost of a prediction.
-        config: Name of the config of this project that the model has, None for another one.
         license: Identifier of the license; None if none was given.
         notes: What the config in the folder lacks.
         has_picture: Whether there is a :data:`PICTURE`.
@@ -112,7 +109,6 @@ class Facts:
     classes: tuple[str, ...]
     metrics: Mapping[str, float]
     speed: Speed
-    config: str | None
     license: str | None
     notes: tuple[str, ...]
     has_picture: bool
@@ -161,7 +157,6 @@ def describe(
         classes=tuple(meta["classes"]),
         metrics=metrics,
         speed=speed,
-        config=_packaged_name(cfg),
         license=license,
         notes=notes,
         has_picture=picture is not None,
@@ -245,12 +240,6 @@ def _hub_dataset(dataset: Any, scope: str, classes: Sequence[str]) -> str | None
     return HUB_DATASETS.get(type_name(dataset)) if list(own) == list(classes) else None
 
 
-def _packaged_name(cfg: Any) -> str | None:
-    """Return the name of the config of this project that ``cfg`` is, None for another one."""
-    name = packaged_name(cfg.filename) if cfg.filename else None
-    return name if name and read_config(cfg.filename).to_dict() == cfg.to_dict() else None
-
-
 def _versions() -> dict[str, str]:
     installed = {}
     for package in PACKAGES:
@@ -315,14 +304,11 @@ def _usage(facts: Facts) -> str:
         "    print(sample)",
         "```",
     ]
-    if facts.config:
-        weights = "model.safetensors"
-        lines += ["", "On the command line, with the file of weights:", "", "```bash"]
-        if is_folder:
-            weights = shlex.quote(f"{facts.name}/{weights}")
-        else:
-            lines.append(f"hf download {facts.name} {weights} --local-dir .")
-        lines += [f"gfnet-dense infer {facts.config} {weights} photo.jpg --out-dir out", "```"]
+    folder = shlex.quote(facts.name.rpartition("/")[2])
+    lines += ["", "On the command line:", "", "```bash"]
+    if not is_folder:
+        lines.append(f"hf download {facts.name} --local-dir {folder}")
+    lines += [f"gfnet-dense infer {folder} photo.jpg --out-dir out", "```"]
     return "\n".join(lines)
 
 

@@ -151,10 +151,7 @@ def from_pretrained(
                 f"{folder_or_id} holds no {file}: give a folder that save_pretrained or "
                 "tools/publish_checkpoint.py wrote"
             )
-    content = _read_config(folder / CONFIG)
-    if content is None:
-        raise InputError(f"{folder / CONFIG} is no config of {LIBRARY}")
-    check_config(content, folder / CONFIG)
+    cfg = shared_config(folder)
     meta = _dataset_meta(_stored_meta(folder / WEIGHTS), folder / WEIGHTS)
     classes, palette = list(meta["classes"]), [tuple(color) for color in meta.get("palette") or []]
     if len(palette) != len(classes):
@@ -163,13 +160,26 @@ def from_pretrained(
             "model has a color for each class"
         )
     # The data sets of the config may read files and addresses: this one cannot.
-    harmless = copy.deepcopy(content)
-    harmless["test_dataloader"]["dataset"] = dict(
+    harmless = copy.deepcopy(cfg)
+    harmless.test_dataloader.dataset = dict(
         type="mmengine.BaseDataset", metainfo=dict(classes=classes, palette=palette)
     )
-    model = load_model(Config(harmless), folder / WEIGHTS, device)
-    model.cfg, model.dataset_meta = Config(content), {**meta, "palette": palette}
+    model = load_model(harmless, folder / WEIGHTS, device)
+    model.cfg, model.dataset_meta = cfg, {**meta, "palette": palette}
     return model
+
+
+def shared_config(folder: Path) -> Config:
+    """Return the config of a shared model, which names registered types alone.
+
+    Raises:
+        InputError: If it cannot be read, is another file, or is refused.
+    """
+    content = _read_config(folder / CONFIG)
+    if content is None:
+        raise InputError(f"{folder / CONFIG} is no config of {LIBRARY}")
+    check_config(content, folder / CONFIG)
+    return Config(content)
 
 
 def push_to_hub(

@@ -44,15 +44,17 @@ def find_config(name: str | Path) -> Path:
             or a checkpoint, or of a shared model (:func:`gfnet_dense.save_pretrained`).
     """
     path = Path(name)
-    if (folder := _shared_model(path)) is not None:
+    if (folder := shared_folder(path)) is not None:
         raise InputError(
-            f"{name} is of a shared model: gfnet_dense.from_pretrained({str(folder)!r}) loads it; "
-            f"commands take the config of the training, and {folder / SHARED_WEIGHTS} as checkpoint"
+            f"{name} is of a shared model, which gfnet_dense.from_pretrained({str(folder)!r}), "
+            "infer and export_onnx load; other commands take the config of the training, and "
+            f"{folder / SHARED_WEIGHTS} as checkpoint"
         )
+    order = "the order is CONFIG, then CHECKPOINT, then images and videos"
     if path.is_file() and path.suffix not in CONFIG_SUFFIXES:
         raise InputError(
             f"{name} is no config, which is a file *.py or the name of a config of this project: "
-            "the order is CONFIG, then CHECKPOINT, then images and videos"
+            f"{order}"
         )
     if path.is_file():
         return path
@@ -61,14 +63,16 @@ def find_config(name: str | Path) -> Path:
     if str(path.parent) in (".", "configs") and stem in names:
         return PACKAGED_CONFIGS / f"{stem}.py"
     similar = get_close_matches(stem, names) or ["upernet_gfnet_ade20k"]
+    is_other_file = path.suffix not in ("", *CONFIG_SUFFIXES)
     raise InputError(
         f"the config {name} does not exist: give a file, or the name of a config of this project, "
-        f"such as {', '.join(similar)}"
+        f"such as {', '.join(similar)}{f'; {order}' if is_other_file else ''}"
     )
 
 
-def _shared_model(path: Path) -> Path | None:
+def shared_folder(path: str | Path) -> Path | None:
     """Return the folder of a shared model if a path is that folder or its config, else None."""
+    path = Path(path)
     folder = path.parent if path.name == SHARED_CONFIG else path
     if not (folder / SHARED_WEIGHTS).is_file():
         return None

@@ -176,6 +176,49 @@ def test_each_config_of_the_project_can_be_shared(name):
     assert cfg.to_dict() == before
 
 
+def test_secrets_are_left_out_and_named():
+    cfg = Config(
+        dict(
+            model=dict(num_tokens=4, token_dim=8, keys=["token"], token=None),
+            visualizer=dict(
+                vis_backends=[
+                    dict(type="WandbVisBackend", init_kwargs=dict(api_key="k3y", project="p")),
+                    dict(type="MLflowVisBackend", tracking_uri="http://me:pa:ss@track.org:5000/x"),
+                ]
+            ),
+            test_dataloader=dict(
+                dataset=dict(
+                    data_root="s3://AKIA:s/e@c@bucket/ade",
+                    ann_file="https://host.org/a.json?X-Amz-Signature=k3y#k3y",
+                    backend_args=dict(
+                        secret_key="k3y", AWS_ACCESS_KEY_ID="k3y", HF_TOKEN="k3y", apikey="k3y",
+                        password="k3y", region="eu", endpoint="http://store.org/a@b",
+                        path_mapping={"data/": "http://me:k3y@store.org/"},
+                    ),
+                )
+            ),
+        )
+    )  # fmt: skip
+    config, notes = portable(cfg)
+    text = encode(config)
+    for secret in ("k3y", "pa:ss", "AKIA", "s/e@c"):
+        assert secret not in text
+    assert config["model"] == dict(num_tokens=4, token_dim=8, keys=["token"], token=None)
+    first, second = config["visualizer"]["vis_backends"]
+    assert first["init_kwargs"] == dict(project="p")
+    assert second["tracking_uri"] == "http://track.org:5000/x"
+    dataset = config["test_dataloader"]["dataset"]
+    assert dataset["data_root"] == "s3://bucket/ade"
+    assert dataset["ann_file"] == "https://host.org/a.json"
+    assert dataset["backend_args"] == dict(
+        region="eu", endpoint="http://store.org/a@b", path_mapping={"data/": "http://store.org/"}
+    )
+    secrets, addresses = notes
+    assert secrets.startswith("secrets are left out: visualizer.vis_backends.init_kwargs.api_key, ")
+    assert secrets.count("backend_args") == 5
+    assert addresses.startswith("logins and queries are cut from addresses: visualizer.vis_back")
+
+
 def test_json_keeps_tuples_and_numbers_that_json_has_not():
     data = dict(a=(1, [2.5, (None, True)]), b={"c": (), "d": []}, e=float("inf"), f="ü\n", g=1e-300)
     assert decode(encode(data)) == data

@@ -4,6 +4,7 @@ The official files cannot be had here: files of random weights stand in for them
 the folder of downloads.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -103,19 +104,23 @@ def test_a_name_is_tested(folder, downloaded):
         (["photo.png", NAME], "photo.png is no config, which is a file *.py or the name of a "),
         (["photo.png", "own.pth", NAME], "the order is CONFIG, then CHECKPOINT, then images and "),
         (["own.pth", NAME, "photo.png"], "own.pth is no config, which is a file *.py or the name "),
-        (
-            ["pub", "photo.png"],
-            "gfnet_dense.from_pretrained('pub') loads it; commands take the config of ",
-        ),
-        (["pub/config.json", "photo.png"], "gfnet_dense.from_pretrained('pub') loads it; "),
-        (["pub/config.json", "pub/model.safetensors", "photo.png"], "from_pretrained('pub') loads"),
+        (["missing.jpg", NAME], "missing.jpg does not exist: give a file, or the name of a config"),
+        (["missing.jpg", NAME], "the order is CONFIG, then CHECKPOINT, then images and videos"),
+        (["pub", "missing.png"], "missing.png is no image, folder, pattern of files, or video"),
+        (["pub", "own.pth", "photo.png"], "pub is a shared model, which has weights and settings "),
+        (["pub/config.json", "--demo", "photo.png"], "leave out --demo, or give the config of the"),
+        (["pub", "photo.png", "--cfg-options", "a=1"], "own: leave out --cfg-options, or give"),
     ],
 )
 def test_words_in_another_order_are_refused_before_anything_is_fetched(
     words, sentence, folder, tmp_path, offline
 ):
+    shared = dict(default_scope="mmseg", model=dict(backbone={}))
+    shared["test_dataloader"] = dict(dataset=dict(pipeline=[]))
     (folder / "pub").mkdir(exist_ok=True)
-    (folder / "pub" / "config.json").write_text('{"library_name": "gfnet-dense"}')
+    (folder / "pub" / "config.json").write_text(
+        json.dumps(dict(library_name="gfnet-dense", config=shared))
+    )
     (folder / "pub" / "model.safetensors").touch()
     error = error_of(run(tool("infer", *words, "--out-dir", tmp_path / "out"), folder))
     assert sentence in error
