@@ -123,7 +123,7 @@ def check_device(device: str, name: str = "device") -> None:
     """
     try:
         torch.zeros(1, device=device)
-    except (AssertionError, RuntimeError) as e:
+    except (AssertionError, ImportError, RuntimeError, TypeError) as e:
         reason = re.split(r"\.\s|\n", str(e))[0]
         if "device string" in reason:  # with a list of all that some build of PyTorch knows
             reason = "PyTorch knows none of this name"

@@ -22,7 +22,7 @@ from mmengine.model import BaseModel
 from safetensors import SafetensorError, safe_open
 
 import gfnet_dense
-from gfnet_dense.apis.loading import load_model, random_palette
+from gfnet_dense.apis.loading import check_device, load_model, random_palette
 from gfnet_dense.checkpoint.publish import save
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.config import LIBRARY
@@ -138,7 +138,7 @@ def from_pretrained(
         InputError: If there is no such folder, id or device, if the hub cannot be reached, or if a
             file is missing, damaged or refused.
     """
-    _check_device(device)
+    check_device(device)
     folder = Path(folder_or_id).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -303,16 +303,6 @@ def _check_dtype(model: BaseModel) -> None:
                 f"the model has weights of {parameter.dtype}, and a shared model has torch.float32:"
                 " call model.float() before"
             )
-
-
-def _check_device(device: str) -> None:
-    """Raise InputError for a device that PyTorch does not know or that is not here."""
-    try:
-        torch.zeros(1, device=device)
-    except (AssertionError, ImportError, RuntimeError, TypeError):
-        raise InputError(
-            f"the device {device!r} cannot be used here: give cpu, or with a GPU cuda or cuda:1"
-        ) from None
 
 
 def _check_facts(image: Any, license: Any, metrics: Any) -> dict[str, float]:

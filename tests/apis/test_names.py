@@ -180,9 +180,9 @@ def test_the_folder_and_config_of_a_shared_model_are_told_their_function(tmp_pat
                 function(name)
             folder = tmp_path / "pub" if name == tmp_path / "pub" else "pub"
             assert str(error.value) == (
-                f"{name} is of a shared model: gfnet_dense.from_pretrained({str(folder)!r}) loads "
-                f"it; commands take the config of the training, and {folder}/model.safetensors as "
-                "checkpoint"
+                f"{name} is of a shared model, which gfnet_dense.from_pretrained({str(folder)!r}), "
+                "infer and export_onnx load; other commands take the config of the training, and "
+                f"{folder}/model.safetensors as checkpoint"
             )
 
 
