@@ -17,7 +17,7 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
-    cli.add_config_arguments(parser)
+    cli.add_config_arguments(parser, or_shared=True)
     cli.add_optional_checkpoint_argument(parser, "file to export, as saved by tools/train.py")
     parser.add_argument(
         "--size", required=True, metavar="HxW", help="fixed size of the images, such as 512x512"

@@ -22,7 +22,7 @@ from gfnet_dense.utils.errors import InputError
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
-    cli.add_config_arguments(parser)
+    cli.add_config_arguments(parser, or_shared=True)
     cli.add_optional_checkpoint_argument(parser, "file of weights, as saved by tools/train.py")
     parser.add_argument("inputs", nargs="+", help="images, folders, patterns of files, videos")
     parser.add_argument("--out-dir", type=Path, default=Path("predicted"), metavar="DIR")

@@ -26,12 +26,8 @@ REMOTE = (*SCHEMES, "http://", "https://")  # what addresses begin with
 DOWNLOAD_TIMEOUT = 30  # seconds in which no byte arrives
 BLOCK = 2**20  # bytes read at once
 # End of the names of files that tell the first digits of their SHA-256, as in OpenMMLab's and
-# PyTorch's model zoos. One digest in 43 has decimal digits alone; those that can be a date, with
-# the year first or last, are taken for one.
-DIGEST_IN_NAME = re.compile(
-    r"-(?!(?:19|20)\d\d[01]\d[0-3]\d\.|[0-3]\d[0-3]\d(?:19|20)\d\d\.)"
-    r"([0-9a-f]{8})\.(pth|pt|safetensors)$"
-)
+# PyTorch's model zoos. Eight decimal digits may as well be a date or a count: they are no promise.
+DIGEST_IN_NAME = re.compile(r"-(?!\d{8}\.)([0-9a-f]{8})\.(pth|pt|safetensors)$")
 
 
 def fetch(checkpoint: str | Path) -> Path:

@@ -9,6 +9,7 @@ from gfnet_dense.utils.errors import InputError
 
 from .checkpoints import checkpoint_of
 from .configs import adapt_config, read_config
+from .environment import limit_onednn_cache
 
 if TYPE_CHECKING:  # --help must answer without importing mmengine and torch
     from mmengine.config import Config
@@ -39,10 +40,12 @@ def read_model(args: argparse.Namespace) -> tuple["Config", Callable[[str], "Bas
         from gfnet_dense import load_model
 
         return cfg, partial(load_model, cfg, checkpoint)
+    limit_onednn_cache()
     given = {
         args.checkpoint: args.checkpoint is not None,
         "--demo": args.demo,
         "--cfg-options": args.cfg_options is not None,
+        "--work-dir": args.work_dir is not None,
     }
     if any(given.values()):
         extra = " and ".join(word for word, is_given in given.items() if is_given)

@@ -78,10 +78,15 @@ class ArgumentParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; all arguments: {self.prog} --help\n")
 
 
-def add_config_arguments(parser: ArgumentParser) -> None:
+def add_config_arguments(parser: ArgumentParser, or_shared: bool = False) -> None:
     """Add the arguments of every command that reads a config.
 
     These are ``config``, ``--demo``, ``--cfg-options`` and ``--work-dir``.
+
+    Args:
+        parser: The parser.
+        or_shared: Whether the command takes the folder of a shared model, too, see
+            :func:`.models.read_model`.
     """
     from mmengine.config import DictAction
 
@@ -112,7 +117,9 @@ def add_config_arguments(parser: ArgumentParser) -> None:
                     f"them ([1,2]), got {' '.join(values)}"
                 )
 
-    parser.add_argument("config", help="config file, or the name of a config of this project")
+    kinds = ["config file", "name of a config of this project"]
+    kinds += ["folder of tools/publish_checkpoint.py, without CHECKPOINT"] if or_shared else []
+    parser.add_argument("config", help=", or ".join(kinds))
     parser.add_argument(
         "--demo", action="store_true", help="run a shrunken copy of the config on synthetic scenes"
     )

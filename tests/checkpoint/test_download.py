@@ -275,18 +275,11 @@ def test_digits_of_the_digest_in_a_name_are_checked(suffix, www, server, hub):
         fetch(f"{server}/{wrong}")
 
 
-@pytest.mark.parametrize("date", ["20200101", "19991231", "31122024", "12312024"])
-def test_a_date_in_a_name_is_no_digest(date, www, server, hub):
-    (www / f"iter-{date}.pth").write_bytes(content())
-    path = fetch(f"{server}/iter-{date}.pth")
-    assert re.fullmatch(f"[0-9a-f]{{8}}-iter-{date}.pth", path.name)
-
-
-@pytest.mark.parametrize("digits", ["83331528", "01234567", "20209901", "20205099", "2020010a"])
-def test_a_digest_may_have_decimal_digits_alone(digits, www, server, hub):
+@pytest.mark.parametrize("digits", ["20200101", "31122024", "00160000", "83331528"])
+def test_a_date_or_a_count_in_a_name_is_no_digest(digits, www, server, hub):
     (www / f"iter-{digits}.pth").write_bytes(content())
-    with pytest.raises(InputError, match="SHA-256 of what came is not the one in its name"):
-        fetch(f"{server}/iter-{digits}.pth")
+    path = fetch(f"{server}/iter-{digits}.pth")
+    assert re.fullmatch(f"[0-9a-f]{{8}}-iter-{digits}.pth", path.name)
 
 
 @pytest.mark.parametrize(

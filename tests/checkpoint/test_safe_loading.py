@@ -59,7 +59,7 @@ def homes(tmp_path, monkeypatch):
 
 def named_by_digest(content, folder):
     """Write a file with the first digits of its SHA-256 in its name, as model zoos do."""
-    for salt in range(9):  # digits that can be a date are not taken for a digest
+    for salt in range(9):  # eight decimal digits, one digest in 43, are not taken for one
         torch.save({**content, "salt": torch.tensor(salt)}, folder / "new")
         name = f"tiny-{_sha256(folder / 'new')[:8]}.pth"
         if DIGEST_IN_NAME.search(name):

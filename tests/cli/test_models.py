@@ -1,6 +1,7 @@
 """The model that a command names: a config and a checkpoint, or a shared folder."""
 
 import argparse
+import os
 
 import numpy as np
 import pytest
@@ -65,12 +66,21 @@ def test_a_config_and_a_checkpoint_are_read_and_adapted(tmp_path):
     [
         (dict(checkpoint="a.pth"), "leave out a.pth, or"),
         (dict(demo=True), "leave out --demo, or"),
+        (dict(work_dir="out"), "leave out --work-dir, or"),
         (dict(cfg_options={"a": 1}, checkpoint="a.pth"), "leave out a.pth and --cfg-options, or"),
     ],
 )
 def test_a_shared_folder_takes_nothing_else(given, words, shared):
     with pytest.raises(InputError, match=words):
         read_model(arguments(shared[1], **given))
+
+
+def test_the_caches_of_onednn_are_limited_for_both(shared, monkeypatch):
+    """Their memory grows with every size of image."""
+    for args in (arguments(shared[1]), arguments(SEGMENTOR, checkpoint="own.pth")):
+        monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+        read_model(args)
+        assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" in os.environ
 
 
 def test_code_in_a_shared_folder_is_refused(tmp_path, monkeypatch):

@@ -173,7 +173,8 @@ class HorNet(FilterBackbone):
         """Return the normalized maps of the stages in ``out_indices``.
 
         Args:
-            x: Images, (B, in_channels, H, W), H and W of 32 pixels or more.
+            x: Images, (B, in_channels, H, W), H and W of 32 pixels or more (with fewer stages less:
+                as many as the stride of the last one).
 
         Returns:
             Maps (B, dims[i], H // stride, W // stride) with stride 4 * 2**i: as published, pixels
@@ -183,8 +184,11 @@ class HorNet(FilterBackbone):
             InputError: For smaller images.
         """
         H, W = static_size(x)
-        if min(H, W) < 32:
-            raise InputError(f"HorNet takes images of 32 pixels or more on both sides, got {H}x{W}")
+        smallest = 4 * 2 ** (len(self.built_depths) - 1)  # one position in the last stage
+        if min(H, W) < smallest:
+            raise InputError(
+                f"HorNet takes images of {smallest} pixels or more on both sides, got {H}x{W}"
+            )
         outs: list[Tensor] = []
         fast, memory_format = can_infer(self, x), memory_format_of(x)
         for i, (downsample, blocks) in enumerate(

@@ -34,12 +34,15 @@ def can_infer(backbone: nn.Module, x: Tensor) -> bool:
     """Tell whether :func:`infer` may replace calling the blocks of a HorNet one by one.
 
     It may where that of GFNets may, see :func:`.fast_inference.can_infer`, in float32 and float64
-    without autocast.
+    without autocast, and where the layers whose output is scaled have the biases that they are
+    built with.
     """
+    scaled = (m for m in backbone.modules() if type(m) in (DepthwiseConv, nn.LayerNorm))
     return (
         fast_inference.can_infer(backbone, x, MODULES)
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
+        and all(layer.bias is not None for layer in scaled)
     )
 
 

@@ -72,19 +72,20 @@ class GnConv(nn.Module):
         return self.proj_out(y)
 
 
-def can_fold(gnconv: GnConv, x: Tensor) -> bool:
+def can_fold(gnconv: nn.Module, x: Tensor) -> bool:
     """Tell whether :func:`folded` may replace ``gamma * gnconv(x)`` in training.
 
     It may on a CPU, where it was measured to be faster for maps of more positions than channels,
     in float32 and float64: in half precision a small gamma would take the weights out of range. It
-    may not while a graph is traced, nor where a projection has been replaced or has hooks.
+    may not while a graph is traced, nor where the gnConv or a projection has been replaced or has
+    hooks.
     """
-    projections = (gnconv.proj_in, *gnconv.pws, gnconv.proj_out)
-    return (
-        trains_on_cpu(x)
-        and x[..., 0].numel() >= x.shape[-1]
-        and is_plain(gnconv)
-        and all(type(layer) is PointwiseConv and is_plain(layer) for layer in projections)
+    if not trains_on_cpu(x) or type(gnconv) is not GnConv or not is_plain(gnconv):
+        return False
+    projections: Any = (gnconv.proj_in, *gnconv.pws, gnconv.proj_out)
+    return x[..., 0].numel() >= x.shape[-1] and all(
+        type(layer) is PointwiseConv and is_plain(layer) and layer.bias is not None
+        for layer in projections
     )
 
 

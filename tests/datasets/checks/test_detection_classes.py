@@ -148,7 +148,7 @@ def test_configs_of_mmdetection_give_no_false_alarm(which):
         if "model" in cfg:
             check_detector_classes(cfg, ALL)
             num_read += 1
-    assert num_read > (800 if which == "all" else 30)
+    assert num_read > (750 if which == "all" else 30)  # some more with mmpretrain installed
 
 
 @pytest.mark.parametrize(

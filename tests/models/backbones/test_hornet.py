@@ -306,3 +306,14 @@ def test_flops_are_those_of_a_calculation_by_hand():
 def test_wrong_arguments_are_named_in_the_error(arguments, message):
     with pytest.raises(InputError, match=message):
         HorNet(**arguments)
+
+
+@pytest.mark.parametrize("depths, smallest", [((1, 1), 8), ((1, 1, 1, 1), 32), ((1,) * 5, 64)])
+def test_the_last_stage_has_a_position(depths, smallest):
+    dims = (32, 32, 64, 128, 256)[: len(depths)]
+    model = HorNet(dict(dims=dims, depths=depths), out_indices=range(len(depths)), img_size=224)
+    for training in (True, False):
+        maps = model.train(training)(torch.randn(1, 3, smallest, smallest + 1))
+        assert maps[-1].shape == (1, dims[-1], 1, 1)
+        with pytest.raises(InputError, match=f"images of {smallest} pixels or more on both sides"):
+            model(torch.randn(1, 3, smallest - 1, smallest + 9))

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from gfnet_dense.models.layers.global_local_filter import GlobalLocalFilter
 from gfnet_dense.models.layers.gnconv import (
@@ -99,6 +100,34 @@ def test_a_projection_of_ones_own_is_called():
     own.load_state_dict(block.gnconv.pws[0].state_dict())
     block.gnconv.pws[0] = own
     torch.testing.assert_close(block(x), expected(x))
+
+
+def test_a_gnconv_of_ones_own_is_called():
+    class Doubled(GnConv):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    block, x = make_block(order=2), torch.randn(1, 6, 6, 32)
+    own = Doubled(32, 2, block.gnconv.dwconv)
+    own.load_state_dict(block.gnconv.state_dict())
+    normed = block.norm1(x)
+    for gnconv in (own, nn.Identity(), checkpoint_wrapper(own)):
+        block.gnconv = gnconv
+        mixed = x + block.gamma1 * gnconv(normed)
+        expected = mixed + block.gamma2 * block.pwconv2(
+            block.act(block.pwconv1(block.norm2(mixed)))
+        )
+        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_projection_without_a_bias_is_run_as_it_is():
+    block, x = make_block().double(), torch.randn(1, 6, 6, 32, dtype=torch.float64)
+    nn.init.zeros_(block.gnconv.proj_in.bias)
+    expected = block(x)
+    block.gnconv.proj_in.bias = None
+    torch.testing.assert_close(block(x), expected)
 
 
 def test_the_hidden_maps_of_the_plain_layer_are_those_of_the_paper():
