@@ -6,6 +6,8 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
+import gfnet_dense
+
 # In a clone this is a link to tools/, in an installed package it holds the files. mim, the command
 # line of OpenMMLab, looks for them here, too.
 TOOLS = Path(__file__).parent / ".mim" / "tools"
@@ -13,15 +15,22 @@ TOOLS = Path(__file__).parent / ".mim" / "tools"
 
 def main() -> None:
     """Run the command that the first argument names, with the others as its arguments."""
-    from gfnet_dense.cli import PROGRAM  # here, as it sets limits for the whole process
+    from gfnet_dense.cli import (
+        PROGRAM,
+        plain_errors,
+    )  # here, as it sets limits for the whole process
 
     tools = {path.stem: path for path in sorted(TOOLS.glob("*.py"))}
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help"):
-        print(f"usage: {PROGRAM} COMMAND [arguments]\n\ncommands:")
-        for tool, path in tools.items():
-            print(f"  {tool:<20}{_summary(path)}")
-        print(f"\nall arguments of one: {PROGRAM} COMMAND --help")
+    if name == "help" and arguments:  # help COMMAND
+        name, *arguments = *arguments, "--help"
+    if not name.startswith("-"):
+        name = name.replace("-", "_")  # export-onnx
+    if name in ("-V", "--version"):
+        print(f"{PROGRAM} {gfnet_dense.__version__}")
+    elif name in ("-h", "--help", "help"):
+        with plain_errors():  # the output may end in "head"
+            print(_overview(tools), flush=True)
     elif name not in tools:
         close = get_close_matches(name, tools, n=1)
         meant = f" (is {close[0]} meant?)" if close else ""
@@ -30,6 +39,15 @@ def main() -> None:
     else:
         sys.argv = [f"{PROGRAM} {name}", *arguments]  # argparse takes the name from it
         runpy.run_path(str(tools[name]))["main"]()
+
+
+def _overview(tools: dict[str, Path]) -> str:
+    """Return the help on all commands."""
+    from gfnet_dense.cli import PROGRAM
+
+    lines = [f"  {tool:<20}{_summary(path)}" for tool, path in tools.items()]
+    head, tail = f"usage: {PROGRAM} COMMAND [arguments]", f"{PROGRAM} COMMAND --help"
+    return "\n".join([head, "", "commands:", *lines, "", f"all arguments of one: {tail}"])
 
 
 def _summary(path: Path) -> str:

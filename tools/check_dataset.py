@@ -31,7 +31,7 @@ def main() -> None:
         from gfnet_dense.datasets.fixing.copy import format_plan, plan_copy, write_copy
         from gfnet_dense.datasets.survey.report import MAX_FILES, MAX_GROUPS, format_report
         from gfnet_dense.datasets.survey.survey import survey
-        from gfnet_dense.utils.config import merge_options
+        from gfnet_dense.utils.config_options import merge_options
         from gfnet_dense.visualization.data_sheet import draw_data_sheet
 
         if args.fix is not None:

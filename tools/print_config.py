@@ -3,6 +3,7 @@
 
     python tools/print_config.py configs/upernet_gfnet_ade20k.py --demo
     python tools/print_config.py configs/upernet_gfnet_ade20k.py --param-groups
+    python tools/print_config.py my-model > my_model.py     (a folder of publish_checkpoint.py)
 
 Changes by --demo and --cfg-options are listed at the end as comments; the output is a valid config.
 """
@@ -15,7 +16,7 @@ from gfnet_dense import cli
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(__doc__)
-    cli.add_config_arguments(parser)
+    cli.add_config_arguments(parser, or_shared=True)
     parser.add_argument(
         "--param-groups",
         action="store_true",
@@ -29,9 +30,11 @@ def main() -> None:
     cli.quiet_third_party()
     with cli.plain_errors():
         from gfnet_dense.engine.optimizers.param_groups import build_optimizer, param_group_table
+        from gfnet_dense.utils.config import shared_folder
         from gfnet_dense.utils.config_diff import describe_changes
 
-        cfg = cli.read_config(args.config)
+        folder = shared_folder(args.config)
+        cfg = cli.read_config(args.config) if folder is None else cli.read_shared_config(folder)
         full = deepcopy(cfg)
         cli.adapt_config(cfg, args)
         full.work_dir = cfg.work_dir

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Reduce a training checkpoint to a small file to share: weights, config and classes only:
+"""Reduce a training checkpoint to a small file to share: weights, classes and config, without its
+secrets and the paths of your machine:
 
     python tools/publish_checkpoint.py work_dirs/.../iter_160000.pth upernet_gfnet-h-ti.safetensors
 

@@ -58,7 +58,7 @@ def predict(
 
     Yields:
         mmseg's SegDataSample with ``pred_sem_seg``, or mmdet's DetDataSample with
-        ``pred_instances``, on the CPU.
+        ``pred_instances``, on the CPU. Its ``img_path`` is the file, '' for an array.
 
     Raises:
         InputError: If ``images`` is a single one, if ``batch_size``, ``window`` or ``stride`` is
@@ -70,15 +70,17 @@ def predict(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is an integer of at least 1, got {batch_size!r}")
     reader = reader_of(model)
-    arrays = (reader.read(each) for each in images)
+    read = ((reader.read(each), _path_of(each)) for each in images)
     check_options(model, window, amp)
     if window is not None:
         stride = _stride_of(window, stride)
-        for image in arrays:
-            yield _predict_in_windows(model, reader, image, window, stride, batch_size, amp)
+        for image, path in read:
+            sample = _predict_in_windows(model, reader, image, window, stride, batch_size, amp)
+            sample.set_metainfo(dict(img_path=path))
+            yield sample
         return
     pipeline = _test_pipeline(model)
-    packed = (pipeline(_as_loaded(reader.loaded(image))) for image in arrays)
+    packed = (pipeline(_as_loaded(reader.loaded(image), path)) for image, path in read)
     for _, group in groupby(packed, key=lambda data: data["inputs"].shape):
         while batch := list(islice(group, batch_size)):
             # The block ends before the yield: the caller's code between two predictions must not
@@ -153,14 +155,19 @@ class _ToFloat32:
         return results
 
 
-def _as_loaded(image: np.ndarray) -> dict[str, Any]:
+def _path_of(image: np.ndarray | str | Path) -> str:
+    """Return the path of a file, which samples have as ``img_path``; '' for an array."""
+    return "" if isinstance(image, np.ndarray) else str(image)
+
+
+def _as_loaded(image: np.ndarray, path: str) -> dict[str, Any]:
     """Return the dict that mmcv's LoadImageFromFile would make of an image that it has loaded."""
     size = image.shape[:2]
     return dict(
         img=image,
         img_shape=size,
         ori_shape=size,
-        img_path="",
+        img_path=path,
         img_id=0,
     )
 

@@ -20,7 +20,8 @@ from gfnet_dense.engine.runner.preparation import prepare_testing
 from gfnet_dense.models.layers.base_filter import BORDERS
 from gfnet_dense.models.utils.filter_resize import FILTER_RESIZE_MODES, check_resize_mode
 from gfnet_dense.utils import tables
-from gfnet_dense.utils.config import find_datasets, merge_options, read_config
+from gfnet_dense.utils.config import find_datasets, read_config
+from gfnet_dense.utils.config_options import merge_options
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.utils.third_party import quiet_third_party
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import wrap_file
 
 from gfnet_dense.utils.atomic_write import atomic_write
+from gfnet_dense.utils.config import SHARED_WEIGHTS
 from gfnet_dense.utils.errors import InputError
 
 from .official import OFFICIAL_FILES, SCHEMES
@@ -55,6 +56,8 @@ def fetch(checkpoint: str | Path) -> Path:
         checkpoint = re.sub(f"^{scheme[:-1]}(?!/)", scheme, checkpoint)
     if not checkpoint.startswith(REMOTE):
         path = Path(os.path.expanduser(checkpoint))  # keeps an unknown "~user"
+        if path.is_dir():
+            raise InputError(f"the checkpoint {checkpoint} is a folder: give a file{_in(path)}")
         if not path.is_file():
             raise InputError(f"the checkpoint {checkpoint} does not exist or is not a file")
         return path
@@ -105,6 +108,13 @@ def _name_and_address(checkpoint: str) -> tuple[str, str]:
     if not DIGEST_IN_NAME.search(name):  # other URLs may end in the same name
         name = f"{hashlib.sha256(checkpoint.encode()).hexdigest()[:8]}-{name}"
     return name, checkpoint
+
+
+def _in(folder: Path) -> str:
+    """Return the end of a sentence that names a checkpoint in a folder, '' if there is none."""
+    kinds = (SHARED_WEIGHTS, "best_*.pth", "iter_*.pth", "epoch_*.pth", "*.pth")
+    found = [path for kind in kinds for path in sorted(folder.glob(kind))]
+    return f", such as {found[0]}" if found else ""
 
 
 def _download(url: str, path: Path) -> None:

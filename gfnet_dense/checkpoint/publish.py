@@ -11,8 +11,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from gfnet_dense.utils import config_text
 from gfnet_dense.utils.atomic_write import atomic_write
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.private import without_private
 
 from .contents import find_weights
 from .safe_reader import read_checkpoint
@@ -26,7 +28,8 @@ def publish(source: Path, target: Path) -> Path:
     """Write the weights of a checkpoint, without the state of the optimizer, and log a report.
 
     Parts that wrappers have added to names are removed, and averaged weights are published if
-    there are no others, see :func:`.contents.find_weights`.
+    there are no others, see :func:`.contents.find_weights`. The config is written without what is
+    private, see :func:`.private.without_private`; one that is no plain data is left out.
 
     Args:
         source: Checkpoint that ``tools/train.py`` or another trainer saved.
@@ -43,10 +46,26 @@ def publish(source: Path, target: Path) -> Path:
     weights = find_weights(read_checkpoint(source), source)
     meta = weights.meta
     meta = {key: meta[key] for key in KEPT_META if key in meta and _is_json(meta[key])}
+    notes: list[str] = []
+    if "cfg" in meta:
+        public, notes = _public_config(meta.pop("cfg"))
+        meta |= {"cfg": public} if public is not None else {}
     parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in weights.state_dict))
     report = f"{source.name}: {len(weights.state_dict)} tensors are published, of {parts}"
     print_log("; ".join([report, *weights.notes]), logger="current")
+    for note in notes:
+        print_log(f"config in the file: {note}", logger="current")
     return save(weights.state_dict, meta, target, with_hash=True)
+
+
+def _public_config(text: Any) -> tuple[str | None, list[str]]:
+    """Return the text of a config to publish, None if it has to be left out, and notes."""
+    try:
+        config = config_text.parse(text, "the config")
+    except InputError:  # whose message has a part of the text
+        return None, ["it is left out, since it is no plain data, and may hold what is private"]
+    public, notes = without_private(config)
+    return config_text.write(public), notes
 
 
 def save(

@@ -7,7 +7,7 @@ from .checkpoints import checkpoint_of, split_inputs
 from .configs import adapt_config, load_config, read_config, set_launcher, set_outputs
 from .console import plain_errors
 from .environment import limit_onednn_cache, limit_opencv_pixels
-from .models import read_model
+from .models import read_model, read_shared_config
 from .parser import (
     PROGRAM,
     ArgumentParser,
@@ -41,6 +41,7 @@ __all__ = [
     "quiet_third_party",
     "read_config",
     "read_model",
+    "read_shared_config",
     "set_launcher",
     "set_outputs",
     "split_inputs",

@@ -32,7 +32,7 @@ def adapt_config(cfg: "Config", args: argparse.Namespace) -> None:
     Raises:
         InputError: If ``--cfg-options`` or ``--demo`` do not fit the config.
     """
-    from gfnet_dense.utils.config import merge_options
+    from gfnet_dense.utils.config_options import merge_options
 
     stem = Path(args.config).stem
     if args.demo:

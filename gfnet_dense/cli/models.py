@@ -1,8 +1,10 @@
 """The model of a command: a config with a checkpoint, or the folder of a shared model."""
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gfnet_dense.utils.errors import InputError
@@ -34,13 +36,17 @@ def read_model(args: argparse.Namespace) -> tuple["Config", Callable[[str], "Bas
 
     folder = shared_folder(args.config)
     if folder is None:
-        checkpoint = checkpoint_of(args)
+        try:
+            checkpoint = checkpoint_of(args)
+        except InputError as e:
+            if shared_folder(path := os.path.join(".", args.config)) is None:
+                raise
+            raise InputError(f"{e}; the folder of this name is {path}") from None
         cfg = read_config(args.config)
         adapt_config(cfg, args)
         from gfnet_dense import load_model
 
         return cfg, partial(load_model, cfg, checkpoint)
-    limit_onednn_cache()
     given = {
         args.checkpoint: args.checkpoint is not None,
         "--demo": args.demo,
@@ -54,7 +60,25 @@ def read_model(args: argparse.Namespace) -> tuple["Config", Callable[[str], "Bas
             f"out {extra}, or give the config of the training and the checkpoint "
             f"{folder / SHARED_WEIGHTS}"
         )
+    cfg = read_shared_config(folder)
     from gfnet_dense import from_pretrained
-    from gfnet_dense.sharing.folder import shared_config
 
-    return shared_config(folder), partial(from_pretrained, folder)
+    return cfg, partial(from_pretrained, folder)
+
+
+def read_shared_config(folder: Path) -> "Config":
+    """Return the config of a shared model, and limit oneDNN's caches as for any other config.
+
+    Raises:
+        InputError: If it cannot be read or is refused, or if a library is not installed.
+    """
+    from gfnet_dense.utils.config import missing_library
+
+    limit_onednn_cache()
+    try:
+        from gfnet_dense.sharing.folder import shared_config
+    except ImportError as e:
+        if (sentence := missing_library(folder, e)) is None:
+            raise
+        raise InputError(sentence) from e
+    return shared_config(folder)

@@ -304,7 +304,7 @@ def _usage(facts: Facts) -> str:
         "    print(sample)",
         "```",
     ]
-    folder = shlex.quote(facts.name.rpartition("/")[2])
+    folder = shlex.quote(f"./{facts.name.rpartition('/')[2]}")  # no name of a config, no option
     lines += ["", "On the command line:", "", "```bash"]
     if not is_folder:
         lines.append(f"hf download {facts.name} --local-dir {folder}")

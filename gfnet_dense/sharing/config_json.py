@@ -3,28 +3,16 @@
 import copy
 import json
 import math
-import re
-from pathlib import PurePath
 from typing import Any
 
 from mmengine.config import Config
 
 from gfnet_dense.benchmark.whole_model import forget_weights
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.private import RUN, without_private
 
 from .safe_config import SCOPES, registered_name
 
-# Settings of one run: its folder, and the files that it starts from
-RUN = ("work_dir", "load_from", "resume")
-ABSOLUTE = re.compile(r"[/~\\]|file:|[A-Za-z]:[\\/]")  # start of a path of one machine
-# Settings that open an account, such as api_key of wandb's init_kwargs; num_tokens is none.
-SECRET = re.compile(
-    r"(?:.*_)?(?:password|passwd|secret|api_?key|(?:access|secret)_key(?:_id)?|token|credentials?)",
-    re.IGNORECASE,
-)
-# User and password in an address; a password may have a slash, unlike the number of a port
-LOGIN = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/:\s]*:(?!\d*[/?#])\S*)@")
-QUERY = re.compile(r"(?<=://)([^?#\s]*)[?#]\S*")  # of an address, which may hold a signature
 # Keys that stand for what JSON has not; it has no tuples, and several transforms take no lists.
 TUPLE, FLOAT = "__tuple__", "__float__"
 
@@ -32,9 +20,9 @@ TUPLE, FLOAT = "__tuple__", "__float__"
 def portable(cfg: Config) -> tuple[dict[str, Any], list[str]]:
     """Return the data of a config without what only its author's machine has, and notes of changes.
 
-    The settings :data:`RUN`, imports of the libraries' own modules, and :data:`SECRET` are left
-    out, as are the files that parts of the model start from: the weights that belong to the config
-    replace them. An absolute path keeps its last part, an address neither login nor query.
+    Beside what :func:`.private.without_private` takes out, imports of the libraries' own modules
+    are left out, as are the files that parts of the model start from: the weights that belong to
+    the config replace them.
 
     Types that are classes, as in configs with lazy imports, become their registered names.
 
@@ -42,20 +30,16 @@ def portable(cfg: Config) -> tuple[dict[str, Any], list[str]]:
         cfg: A whole config.
     """
     config = {name: _named(cfg[name]) for name in cfg.to_dict()}
-    left_out = [name for name in RUN if config.pop(name, None)]
-    if _imports_libraries(config.get("custom_imports")):
-        left_out.append("custom_imports")  # the names of types tell their library
-        del config["custom_imports"]
-    notes = [f"settings are left out: {', '.join(left_out)}"] if left_out else []
     before = copy.deepcopy(config.get("model"))
     forget_weights(config.get("model"))
+    notes = []
     if config.get("model") != before:
         notes.append("the files from which the training started (init_cfg) are left out")
-    cut = _Cut()
-    config = cut.private(config, "")
-    for action, places in cut.places.items():
-        notes.append(f"{action}: {', '.join(places)}")
-    return config, notes
+    settings: tuple[str, ...] = RUN
+    if _imports_libraries(config.get("custom_imports")):
+        settings += ("custom_imports",)  # the names of types tell their library
+    public, cuts = without_private(config, settings)
+    return public, notes + cuts
 
 
 def _imports_libraries(settings: Any) -> bool:
@@ -72,47 +56,6 @@ def _named(node: Any) -> Any:
     if isinstance(node, (list, tuple)):
         return type(node)(_named(each) for each in node)
     return registered_name(node) or node if callable(node) else node
-
-
-class _Cut:
-    """Takes out of a config what is of one machine or person.
-
-    Attributes:
-        places: Keys, joined by dots, by what was done there; each of them once, in their order.
-    """
-
-    def __init__(self) -> None:
-        self.places: dict[str, dict[str, None]] = {}
-
-    def private(self, node: Any, place: str) -> Any:
-        """Return a copy without secrets, logins and absolute paths."""
-        if isinstance(node, dict):
-            return {
-                self.private(key, place): self.private(value, f"{place}.{key}".lstrip("."))
-                for key, value in node.items()
-                if not self._is_secret(key, value, f"{place}.{key}".lstrip("."))
-            }
-        if isinstance(node, (list, tuple)):
-            return type(node)(self.private(each, place) for each in node)
-        return self._string(node, place) if isinstance(node, str) else node
-
-    def _is_secret(self, key: Any, value: Any, place: str) -> bool:
-        is_secret = isinstance(value, str) and bool(SECRET.fullmatch(str(key)))
-        if is_secret:
-            self._note("secrets are left out", place)
-        return is_secret
-
-    def _string(self, text: str, place: str) -> str:
-        if ABSOLUTE.match(text):
-            self._note("absolute paths are cut to their last part", place)
-            return PurePath(text.replace("\\", "/")).name
-        public = QUERY.sub(r"\1", LOGIN.sub("", text))
-        if public != text:
-            self._note("logins and queries are cut from addresses", place)
-        return public
-
-    def _note(self, action: str, place: str) -> None:
-        self.places.setdefault(action, {})[place] = None
 
 
 def encode(config: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Folders with a trained model: its weights, its config as data, a model card and a picture."""
 
 import copy
+import fcntl
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from numbers import Real
@@ -17,6 +19,7 @@ from typing import Any
 import mmengine
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from safetensors import SafetensorError, safe_open
@@ -38,7 +41,10 @@ from .safe_config import check_config
 
 CARD = "README.md"
 FILES = (CONFIG, CARD, PICTURE, WEIGHTS)  # in the order in which they are put into a folder
+OF_THE_HUB = (".cache", ".gitattributes")  # that `hf download --local-dir` adds
 PART = f".{LIBRARY}-part-"  # start of the names of folders that are being written
+# Kinds of characters (Unicode) that end lines, drive terminals, or cannot be written
+CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 
 
 def save_pretrained(
@@ -56,7 +62,8 @@ def save_pretrained(
     model card (``README.md``), for which some predictions are timed here, in evaluation mode.
     Settings of one run, addresses of the weights that the training started from, and absolute paths
     are left out of the config; the card and the log say so. A new folder is written completely or
-    not at all. An existing one gets the complete files one by one, the weights last.
+    not at all. An existing one gets the complete files one by one, the weights last. Savings into
+    the same one wait for each other.
 
     Args:
         model: A segmentor or detector of :func:`gfnet_dense.load_model`, with its ``cfg`` and
@@ -77,10 +84,31 @@ def save_pretrained(
             image cannot be read. All this is told before anything is predicted.
     """
     folder = Path(folder).expanduser().absolute()
-    _check_target(folder)
     if name is not None and "/" in name:
         check_id(name)
-    meta = _dataset_meta(getattr(model, "dataset_meta", None), "the model's dataset_meta")
+    target = Path(os.path.realpath(folder))
+    with _lock(target) as is_there:
+        # Within an existing folder, which may be on another disk than its parent.
+        part = (target if is_there else target.parent) / f"{PART}{secrets.token_hex(8)}"
+        _check_target(target)
+        try:
+            _write(part, model, image, license, metrics, name or folder.name)
+            _put(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _write(
+    part: Path,
+    model: BaseModel,
+    image: str | Path | None,
+    license: str | None,
+    metrics: Mapping[str, float] | None,
+    name: str,
+) -> None:
+    """Write the files of :func:`save_pretrained` into a new folder, after all checks."""
+    meta = dataset_meta_of(getattr(model, "dataset_meta", None), "the model's dataset_meta")
     meta = _with_palette(meta)
     cfg = getattr(model, "cfg", None)
     if not isinstance(cfg, Config):
@@ -96,24 +124,14 @@ def save_pretrained(
     # Copies: whatever runs below cannot change them.
     weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
     with _evaluation(model):
-        facts, picture = describe(
-            model, meta, name or folder.name, image, license, metrics, tuple(notes)
-        )
+        facts, picture = describe(model, meta, name, image, license, metrics, tuple(notes))
     stored = dict(dataset_meta=meta, mmengine_version=mmengine.__version__)
-    # Within an existing folder, which may be on another disk than its parent.
-    parent = folder if folder.exists() else folder.parent
-    part = parent / f"{PART}{secrets.token_hex(8)}"
-    try:
-        save(weights, stored, part / WEIGHTS)
-        for file, written in ((CONFIG, config_text), (CARD, text(facts))):
-            with atomic_write(part / file) as temporary:
-                temporary.write_text(written, encoding="utf-8")
-        if picture is not None:
-            write_image(picture, part / PICTURE)
-        _exchange(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+    save(weights, stored, part / WEIGHTS)
+    for file, written in ((CONFIG, config_text), (CARD, text(facts))):
+        with atomic_write(part / file) as temporary:
+            temporary.write_text(written, encoding="utf-8")
+    if picture is not None:
+        write_image(picture, part / PICTURE)
 
 
 def from_pretrained(
@@ -145,36 +163,58 @@ def from_pretrained(
             raise InputError(f"{folder_or_id} is a folder here, which has no revisions")
     else:
         folder = download(str(folder_or_id), revision, FILES)
-    for file in (CONFIG, WEIGHTS):
-        if not (folder / file).is_file():
-            raise InputError(
-                f"{folder_or_id} holds no {file}: give a folder that save_pretrained or "
-                "tools/publish_checkpoint.py wrote"
-            )
-    cfg = shared_config(folder)
-    meta = _dataset_meta(_stored_meta(folder / WEIGHTS), folder / WEIGHTS)
-    classes, palette = list(meta["classes"]), [tuple(color) for color in meta.get("palette") or []]
-    if len(palette) != len(classes):
+    cfg = shared_config(folder, folder_or_id)
+    meta = dataset_meta_of(_stored_meta(folder / WEIGHTS), folder / WEIGHTS)
+    count, colors = len(meta["classes"]), len(meta.get("palette") or [])
+    if count != colors:
         raise InputError(
-            f"{folder / WEIGHTS} has {len(classes)} classes and {len(palette)} colors: a shared "
-            "model has a color for each class"
+            f"{folder / WEIGHTS} has {count} classes and {colors} colors: a shared model has a "
+            "color for each class"
         )
-    # The data sets of the config may read files and addresses: this one cannot.
-    harmless = copy.deepcopy(cfg)
-    harmless.test_dataloader.dataset = dict(
-        type="mmengine.BaseDataset", metainfo=dict(classes=classes, palette=palette)
-    )
-    model = load_model(harmless, folder / WEIGHTS, device)
-    model.cfg, model.dataset_meta = cfg, {**meta, "palette": palette}
+    model = load_without_data(cfg, folder / WEIGHTS, device)
+    model.dataset_meta = {**meta, "palette": [tuple(color) for color in meta["palette"]]}
     return model
 
 
-def shared_config(folder: Path) -> Config:
-    """Return the config of a shared model, which names registered types alone.
+def load_without_data(cfg: Config, weights: Path, device: str = "cpu") -> BaseModel:
+    """Load a model without building the data sets of its config, which may read and unpickle.
+
+    Args:
+        cfg: A config that :func:`.safe_config.check_config` accepted.
+        weights: File of the weights.
+        device: Name of a PyTorch device.
+
+    Returns:
+        The model, as :func:`gfnet_dense.load_model` returns it, with the classes and colors in the
+        file: no classes if it names none, random colors if it has none.
 
     Raises:
-        InputError: If it cannot be read, is another file, or is refused.
+        InputError: As :func:`gfnet_dense.load_model`.
     """
+    harmless = copy.deepcopy(cfg)
+    harmless.test_dataloader.dataset = dict(type=BaseDataset, metainfo=dict(classes=[]))
+    model = load_model(harmless, weights, device)
+    model.cfg = cfg
+    return model
+
+
+def shared_config(folder: Path, name: str | Path | None = None) -> Config:
+    """Return the config of a shared model, which names registered types alone.
+
+    Args:
+        folder: The folder.
+        name: How the user has given it, for messages; by default its path.
+
+    Raises:
+        InputError: If it or the weights are missing, if it cannot be read, is another file, or is
+            refused.
+    """
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise InputError(
+                f"{name or folder} holds no {file}: give a folder that save_pretrained or "
+                "tools/publish_checkpoint.py wrote"
+            )
     content = _read_config(folder / CONFIG)
     if content is None:
         raise InputError(f"{folder / CONFIG} is no config of {LIBRARY}")
@@ -251,14 +291,24 @@ def _stored_meta(path: Path) -> Any:
         ) from None
 
 
-def _dataset_meta(meta: Any, source: str | Path) -> dict[str, Any]:
-    """Return a ``dataset_meta``, if JSON can hold it.
+def dataset_meta_of(meta: Any, source: str | Path) -> dict[str, Any]:
+    """Return a ``dataset_meta``, if JSON can hold it, and files of one class a line its names.
+
+    Args:
+        meta: The ``dataset_meta``, or anything else.
+        source: Where it comes from, for messages.
 
     Raises:
         InputError: If it has no names of classes, or a palette of another form.
     """
     if not isinstance(meta, dict) or not _are(str, meta.get("classes")) or not meta["classes"]:
         raise InputError(f"{source} has no names of classes: expected a list of strings")
+    for name in meta["classes"]:
+        if any(unicodedata.category(character) in CONTROLS for character in name):
+            raise InputError(
+                f"{source} has the class {ascii(name)}: a name is one line, without control "
+                "characters"
+            )
     palette = meta.get("palette") or []
     if not _are((list, tuple), palette) or not all(
         len(c) == 3 and all(type(v) is int and 0 <= v <= 255 for v in c) for c in palette
@@ -327,31 +377,53 @@ def _check_facts(image: Any, license: Any, metrics: Any) -> dict[str, float]:
     return {str(key): float(value) for key, value in metrics.items()}
 
 
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Let other savings into a folder wait within the ``with`` block; a new one has no lock.
+
+    Yields:
+        Whether the folder is there.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # a new one, or one that _check_target refuses
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            _wait_for(descriptor, folder)
+        yield os.path.isdir(folder)
+
+
+def _wait_for(descriptor: int, folder: Path) -> None:
+    """Take the lock of an open folder, which ends when it is closed, or the process ends.
+
+    Raises:
+        OSError: On network file systems that have no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print_log(f"another saving into {folder} is not over: waiting for it", logger="current")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _check_target(folder: Path) -> None:
     """Check that a folder may be written: new, empty, or one that we wrote.
-
-    It is made to see that it can be, and what was not there before is removed.
 
     Raises:
         InputError: If it cannot be made, or holds anything else.
     """
-    new: list[Path] = []
     try:
         if folder.is_file():
             raise InputError(
                 f"{folder} is a file, and a shared model is a folder: give another name"
             )
-        new = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=PART):
-            pass
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(PART))
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        # Not in its place, where another saving would see it.
+        with tempfile.TemporaryDirectory(dir=there, prefix=PART) as part:
+            Path(part, folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as e:
         raise InputError(f"the folder {folder} cannot be written: {e.strerror or e}") from None
-    finally:
-        for path in new:
-            with suppress(OSError):  # it could not be made
-                path.rmdir()
+    names = [name for name in names if not name.startswith(PART) and name not in OF_THE_HUB]
     others = [name for name in names if name not in FILES]
     is_ours = CONFIG in names and _read_config(folder / CONFIG) is not None
     if others or (names and not is_ours):
@@ -361,15 +433,34 @@ def _check_target(folder: Path) -> None:
         )
 
 
+def _put(part: Path, folder: Path) -> None:
+    """Put a complete folder where none is, or its files into the one that is there."""
+    if not folder.exists():
+        try:
+            os.rename(part, folder)
+            return
+        except OSError:
+            if not folder.is_dir():
+                raise
+            # Another saving was faster.
+    if part.parent == folder:
+        _exchange(part, folder)
+        return
+    with _lock(folder):
+        inside = folder / part.name
+        os.rename(part, inside)
+        try:
+            _exchange(inside, folder)
+        finally:
+            shutil.rmtree(inside, ignore_errors=True)
+
+
 def _exchange(part: Path, folder: Path) -> None:
-    """Put a complete folder where none is, or its files in the place of those of another one.
+    """Put the files of a folder within another one in the place of those of the other one.
 
     The other folder stays, since it may be a working directory, a link or a disk. Whenever this is
     interrupted, it has its old files, or no weights, and can be written again.
     """
-    if not folder.exists():
-        os.rename(part, folder)
-        return
     old = part / "old"
     old.mkdir()
     moves = [(folder / name, old / name) for name in reversed(FILES) if (folder / name).exists()]
@@ -379,5 +470,5 @@ def _exchange(part: Path, folder: Path) -> None:
             os.replace(source, target)
             undo.callback(os.replace, target, source)
         undo.pop_all()
-    for interrupted in folder.glob(f"{PART}*"):
+    for interrupted in folder.glob(f"{PART}*"):  # others that write here wait
         shutil.rmtree(interrupted, ignore_errors=True)

@@ -1,6 +1,5 @@
 """Sharing the checkpoint of a training: its config and its accuracy are read from its files."""
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,15 @@ from mmengine.model import BaseModel
 from gfnet_dense.apis.loading import load_model
 from gfnet_dense.checkpoint.download import fetch
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
+from gfnet_dense.utils.config_text import parse
 from gfnet_dense.utils.errors import InputError
 from gfnet_dense.visualization.curves import METRICS
 from gfnet_dense.visualization.log_curves import read_log
 
 from .config_json import portable
-from .folder import save_pretrained
+from .folder import load_without_data, save_pretrained
 from .hub import check_id, client_module, upload
 from .safe_config import check_config
-
-CONSTANTS = {"inf": float("inf"), "nan": float("nan")}  # as mmengine writes them
 
 
 def publish_folder(
@@ -80,65 +78,24 @@ def _by_stored_config(meta: dict[str, Any], checkpoint: Path) -> BaseModel:
     source = f"the config in {checkpoint}"
     if not isinstance(meta.get("cfg"), str):
         raise InputError(f"{checkpoint} holds no config: give it as --config")
-    config = parse(meta["cfg"], source)
+    try:
+        config = parse(meta["cfg"], source)
+    except InputError as e:
+        raise InputError(f"{e}: give the config as --config") from None
     try:
         cfg = Config(config)
     except (KeyError, TypeError) as e:  # a name that mmengine reserves
         raise InputError(f"{source} is no config of mmengine ({e})") from None
     shared, _ = portable(cfg)
     check_config(shared, source)
-    model = load_model(Config(shared), checkpoint)
+    model = load_without_data(Config(shared), checkpoint)
+    if not model.dataset_meta["classes"]:
+        raise InputError(
+            f"{checkpoint} names no classes, and the data of its own config are never read: give "
+            "its config as --config"
+        )
     model.cfg = cfg  # for the notes of what is left out
     return model
-
-
-def parse(text: str, source: str) -> dict[str, Any]:
-    """Return the settings of a config that mmengine has written as Python, without executing it.
-
-    Args:
-        text: Assignments of numbers, strings, lists, tuples, dicts and ``dict(...)``.
-        source: Where it comes from, for messages.
-
-    Raises:
-        InputError: If there is anything else in it.
-    """
-    try:
-        statements = ast.parse(text).body
-        return dict(_assignment(statement) for statement in statements)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as e:
-        reason = " ".join(str(e).split())
-        raise InputError(
-            f"{source} is no plain data ({reason}): give the config as --config"
-        ) from None
-
-
-def _assignment(statement: ast.stmt) -> tuple[str, Any]:
-    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id, _value(statement.value)
-    raise ValueError(f"line {statement.lineno}: {ast.unparse(statement)[:60]}")
-
-
-def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        pairs = [(k.arg, _value(k.value)) for k in node.keywords]
-        parts: list[Any] = [_value(arg) for arg in node.args]
-        merged = {k: v for part in parts for k, v in dict(part).items()}
-        for key, value in pairs:
-            merged |= dict(value) if key is None else {key: value}  # None: **{...}
-        return merged
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
-        return dict(zip(keys, map(_value, node.values), strict=True))
-    if isinstance(node, (ast.List, ast.Tuple)):
-        items = [_value(each) for each in node.elts]
-        return items if isinstance(node, ast.List) else tuple(items)
-    if isinstance(node, ast.Name) and node.id in CONSTANTS:
-        return CONSTANTS[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand)
-    if isinstance(node, ast.Constant):
-        return node.value
-    raise ValueError(f"line {node.lineno}: {ast.unparse(node)[:60]}")
 
 
 def validation_of(content: dict[str, Any], checkpoint: Path) -> dict[str, float]:

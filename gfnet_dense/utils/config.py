@@ -29,7 +29,6 @@ CONFIG_SUFFIXES = {".json", ".py", ".yaml", ".yml"}  # that mmengine reads
 LIBRARY = "gfnet-dense"  # library_name of a shared model, in its files and on the hub
 # Files of a shared model, see gfnet_dense.save_pretrained
 SHARED_CONFIG, SHARED_WEIGHTS = "config.json", "model.safetensors"
-SIMILAR = 0.85  # least similarity (difflib's ratio) of a key that may be misspelled, 0..1
 
 
 def find_config(name: str | Path) -> Path:
@@ -45,11 +44,14 @@ def find_config(name: str | Path) -> Path:
     """
     path = Path(name)
     if (folder := shared_folder(path)) is not None:
+        kind = "a shared model" if path.is_dir() else "the config of a shared model"
         raise InputError(
-            f"{name} is of a shared model, which gfnet_dense.from_pretrained({str(folder)!r}), "
+            f"{name} is {kind}, which gfnet_dense.from_pretrained({str(folder)!r}), "
             "infer and export_onnx load; other commands take the config of the training, and "
             f"{folder / SHARED_WEIGHTS} as checkpoint"
         )
+    if path.name == SHARED_WEIGHTS and path.is_file() and path.with_name(SHARED_CONFIG).is_file():
+        raise InputError(f"{name} has the weights of a shared model: give the folder {path.parent}")
     order = "the order is CONFIG, then CHECKPOINT, then images and videos"
     if path.is_file() and path.suffix not in CONFIG_SUFFIXES:
         raise InputError(
@@ -71,17 +73,26 @@ def find_config(name: str | Path) -> Path:
 
 
 def shared_folder(path: str | Path) -> Path | None:
-    """Return the folder of a shared model if a path is that folder or its config, else None."""
+    """Return the folder of a shared model if a path is that folder or its config, else None.
+
+    A folder is one if it holds one of its two files, also a damaged one, which is told by the
+    function that loads it. A ``config.json`` may be any other config. A folder with the name of a
+    config of this project has to be given as ``./NAME``.
+    """
+    if os.fspath(path) in packaged_configs():
+        return None
     path = Path(path)
-    folder = path.parent if path.name == SHARED_CONFIG else path
-    if not (folder / SHARED_WEIGHTS).is_file():
+    if path.is_dir():
+        files = (path / SHARED_CONFIG, path / SHARED_WEIGHTS)
+        return path if any(file.is_file() for file in files) else None
+    if path.name != SHARED_CONFIG or not path.with_name(SHARED_WEIGHTS).is_file():
         return None
     try:
-        content = json.loads((folder / SHARED_CONFIG).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     is_ours = isinstance(content, dict) and content.get("library_name") == LIBRARY
-    return folder if is_ours else None
+    return path.parent if is_ours else None
 
 
 def packaged_name(path: str | Path) -> str | None:
@@ -179,7 +190,7 @@ def read_config(path: str | Path) -> Config:
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as e:  # a config is a Python file, which can raise anything
-        raise InputError(_missing_library(path, e) or _describe_defect(path, e)) from e
+        raise InputError(missing_library(path, e) or _describe_defect(path, e)) from e
     if not {"model", "test_dataloader"} <= set(cfg):
         raise InputError(f"{path} is a part of configs, not a whole one: it has no model and data")
     check_sections(cfg)
@@ -196,7 +207,7 @@ def read_config(path: str | Path) -> Config:
             if cfg.default_scope == "mmdet":
                 import_module("mmdet.models")
     except Exception as e:  # a broken installation can raise anything
-        missing = _missing_library(path, e)
+        missing = missing_library(path, e)
         if missing is None and places_in_users_code(e):
             raise
         raise InputError(
@@ -245,7 +256,7 @@ def _import_custom_modules(path: Path, settings: Any) -> None:
                 reason = f"{name}, of custom_imports, is left out: {e}"
                 print_log(reason, logger="current", level=logging.WARNING)
                 continue
-            if missing := _missing_library(path, e):
+            if missing := missing_library(path, e):
                 raise InputError(missing) from e
             if not isinstance(e, ModuleNotFoundError) or not f"{name}.".startswith(f"{e.name}."):
                 raise  # the module was found, and fails itself
@@ -279,7 +290,7 @@ def _on_one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _missing_library(path: Path, error: BaseException | None) -> str | None:
+def missing_library(path: Path, error: BaseException | None) -> str | None:
     """Return the sentence about a library of :data:`EXTRAS` that an import did not find, if any.
 
     Args:
@@ -300,34 +311,6 @@ def _missing_library(path: Path, error: BaseException | None) -> str | None:
             )
         error = error.__cause__ or error.__context__
     return None
-
-
-def merge_options(cfg: Config, options: dict | None) -> None:
-    """Override settings of a config in place.
-
-    Args:
-        cfg: The config.
-        options: Values by dotted key, such as ``model.test_cfg.mode``, from ``--cfg-options``.
-
-    Raises:
-        InputError: If a key does not fit the config.
-    """
-    if options is None:
-        return
-    for key in options:
-        if similar := misspelled(cfg, key):
-            # A new setting may be meant: many have defaults and are not in the config.
-            message = f"--cfg-options {key} sets what the config has not: is {similar} meant?"
-            print_log(message, logger="current", level=logging.WARNING)
-    try:
-        cfg.merge_from_dict(options)
-    except (TypeError, KeyError, IndexError) as e:
-        raise InputError(f"--cfg-options do not fit the config: {e}") from e
-    except AttributeError as e:  # mmengine's, of a value that is no dict
-        raise InputError(
-            f"--cfg-options do not fit the config: a key leads into a value that is no dict ({e})"
-        ) from e
-    check_sections(cfg)
 
 
 def check_sections(cfg: ConfigDict) -> None:
@@ -365,20 +348,3 @@ def check_sections(cfg: ConfigDict) -> None:
             inner = dataset.get("datasets", [])
             datasets += list(inner) if isinstance(inner, (list, tuple)) else [inner]
             datasets += [dataset["dataset"]] if "dataset" in dataset else []
-
-
-def misspelled(cfg: Config, key: str) -> str | None:
-    """Return the name in the config that a dotted key almost has, if it has none."""
-    node: Any = cfg
-    parts = key.split(".")
-    for i, part in enumerate(parts):
-        if isinstance(node, (list, tuple)) and part.isdecimal() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, (Config, dict)) and part not in node:
-            close = get_close_matches(part, list(node), n=1, cutoff=SIMILAR)
-            return ".".join([*parts[:i], close[0], *parts[i + 1 :]]) if close else None
-        elif isinstance(node, (Config, dict)):
-            node = node[part]
-        else:
-            return None
-    return None

@@ -94,7 +94,10 @@ def overlay_instances(
     from mmdet.visualization import DetLocalVisualizer
 
     visualizer = DetLocalVisualizer(line_width=2, alpha=opacity)
-    visualizer.dataset_meta = metainfo
+    visualizer.dataset_meta = dict(metainfo)
+    if isinstance(metainfo.get("palette"), (list, tuple)):  # or the name of one of mmdet's
+        # mmdet draws boxes in colors that are tuples alone, and JSON has lists.
+        visualizer.dataset_meta["palette"] = [tuple(color) for color in metainfo["palette"]]
     factor = max(1, READABLE_WIDTH // image.shape[1])
     predicted = "scores" in instances
     enlarged = {("pred" if predicted else "gt") + "_instances": _enlarge(instances, factor)}

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
+from PIL import Image
 
 from gfnet_dense.apis.inference import predict
 from gfnet_dense.utils.errors import InputError
@@ -185,3 +186,12 @@ def test_mixed_precision_that_the_device_does_not_have_is_refused(amp, message, 
 def test_a_single_image_is_told_from_a_list(images):
     with pytest.raises(InputError, match=r"for a single image, too: predict\(model, \[image\]\)"):
         list(predict(KnownSegmentor(), images))
+
+
+@pytest.mark.parametrize("window", [None, (4, 4)])
+def test_samples_name_their_file(window, tmp_path):
+    array = image_of(labels(4, 5))
+    Image.fromarray(array).save(tmp_path / "photo.png")
+    images = [str(tmp_path / "photo.png"), tmp_path / "photo.png", array]
+    names = [sample.img_path for sample in predict(KnownSegmentor(), images, window=window)]
+    assert names == [str(tmp_path / "photo.png")] * 2 + [""]

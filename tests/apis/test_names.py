@@ -8,9 +8,10 @@ import torch
 from mmengine.config import Config
 
 import gfnet_dense
-from gfnet_dense import InputError, list_models, load_model
+from gfnet_dense import InputError, from_pretrained, list_models, load_model
 from gfnet_dense.checkpoint.official import OFFICIAL_FILES, TRAINED, trained_weights
-from gfnet_dense.utils.config import read_config
+from gfnet_dense.sharing.folder import shared_config
+from gfnet_dense.utils.config import read_config, shared_folder
 from tests.conftest import ROOT
 
 NAME = "fpn_gfnet-h-ti_ade20k"
@@ -179,22 +180,52 @@ def test_the_folder_and_config_of_a_shared_model_are_told_their_function(tmp_pat
             with pytest.raises(InputError) as error:
                 function(name)
             folder = tmp_path / "pub" if name == tmp_path / "pub" else "pub"
+            kind = (
+                "the config of a shared model" if str(name).endswith(".json") else "a shared model"
+            )
             assert str(error.value) == (
-                f"{name} is of a shared model, which gfnet_dense.from_pretrained({str(folder)!r}), "
+                f"{name} is {kind}, which gfnet_dense.from_pretrained({str(folder)!r}), "
                 "infer and export_onnx load; other commands take the config of the training, and "
                 f"{folder}/model.safetensors as checkpoint"
             )
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"library_name": "other"}', "[" * 100000, "\udcff"])
-def test_other_json_beside_weights_is_no_shared_model(content, tmp_path):
+def test_other_json_beside_weights_is_no_shared_config(content, tmp_path):
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "config.json").write_text(content, errors="surrogateescape")
-    with pytest.raises(InputError, match="does not exist: give a file"):
-        read_config(tmp_path)
     with pytest.raises(InputError) as error:
         read_config(tmp_path / "config.json")
     assert "from_pretrained" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({"config.json": "{"}, "holds no model.safetensors: give a folder that save_pretrained"),
+        ({"model.safetensors": ""}, "holds no config.json: give a folder that save_pretrained"),
+        ({"config.json": "{", "model.safetensors": ""}, "config.json cannot be read as JSON"),
+        ({"config.json": "{}", "model.safetensors": ""}, "config.json is no config of gfnet-dense"),
+    ],
+)
+def test_a_damaged_shared_folder_is_told_as_from_pretrained_tells_it(files, words, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    for load in (from_pretrained, lambda path: shared_config(shared_folder(path))):
+        with pytest.raises(InputError, match=words):
+            load(tmp_path)
+
+
+def test_the_weights_of_a_shared_model_are_told_their_folder(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError) as error:
+        read_config(tmp_path / "model.safetensors")
+    sentence = f"{tmp_path}/model.safetensors has the weights of a shared model: give the folder "
+    assert str(error.value) == f"{sentence}{tmp_path}"
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match="is no config, which is a file"):
+        read_config(tmp_path / "model.safetensors")
 
 
 def test_both_functions_are_public():

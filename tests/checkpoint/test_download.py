@@ -283,6 +283,21 @@ def test_a_date_or_a_count_in_a_name_is_no_digest(digits, www, server, hub):
 
 
 @pytest.mark.parametrize(
+    "names, told",
+    [
+        ([], "is a folder: give a file$"),
+        (["iter_1.pth", "best_mIoU_iter_9.pth"], "give a file, such as .*/best_mIoU_iter_9.pth$"),
+        (["model.safetensors", "README.md"], "give a file, such as .*/model.safetensors$"),
+    ],
+)
+def test_a_folder_is_told_the_file_in_it(names, told, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=told):
+        fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
     "address, known",
     [
         ("gfnet://h-huge", "gfnet://h-tiny, gfnet://h-small, .*, gfnet://base$"),

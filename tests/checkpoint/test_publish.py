@@ -1,24 +1,29 @@
+import copy
 import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from safetensors import safe_open
 
-from gfnet_dense import api
+from gfnet_dense import api, from_pretrained
 from gfnet_dense.checkpoint.convert import convert
 from gfnet_dense.checkpoint.loading import load_pretrained
 from gfnet_dense.checkpoint.publish import publish
 from gfnet_dense.checkpoint.safe_reader import read_checkpoint
 from gfnet_dense.models import GFNet, IsotropicGFNet
 from gfnet_dense.models.backbones.gfnet import ARCHS
+from gfnet_dense.sharing.training import publish_folder
 from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
+from tests.checkpoint.weights import Messages
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT
 from tests.published import official_isotropic_state_dict, official_state_dict
+from tests.sharing.small_models import small_model
 
 DIMS, DEPTHS = (8, 16), (2, 1)
 
@@ -47,14 +52,75 @@ def test_published_files_hold_only_weights_config_and_classes(suffix, training, 
     assert path.stat().st_size < training.stat().st_size / 2
     before, after = read_checkpoint(training), read_checkpoint(path)
     assert set(after) == {"state_dict", "meta"}
-    assert after["meta"] == {"cfg": "model = 1", "dataset_meta": {"classes": ["a", "b"]}}
+    assert after["meta"] == {"cfg": "model = 1\n", "dataset_meta": {"classes": ["a", "b"]}}
     torch.testing.assert_close(after["state_dict"], before["state_dict"], rtol=0, atol=0)
 
 
 def test_the_config_is_in_the_metadata_of_safetensors(training, tmp_path):
     path = publish(training, tmp_path / "model.safetensors")
     with safe_open(path, framework="pt") as file:
-        assert json.loads(file.metadata()["meta"])["cfg"] == "model = 1"
+        assert json.loads(file.metadata()["meta"])["cfg"] == "model = 1\n"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_private_in_the_config_is_left_out_and_told(suffix, tmp_path):
+    pytest.importorskip("mmseg")
+    model = small_model(classes=["a", "b"])
+    cfg = copy.deepcopy(model.cfg)
+    expected = cfg.to_dict()
+    cfg.work_dir, cfg.load_from = "/home/alice/private/work", "s3://K:S3CRET@b/a.pth"
+    init_kwargs = dict(api_key="S3CRET", project="p")
+    cfg.visualizer.vis_backends = [dict(type="WandbVisBackend", init_kwargs=init_kwargs)]
+    cfg.test_dataloader.dataset.data_root = "/home/alice/ade"
+    mapping = {"s3://KEY:S3CRET@bucket/": "/home/alice/x/"}
+    cfg.train_dataloader.dataset.backend_args = dict(backend="local", path_mapping=mapping)
+    meta = dict(cfg=f"# of alice\n{cfg.pretty_text}", dataset_meta=model.dataset_meta)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / "iter_4.pth")
+    result = run(tool("publish_checkpoint", "iter_4.pth", f"model{suffix}"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("model-*")
+    for text in (path.read_bytes(), result.stdout.encode(), result.stderr.encode()):
+        assert b"S3CRET" not in text and b"alice" not in text and b"KEY" not in text
+    for words in (
+        "settings are left out: work_dir, load_from",
+        "secrets are left out: visualizer.vis_backends.init_kwargs.api_key",
+        "cut to their last part: test_dataloader.dataset.data_root, train_dataloader",
+        "from texts: train_dataloader.dataset.backend_args.path_mapping\n",
+    ):
+        assert words in result.stdout
+    stored = Config.fromstring(read_checkpoint(path)["meta"]["cfg"], ".py").to_dict()
+    for name in ("work_dir", "load_from", "resume"):
+        expected.pop(name, None)
+    expected["visualizer"]["vis_backends"] = [
+        dict(type="WandbVisBackend", init_kwargs=dict(project="p"))
+    ]
+    expected["test_dataloader"]["dataset"]["data_root"] = "ade"
+    expected["train_dataloader"]["dataset"]["backend_args"] = dict(
+        backend="local", path_mapping={"s3://bucket/": "x"}
+    )
+    assert stored == expected
+    x = torch.randn(1, 3, 64, 96)
+    assert torch.equal(api.load_model(cfg, path)(x), model(x))
+    # The published file has all that a folder needs.
+    (folder,) = publish_folder(path, tmp_path / "shared")
+    shared = from_pretrained(folder)
+    assert torch.equal(shared(x), model(x)) and shared.dataset_meta["classes"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["model = 1\nlogin('S3CRET')", {"key": "S3CRET"}, "a = [S3CRET"])
+def test_a_config_that_is_no_data_is_left_out_with_a_sentence(text, training, tmp_path):
+    content = read_checkpoint(training)
+    content["meta"]["cfg"] = text
+    torch.save(content, training)
+    with Messages() as logged:
+        path = publish(training, tmp_path / "model.safetensors")
+    assert read_checkpoint(path)["meta"] == {"dataset_meta": {"classes": ["a", "b"]}}
+    assert b"S3CRET" not in path.read_bytes()
+    (sentence,) = logged[1:]
+    assert sentence == (
+        "config in the file: it is left out, since it is no plain data, and may hold what is "
+        "private"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

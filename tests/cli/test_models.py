@@ -6,10 +6,12 @@ import os
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
-from gfnet_dense import predict, save_pretrained
+from gfnet_dense import load_model, predict, save_pretrained
 from gfnet_dense.cli.models import read_model
+from gfnet_dense.sharing.folder import shared_config
 from gfnet_dense.utils.errors import InputError
 from tests.commands import run, tool
 from tests.conftest import TINY
@@ -83,6 +85,20 @@ def test_the_caches_of_onednn_are_limited_for_both(shared, monkeypatch):
         assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" in os.environ
 
 
+def test_a_folder_with_the_name_of_a_config_does_not_stand_for_it(shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / SEGMENTOR).symlink_to(shared[1])
+    with pytest.raises(
+        InputError, match=f"no trained .*; the folder of this name is ./{SEGMENTOR}"
+    ):
+        read_model(arguments(SEGMENTOR))
+    cfg, _ = read_model(arguments(SEGMENTOR, checkpoint="own.pth"))
+    assert cfg.model.decode_head.num_classes == 150
+    assert load_model(SEGMENTOR).decode_head.num_classes == 150
+    cfg, _ = read_model(arguments(f"./{SEGMENTOR}"))
+    assert cfg.model.decode_head.num_classes == 3
+
+
 def test_code_in_a_shared_folder_is_refused(tmp_path, monkeypatch):
     folder = save_pretrained(small_model(DETECTOR), tmp_path / "out")
     config = folder / "config.json"
@@ -109,6 +125,11 @@ def test_commands_take_a_shared_folder(shared, tmp_path):
         "field", "road", "water",
     ]  # fmt: skip
     assert (tmp_path / "model.onnx").stat().st_size > 2**20
-    for command in ("test", "train", "print_config"):
+    config = run(tool("print_config", folder), tmp_path).stdout
+    (tmp_path / "printed.py").write_text(config)
+    cfg = Config.fromfile(tmp_path / "printed.py")
+    assert cfg.model.to_dict() == shared_config(folder).model.to_dict()
+    load_model(cfg, folder / "model.safetensors")
+    for command in ("test", "train", "check_dataset"):
         result = run(tool(command, folder), tmp_path)
         assert result.returncode and "infer and export_onnx load; other comm" in result.stderr

@@ -58,8 +58,8 @@ def test_a_card_says_the_facts_and_no_more():
         "A segmentor of 2 classes with global filters, written by",
         "own data, read as BaseSegDataset, 2 classes: field: a field, ストリート",
         "| mIoU   | 49.20 |", "License: apache-2.0", "In `config.json`, paths are cut",
-        "![Prediction](prediction.jpg)", "hf download somebody/fields --local-dir fields\n",
-        "gfnet-dense infer fields photo.jpg",
+        "![Prediction](prediction.jpg)", "hf download somebody/fields --local-dir ./fields\n",
+        "gfnet-dense infer ./fields photo.jpg",
         "With GFNet-Dense installed (its README says how) and the extras `seg` and `hub`:",
         'from_pretrained("somebody/fields")',
     ]:  # fmt: skip

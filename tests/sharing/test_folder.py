@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from gfnet_dense.sharing import folder as folders
 from gfnet_dense.utils.config import read_config
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import TINY, needs_operators
+from tests.sharing.local_hub import local_hub
+from tests.sharing.processes import python
 from tests.sharing.small_models import DETECTOR, shrink_images, small_config, small_model
 
 pytest.importorskip("mmseg")
@@ -172,6 +176,62 @@ def test_a_folder_of_ours_is_replaced_and_any_other_kept(copied, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "empty", "foreign", "link"]
 
 
+def test_a_folder_from_the_hub_is_replaced(copied):
+    """The download of `hf download --local-dir` adds two names."""
+    (copied / ".cache" / "huggingface").mkdir(parents=True)
+    (copied / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    save_pretrained(small_model(classes=["a", "b"]), copied)
+    assert from_pretrained(copied).dataset_meta["classes"] == ["a", "b"]
+    assert {".cache", ".gitattributes"} < set(os.listdir(copied))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_second_saving_does_not_disturb_the_first(is_new, copied, tmp_path, monkeypatch):
+    """The second one begins and, if it does not wait, ends while the first one writes its card."""
+    target = tmp_path / "new" if is_new else copied
+    models = {name: small_model(classes=[name, "b"]) for name in ("first", "second")}
+    text, errors = folders.text, []
+    first, second = (threading.Thread(target=lambda name=name: save(name)) for name in models)
+
+    def save(name):
+        try:
+            save_pretrained(models[name], target)
+        except BaseException as e:
+            errors.append(e)
+
+    def wait_for_the_second(facts):
+        if threading.current_thread() is first:
+            second.start()
+            second.join(60 if is_new else 1)
+        return text(facts)
+
+    monkeypatch.setattr(folders, "text", wait_for_the_second)
+    first.start()
+    for thread in (first, second):
+        thread.join(60)
+    assert errors == []
+    # The one that ended last: of a new folder the first, which had no lock to hold.
+    assert from_pretrained(target).dataset_meta["classes"][0] == ("first" if is_new else "second")
+    assert sorted(os.listdir(target)) == ["README.md", "config.json", "model.safetensors"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_many_savings_of_processes_at_once_all_succeed(tmp_path):
+    code = """
+model = small_model(classes=["a", "b"])
+for _ in range(4):
+    save_pretrained(model, "out")
+"""
+    with local_hub() as hub, ThreadPoolExecutor() as pool:
+        places = [tmp_path / name for name in ("1", "2")]
+        for place in places:
+            place.mkdir()
+            (place / "out").symlink_to(tmp_path / "out")
+        list(pool.map(lambda place: python(code, place, hub), places))
+    assert from_pretrained(tmp_path / "out").dataset_meta["classes"] == ["a", "b"]
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def modes(model):
     return [(name, module.training) for name, module in model.named_modules()]
 
@@ -286,7 +346,7 @@ class Nothing:
         pass
 
 
-@pytest.mark.parametrize("step", ["save", "text", "_exchange"])
+@pytest.mark.parametrize("step", ["save", "text", "_put"])
 def test_an_interrupted_writing_leaves_what_was_there(step, copied, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -357,12 +417,15 @@ def test_a_model_that_cannot_be_shared_is_refused(tmp_path):
     own.cfg.custom_imports = dict(imports=["my_heads"])
     bare = small_model(classes=CLASSES)
     bare.dataset_meta = {}
+    lines = small_model(classes=CLASSES)
+    lines.dataset_meta = dict(classes=["field\n0 1 x", "road", "\u2028"])
     function = small_model(classes=CLASSES)
     function.cfg.extra = {1: 2}
     for each, words in [
         (torch.nn.Linear(1, 1), "no names of classes"),
         (own, "custom_imports"),
         (bare, "no names of classes"),
+        (lines, r"the class 'field\\n0 1 x': a name is one line"),
         (function, "takes names as keys, and config.extra has 1"),
     ]:
         with pytest.raises(InputError, match=words):
@@ -398,6 +461,9 @@ def test_missing_and_broken_files_are_told(copied, tmp_path):
         ("{", "no safetensors file with the classes"),
         ('{"dataset_meta": {"classes": []}}', "no names of classes"),
         ('{"dataset_meta": {"classes": "abc"}}', "no names of classes"),
+        ('{"dataset_meta": {"classes": ["a\\nb"]}}', r"has the class 'a\\nb': a name is one line"),
+        ('{"dataset_meta": {"classes": ["\\u001b[31ma"]}}', r"'\\x1b\[31ma': a name is one line"),
+        ('{"dataset_meta": {"classes": ["\\ud800"]}}', r"'\\ud800': a name is one line"),
         ('{"dataset_meta": {"classes": ["a"], "palette": [[1, 2]]}}', "palette"),
         ('{"dataset_meta": {"classes": ["a"], "palette": ["abc"]}}', "palette"),
         ('{"dataset_meta": {"classes": ["a"], "palette": [[1, 2, 256]]}}', "palette"),

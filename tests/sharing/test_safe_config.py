@@ -5,18 +5,25 @@ import copy
 import json
 import shutil
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS, MODELS
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from gfnet_dense import from_pretrained, save_pretrained
+from gfnet_dense import from_pretrained, predict, save_pretrained
 from gfnet_dense.sharing.config_json import decode, encode, portable
 from gfnet_dense.sharing.safe_config import check_config, registered_name
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.scope import default_scope
+from tests.commands import error_of, run, tool
 from tests.conftest import ROOT, config_param
 from tests.sharing.local_hub import local_hub
 from tests.sharing.small_models import small_model
@@ -42,14 +49,27 @@ def hostile(shared, tmp_path, monkeypatch):
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil" / "__init__.py").write_text("import os; os.mkdir('trace')\n")
     (tmp_path / "evil" / "registry.py").write_text("import os; os.mkdir('trace')\n")
-    (tmp_path / "weights.pkl").write_bytes(b"cos\nmkdir\n(S'trace'\ntR.")
+    for name in ("weights.pkl", "pkl", "horizontal"):
+        (tmp_path / name).write_bytes(PICKLE)
+    (folder / "mc.py").write_text("import os; os.mkdir('trace')\n")
     yield folder
     assert not (tmp_path / "trace").exists()
     assert not {"evil", "evil.registry"} & set(sys.modules)
 
 
+def loading(*transforms):
+    """Return a test pipeline with some more transforms."""
+    return [dict(type="LoadImageFromFile"), *transforms, dict(type="PackSegInputs")]
+
+
+IMAGE = np.zeros((64, 96, 3), np.uint8)
+PICKLE = b"cos\nmkdir\n(S'trace'\ntR."
+# mmengine imports the module mc, from this folder
+MEMCACHED = dict(backend="memcached", server_list_cfg="a", client_cfg="b", sys_path="hostile")
+UNPICKLE = dict(type="LoadBiomedicalData", decode_backend="pickle")
 CALL = dict(type="os.mkdir", path="trace")
 CODE = "__import__('os').mkdir('trace')"
+PIPELINE = "test_dataloader.dataset.pipeline"
 ATTACKS = {
     "model": ("model", CALL),
     "module": ("model.backbone.type", "evil"),
@@ -122,13 +142,71 @@ ATTACKS = {
     "no_backbone": ("model.backbone", None),
     "no_data": ("test_dataloader", None),
     "pipeline_as_text": ("test_dataloader.dataset.pipeline", "evil"),
+    "unpickled_weights_by_a_plain_word": (
+        "model.decode_head.loss_decode", dict(type="CrossEntropyLoss", class_weight="pkl"),
+    ),
+    "reader_by_another_name": ("model.backbone.conv_type", "TIMMBackbone"),
+    "reader_in_metainfo_of_the_model": (
+        "model.neck.metainfo", dict(a=[dict(type="TIMMBackbone", model_name="resnet50")]),
+    ),
+    "checkpoint_of_a_teacher": ("model.teacher_ckpt", "weights"),
+    "imports_of_a_file_backend": (
+        PIPELINE, loading(dict(type="LoadBiomedicalData", backend_args=MEMCACHED)),
+    ),
+    "backend_of_a_harmless_loader": (
+        PIPELINE, loading(dict(type="LoadAnnotations", backend_args=MEMCACHED)),
+    ),
+    "backend_by_its_old_name": (
+        PIPELINE, loading(dict(type="LoadAnnotations", file_client_args=MEMCACHED)),
+    ),
+    "backend_and_more": (
+        PIPELINE,
+        loading(dict(type="LoadAnnotations", backend_args=dict(backend="local", sys_path="a"))),
+    ),
+    "backend_of_the_network": (
+        PIPELINE, loading(dict(type="LoadAnnotations", backend_args=dict(backend="http"))),
+    ),
+    "backend_of_the_training": (
+        "train_dataloader.dataset.pipeline",
+        loading(dict(type="LoadAnnotations", backend_args=MEMCACHED)),
+    ),
+    "backend_of_a_part_of_the_model": ("model.neck.backend_args", MEMCACHED),
+    "unpickling_loader": (PIPELINE, [UNPICKLE, *loading()]),
+    "unpickling_loader_of_annotations": (
+        PIPELINE, loading(dict(type="LoadBiomedicalAnnotation", decode_backend="pickle")),
+    ),
+    "unpickling_loader_of_depths": (
+        PIPELINE, loading(dict(type="LoadDepthAnnotation", decode_backend="pickle")),
+    ),
+    "path_from_another_key": (
+        PIPELINE,
+        loading(
+            dict(type="RandomFlip", prob=1.0),
+            dict(type="KeyMapper", mapping=dict(img_path="flip_direction"), transforms=[UNPICKLE]),
+        ),
+    ),
+    "harmless_loader_in_a_transform": (
+        PIPELINE,
+        loading(dict(type="RandomApply", transforms=dict(type="LoadImageFromFile"))),
+    ),
+    "loader_in_an_accepted_transform": (
+        PIPELINE,
+        loading(dict(type="CenterCrop", crop_size=8, pad_cfg=dict(type="LoadImageFromFile"))),
+    ),
+    "loader_as_the_type_of_resizing": (
+        PIPELINE,
+        loading(dict(type="mmdet.ResizeShortestEdge", scale=8, resize_type="InferencerLoader")),
+    ),
+    "no_word_as_the_type_of_resizing": (
+        PIPELINE, loading(dict(type="ResizeShortestEdge", scale=8, resize_type=["Resize"])),
+    ),
+    "word_as_a_transform": (PIPELINE, loading("Resize")),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_hostile_folder_is_refused_before_anything_is_built(name, hostile, monkeypatch):
-    place, value = ATTACKS[name]
-    path = hostile / "config.json"
+def change(folder, place, value):
+    """Write a value at a place of the config in a folder, and return the path of the file."""
+    path = folder / "config.json"
     content = json.loads(path.read_text())
     *keys, last = place.split(".")
     node = content["config"]
@@ -136,12 +214,97 @@ def test_hostile_folder_is_refused_before_anything_is_built(name, hostile, monke
         node = node[key]
     node[last] = value
     path.write_text(json.dumps(content))
-    built = []
-    monkeypatch.setattr(MODELS, "build", lambda *args, **kwargs: built.append(args))
+    return path
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_folder_is_refused_before_anything_is_built(name, hostile, monkeypatch):
+    path = change(hostile, *ATTACKS[name])
+    built, build = [], MODELS.build
+    monkeypatch.setattr(MODELS, "build", lambda cfg, **kw: built.append(cfg) or build(cfg, **kw))
     with pytest.raises(InputError) as caught:
-        from_pretrained(hostile)
+        list(predict(from_pretrained(hostile), [IMAGE]))
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     assert built == []
+
+
+@pytest.mark.parametrize(
+    "name", ["imports_of_a_file_backend", "unpickling_loader", "path_from_another_key"]
+)
+def test_infer_refuses_a_hostile_folder(name, hostile, tmp_path):
+    change(hostile, *ATTACKS[name])
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    error = error_of(run(tool("infer", "hostile", "photo.png", "--device", "cpu"), tmp_path))
+    assert "hostile/config.json was refused: " in error
+
+
+@pytest.mark.parametrize("args", [None, dict(backend="local")])
+def test_local_files_and_transforms_in_memory_are_accepted(args, hostile):
+    loaders = (
+        dict(type="LoadImageFromFile", backend_args=args),
+        dict(type="LoadAnnotations", backend_args=args),
+    )
+    resize = dict(type="mmdet.ResizeShortestEdge", scale=32, max_size=64, resize_type="Resize")
+    pytest.importorskip("mmdet")
+    change(hostile, PIPELINE, [*loaders, resize, dict(type="PackSegInputs")])
+    (sample,) = predict(from_pretrained(hostile), [IMAGE])
+    assert sample.pred_sem_seg.data.shape == (1, 64, 96)
+
+
+# Base configs of data for other tasks than those of predict
+OTHER_TASKS = {
+    "hsi_drive", "levir_256x256", "nyu", "nyu_512x512",
+    "coco_caption", "mot_challenge", "mot_challenge_reid", "youtube_vis",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("library", ["mmseg", "mmdet"])
+def test_test_pipelines_of_the_libraries_can_be_shared(library):
+    folder = Path(pytest.importorskip(library).__file__).parent / ".mim/configs/_base_/datasets"
+    accepted = set()
+    for path in folder.glob("*.py"):
+        loader = Config.fromfile(path).to_dict()["test_dataloader"]
+        model = dict(type="ResNet", backbone={})
+        try:
+            check_config(dict(default_scope=library, model=model, test_dataloader=loader), "it")
+        except InputError:
+            assert path.stem in OTHER_TASKS
+        else:
+            accepted.add(path.stem)
+    assert len(accepted) > 20 and not accepted & OTHER_TASKS
+
+
+@pytest.mark.parametrize(
+    "place, value, words",
+    [
+        (PIPELINE, [], "does not end in PackDetInputs or PackSegInputs"),
+        (PIPELINE, [dict(type="PackSegInputs"), dict(type="Resize", scale=8)], "does not end in"),
+        ("model.data_preprocessor.std", [58.4, 0, 57.4], "std is .58.4, 0, 57.4., and pixels"),
+        ("model.test_cfg", dict(mode="other"), "mode is 'other', accepted are whole, slide"),
+        ("model.test_cfg", dict(mode=["whole"]), "mode is .'whole'., accepted are"),
+        ("model.test_cfg", dict(mode="slide"), "stride=None and crop_size=None: they take"),
+        ("model.test_cfg", dict(mode="slide", crop_size=[0, 0], stride=[0, 0]), "crop_size=.0, 0."),
+        ("model.test_cfg", dict(mode="slide", crop_size=[64, 64], stride=[32, 65]), "they take"),
+        ("model.test_cfg", dict(mode="slide", crop_size=64, stride=32), "they take"),
+        ("model.test_cfg", dict(mode="slide", crop_size=[64, 64], stride=[1.5, 2]), "they take"),
+    ],
+)  # fmt: skip
+def test_a_model_that_could_not_predict_is_refused(place, value, words, hostile):
+    path = change(hostile, place, value)
+    with pytest.raises(InputError, match=words) as caught:
+        from_pretrained(hostile)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["imports_of_a_file_backend", "path_from_another_key"])
+def test_an_attack_by_a_loader_is_real(name, hostile, tmp_path, monkeypatch):
+    """A file backend imports code from the folder, and a loader unpickles a plain word."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the backend adds the folder
+    _, (_, *transforms, _) = ATTACKS[name]
+    with suppress(Exception), default_scope("mmseg"):
+        Compose(transforms)(dict(img=IMAGE, img_path="photo.png"))
+    (tmp_path / "trace").rmdir()
+    sys.modules.pop("mc", None)
 
 
 def test_nms_as_code_is_what_mmcv_would_run(tmp_path, monkeypatch):
@@ -149,9 +312,10 @@ def test_nms_as_code_is_what_mmcv_would_run(tmp_path, monkeypatch):
     from mmseg.models.losses import CrossEntropyLoss
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "weights.pkl").write_bytes(b"cos\nmkdir\n(S'trace'\ntR.")
-    CrossEntropyLoss(class_weight="weights.pkl")
-    assert (tmp_path / "trace").is_dir()
+    for name in ("weights.pkl", "pkl"):
+        (tmp_path / name).write_bytes(PICKLE)
+        CrossEntropyLoss(class_weight=name)
+        (tmp_path / "trace").rmdir()
     MODELS.build(dict(type="os.mkdir", path="other"))
     assert (tmp_path / "other").is_dir()
 
@@ -174,49 +338,6 @@ def test_each_config_of_the_project_can_be_shared(name):
     check_config(config, name)
     assert decode(encode(config)) == config
     assert cfg.to_dict() == before
-
-
-def test_secrets_are_left_out_and_named():
-    cfg = Config(
-        dict(
-            model=dict(num_tokens=4, token_dim=8, keys=["token"], token=None),
-            visualizer=dict(
-                vis_backends=[
-                    dict(type="WandbVisBackend", init_kwargs=dict(api_key="k3y", project="p")),
-                    dict(type="MLflowVisBackend", tracking_uri="http://me:pa:ss@track.org:5000/x"),
-                ]
-            ),
-            test_dataloader=dict(
-                dataset=dict(
-                    data_root="s3://AKIA:s/e@c@bucket/ade",
-                    ann_file="https://host.org/a.json?X-Amz-Signature=k3y#k3y",
-                    backend_args=dict(
-                        secret_key="k3y", AWS_ACCESS_KEY_ID="k3y", HF_TOKEN="k3y", apikey="k3y",
-                        password="k3y", region="eu", endpoint="http://store.org/a@b",
-                        path_mapping={"data/": "http://me:k3y@store.org/"},
-                    ),
-                )
-            ),
-        )
-    )  # fmt: skip
-    config, notes = portable(cfg)
-    text = encode(config)
-    for secret in ("k3y", "pa:ss", "AKIA", "s/e@c"):
-        assert secret not in text
-    assert config["model"] == dict(num_tokens=4, token_dim=8, keys=["token"], token=None)
-    first, second = config["visualizer"]["vis_backends"]
-    assert first["init_kwargs"] == dict(project="p")
-    assert second["tracking_uri"] == "http://track.org:5000/x"
-    dataset = config["test_dataloader"]["dataset"]
-    assert dataset["data_root"] == "s3://bucket/ade"
-    assert dataset["ann_file"] == "https://host.org/a.json"
-    assert dataset["backend_args"] == dict(
-        region="eu", endpoint="http://store.org/a@b", path_mapping={"data/": "http://store.org/"}
-    )
-    secrets, addresses = notes
-    assert secrets.startswith("secrets are left out: visualizer.vis_backends.init_kwargs.api_key, ")
-    assert secrets.count("backend_args") == 5
-    assert addresses.startswith("logins and queries are cut from addresses: visualizer.vis_back")
 
 
 def test_json_keeps_tuples_and_numbers_that_json_has_not():
@@ -281,5 +402,5 @@ def test_the_data_set_of_a_shared_folder_is_never_built(changes, stored, hostile
                 assert model.cfg.test_dataloader.dataset.type == "mmdet.OpenImagesDataset"
         assert server.requests == []
     assert not any("passwd" in str(each) for each in opened)
-    assert {each["type"] for each in built} <= {"mmengine.BaseDataset"}
+    assert {each["type"] for each in built} <= {BaseDataset}
     assert built == [] or stored == COLLIDING

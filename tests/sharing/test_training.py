@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import DATASETS
 
 from gfnet_dense import from_pretrained, load_model
-from gfnet_dense.sharing.training import parse, validation_of
+from gfnet_dense.apis.loading import random_palette
+from gfnet_dense.sharing.training import parse, publish_folder, validation_of
 from gfnet_dense.utils.errors import InputError
 from tests.commands import error_of, run, tool
 from tests.conftest import ROOT
@@ -117,6 +120,36 @@ def test_the_config_in_a_checkpoint_is_never_executed(tmp_path):
         error = error_of(run(tool("publish_checkpoint", "a.pth", "shared"), tmp_path))
         assert words in error
         assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+CLASSES = dict(classes=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("stored", [None, CLASSES, CLASSES | {"palette": [(1, 2, 3)]}])
+def test_the_data_of_a_stored_config_are_never_built(stored, tmp_path, monkeypatch):
+    """That data set unpickles what an address sends."""
+    pytest.importorskip("mmdet")
+    model = small_model(classes=["a", "b", "c"])
+    built, build = [], DATASETS.build
+    monkeypatch.setattr(DATASETS, "build", lambda cfg, **k: built.append(cfg) or build(cfg, **k))
+    with local_hub() as server:
+        model.cfg.test_dataloader.dataset = dict(
+            type="mmdet.CrowdHumanDataset", data_root="data", ann_file="a",
+            extra_ann_file=f"{server.url}/a.pkl",
+            pipeline=model.cfg.test_dataloader.dataset.pipeline,
+        )  # fmt: skip
+        meta = dict(cfg=model.cfg.pretty_text, dataset_meta=stored)
+        torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / "a.pth")
+        if stored is None:
+            with pytest.raises(InputError, match="a.pth names no classes.*: give its config as --"):
+                list(publish_folder(tmp_path / "a.pth", tmp_path / "out"))
+            assert os.listdir(tmp_path) == ["a.pth"]
+        else:
+            list(publish_folder(tmp_path / "a.pth", tmp_path / "out"))
+            palette = from_pretrained(tmp_path / "out").dataset_meta["palette"]
+            assert palette == [tuple(color) for color in random_palette(3)]
+        assert server.requests == []
+    assert {each["type"] for each in built} <= {BaseDataset}
 
 
 def test_a_config_can_be_given(tmp_path):

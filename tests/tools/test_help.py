@@ -70,3 +70,17 @@ def test_a_library_that_is_not_installed_is_named_in_one_sentence(name, argument
     command = tool(name, CONFIG, *arguments)
     error = error_of(run(command, tmp_path, env=environment))
     assert re.search(r"needs (mmseg|mmcv), which is not installed: pip install", error)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [("infer", ["photo.jpg"]), ("export_onnx", ["--size", "512"]), ("print_config", [])],
+)
+def test_a_library_that_a_shared_model_needs_is_named_in_one_sentence(name, arguments, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_LIBRARIES)
+    (tmp_path / "my-model").mkdir()
+    (tmp_path / "my-model" / "config.json").write_text('{"library_name": "gfnet-dense"}')
+    (tmp_path / "my-model" / "model.safetensors").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    error = error_of(run(tool(name, "my-model", *arguments), tmp_path, env=environment))
+    assert re.search(r"my-model needs (mmseg|mmcv), which is not installed: pip install", error)

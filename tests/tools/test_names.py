@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_words_in_another_order_are_refused_before_anything_is_fetched(
     words, sentence, folder, tmp_path, offline
 ):
     shared = dict(default_scope="mmseg", model=dict(backbone={}))
-    shared["test_dataloader"] = dict(dataset=dict(pipeline=[]))
+    shared["test_dataloader"] = dict(dataset=dict(pipeline=[dict(type="PackSegInputs")]))
     (folder / "pub").mkdir(exist_ok=True)
     (folder / "pub" / "config.json").write_text(
         json.dumps(dict(library_name="gfnet-dense", config=shared))
@@ -193,7 +194,7 @@ def gfnet_dense(*words, cwd):
     )
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_the_program_lists_all_commands(words, tmp_path):
     result = gfnet_dense(*words, cwd=tmp_path)
     assert result.returncode == 0 and not result.stderr
@@ -218,6 +219,29 @@ def test_the_program_lists_all_commands(words, tmp_path):
 def test_mistakes_are_answered_under_the_name_of_the_program(words, sentence, tmp_path):
     result = gfnet_dense(*words, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (2, f"{sentence}\n")
+
+
+@pytest.mark.parametrize("words", [["help", "export-onnx"], ["export_onnx", "--help"]])
+def test_a_command_is_found_by_other_habits(words, tmp_path):
+    result = gfnet_dense(*words, cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.startswith("usage: gfnet-dense export_onnx [-h]")
+
+
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_program_tells_its_version(word, tmp_path):
+    assert gfnet_dense(word, cwd=tmp_path).stdout == f"gfnet-dense {version('gfnet-dense')}\n"
+
+
+def test_the_list_of_commands_may_be_cut(tmp_path):
+    """By head, which closes its end of the pipe."""
+    source, target = os.pipe()
+    os.close(source)
+    result = subprocess.run(
+        [sys.executable, "-m", "gfnet_dense"], cwd=tmp_path, stdout=target, stderr=subprocess.PIPE
+    )
+    os.close(target)
+    assert (result.returncode, result.stderr) == (1, b"")
 
 
 def test_the_program_passes_words_and_exit_codes_on(tmp_path):

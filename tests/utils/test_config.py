@@ -1,6 +1,6 @@
 import pytest
 
-from gfnet_dense.utils.config import find_config, merge_options, misspelled, read_config
+from gfnet_dense.utils.config import find_config, read_config
 from gfnet_dense.utils.errors import InputError
 from tests.conftest import ROOT, needs_operators
 
@@ -38,64 +38,6 @@ def test_other_names_are_refused_in_one_sentence(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="does not exist: give a file, or the name of a config"):
         find_config(name)
-
-
-@pytest.mark.parametrize(
-    ("key", "meant"),
-    [
-        ("load_form", "load_from"),
-        ("trian_cfg.max_iters", "train_cfg.max_iters"),
-        ("train_cfg.max_iter", "train_cfg.max_iters"),
-        ("param_scheduler.0.ennd", "param_scheduler.0.end"),
-        ("model.decode_head.num_class", "model.decode_head.num_classes"),
-    ],
-)
-def test_an_option_that_may_be_misspelled(key, meant):
-    assert misspelled(read_config(NAME), key) == meant
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "train_cfg.max_iters",  # in the config
-        "param_scheduler.1.end",
-        "randomness.seed",  # not in it, but read
-        "val_dataloader.dataset.indices",
-        "model.backbone.with_cp",
-        "model.backbone.drop_path_rate",
-        "auto_scale_lr.enable",
-        "model.decode_head.ignore_index",  # there is in_index
-    ],
-)
-def test_other_options_are_not_taken_for_misspelled(key):
-    assert misspelled(read_config(NAME), key) is None
-
-
-SECTIONS = [
-    ("model", None, "model in the config is None"),
-    ("model", 5, "model in the config is 5"),
-    ("model.test_cfg", None, "model.test_cfg is None: a segmentor"),
-    ("model.data_preprocessor", None, "model.data_preprocessor is None: a segmentor"),
-    ("train_dataloader", 5, "train_dataloader in the config is 5: it takes a dict, or None"),
-    ("val_dataloader.dataset", None, "a dataset of val_dataloader is None"),
-    ("test_dataloader.dataset.pipeline", None, "the pipeline of a dataset of test_dataloader is N"),
-    ("train_dataloader.dataset.dataset", 3, "a dataset of train_dataloader is 3"),
-    ("train_dataloader.dataset.datasets", [None], "a dataset of train_dataloader is None"),
-    ("model.backbone.arch.dims.0", 1, "do not fit the config: "),
-]
-
-
-@pytest.mark.parametrize(("key", "value", "sentence"), SECTIONS)
-def test_a_section_of_another_form_is_refused_in_one_sentence(key, value, sentence):
-    with pytest.raises(InputError, match=sentence) as error:
-        merge_options(read_config(NAME), {key: value})
-    assert "\n" not in str(error.value)
-
-
-def test_a_key_below_a_setting_that_is_none_is_refused_in_one_sentence():
-    cfg = read_config(NAME)
-    with pytest.raises(InputError, match="a key leads into a value that is no dict"):
-        merge_options(cfg, {"default_hooks": None, "default_hooks.logger.interval": 1})
 
 
 LAZY = """

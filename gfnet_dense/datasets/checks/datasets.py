@@ -228,6 +228,8 @@ def _refuse_folder(
         )
     kind = type_name(dataset)
     name, url = SOURCES.get(kind, (f"the data of {kind}", None))
+    if (dataset.get("metainfo") or {}).get("classes"):  # somebody's own, in the same layout
+        name, url = "your dataset", None
     raise InputError(
         f"{name} was not found: {folder} ({folder.absolute()}) "
         f"{'holds no images' if folder.is_dir() else 'does not exist'}; "

@@ -215,3 +215,18 @@ def test_files_of_other_kinds_are_accepted_for_a_transform_that_reads_them(name,
     check_folders(ConfigDict(dataset, pipeline=[dict(type="LoadImageFromFile")], img_suffix=suffix))
     with pytest.raises(InputError, match="holds no images"):
         check_folders(ConfigDict(dataset, pipeline=[dict(type="LoadImageFromFile")]))
+
+
+@pytest.mark.parametrize(
+    "metainfo, told",
+    [
+        ({}, "COCO 2017 was not found: .*; get it from https"),
+        (dict(metainfo=dict(classes=["car"])), "your dataset was not found: .* exist; set data_"),
+    ],
+)
+def test_ones_own_data_are_not_called_by_the_name_of_the_layout(metainfo, told, tmp_path):
+    dataset = ConfigDict(
+        type="CocoDataset", data_root=str(tmp_path), data_prefix=dict(img="images/val"), **metainfo
+    )
+    with pytest.raises(InputError, match=told):
+        check_folders(dataset)

@@ -11,7 +11,7 @@ from PIL import Image
 from gfnet_dense.datasets.fixing import copy as fixing
 from gfnet_dense.datasets.fixing.copy import format_plan, plan_copy, write_copy
 from gfnet_dense.datasets.survey.survey import survey
-from gfnet_dense.utils.config import merge_options
+from gfnet_dense.utils.config_options import merge_options
 from gfnet_dense.utils.errors import InputError
 from tests.commands import error_of, run, tool
 from tests.conftest import needs_operators
