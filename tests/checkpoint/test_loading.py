@@ -162,7 +162,7 @@ def write_bad_files(folder, state):
     ):
         torch.save({"model": state | {weight: tensor}}, file(name, message))
     bad[folder / "missing.pth"] = "does not exist"
-    bad[folder] = "is not a file"
+    bad[folder] = "is a folder: give a file"
     return bad
 
 
