@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import gfnet_dense
+from gfnet_dense.utils.program import PROGRAM, discard_output
 
 # In a clone this is a link to tools/, in an installed package it holds the files. mim, the command
 # line of OpenMMLab, looks for them here, too.
@@ -15,11 +16,6 @@ TOOLS = Path(__file__).parent / ".mim" / "tools"
 
 def main() -> None:
     """Run the command that the first argument names, with the others as its arguments."""
-    from gfnet_dense.cli import (
-        PROGRAM,
-        plain_errors,
-    )  # here, as it sets limits for the whole process
-
     tools = {path.stem: path for path in sorted(TOOLS.glob("*.py"))}
     name, *arguments = sys.argv[1:] or ["--help"]
     if name == "help" and arguments:  # help COMMAND
@@ -29,8 +25,11 @@ def main() -> None:
     if name in ("-V", "--version"):
         print(f"{PROGRAM} {gfnet_dense.__version__}")
     elif name in ("-h", "--help", "help"):
-        with plain_errors():  # the output may end in "head"
+        try:
             print(_overview(tools), flush=True)
+        except BrokenPipeError:
+            discard_output()
+            sys.exit(1)
     elif name not in tools:
         close = get_close_matches(name, tools, n=1)
         meant = f" (is {close[0]} meant?)" if close else ""
@@ -43,8 +42,6 @@ def main() -> None:
 
 def _overview(tools: dict[str, Path]) -> str:
     """Return the help on all commands."""
-    from gfnet_dense.cli import PROGRAM
-
     lines = [f"  {tool:<20}{_summary(path)}" for tool, path in tools.items()]
     head, tail = f"usage: {PROGRAM} COMMAND [arguments]", f"{PROGRAM} COMMAND --help"
     return "\n".join([head, "", "commands:", *lines, "", f"all arguments of one: {tail}"])

@@ -12,12 +12,12 @@ resolution, window by window.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from gfnet_dense import cli
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.program import discard_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -111,7 +111,7 @@ def main() -> None:
                 flush=True,
             )
         except BrokenPipeError:  # nobody reads it any more, but all was predicted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
         for note in summary.notes:
             print(f"note: {note}", file=sys.stderr)
         skipped = inputs.unreadable + summary.skipped

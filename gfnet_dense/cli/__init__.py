@@ -1,6 +1,7 @@
 """Functions shared by the commands in ``tools/`` and ``.dev/``; the library imports none."""
 
 from gfnet_dense.utils.allocator import keep_freed_memory
+from gfnet_dense.utils.program import PROGRAM
 from gfnet_dense.utils.third_party import quiet_third_party
 
 from .checkpoints import checkpoint_of, split_inputs
@@ -9,7 +10,6 @@ from .console import plain_errors
 from .environment import limit_onednn_cache, limit_opencv_pixels
 from .models import read_model, read_shared_config
 from .parser import (
-    PROGRAM,
     ArgumentParser,
     add_amp_argument,
     add_checkpoint_argument,

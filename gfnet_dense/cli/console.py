@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.program import discard_output
 from gfnet_dense.utils.users_code import places_in_users_code
 
 # Errors of the file system that are no defects of the program
@@ -79,7 +80,7 @@ def _has_no_reader() -> bool:
     poll.register(output, 0)  # errors are always told
     has_none = any(event & select.POLLERR for _, event in poll.poll(0))
     if has_none:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        discard_output()
     return has_none
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from gfnet_dense.utils.errors import InputError
+from gfnet_dense.utils.program import PROGRAM
 from gfnet_dense.utils.types import AMP, Size
 
 from .console import ShowTracebacks
@@ -21,7 +22,6 @@ LAUNCHERS = {
     "slurm": ("SLURM_PROCID", "srun --ntasks=GPUS python"),
 }
 
-PROGRAM = "gfnet-dense"  # the command that runs all others, see gfnet_dense.__main__
 KEPT_SPACE = "\0"  # stands for a space inside of an element of a list, while the list is parsed
 
 

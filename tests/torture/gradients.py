@@ -19,6 +19,7 @@ BATCH = 4  # images of all processes together
 
 def main(out: str) -> None:
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)  # rounding of float32 would hide small mistakes
     is_distributed = "RANK" in os.environ
     cfg = read_config(ROOT / "configs" / "upernet_gfnet_ade20k.py")
     shrink(cfg)

@@ -34,15 +34,12 @@ def can_infer(backbone: nn.Module, x: Tensor) -> bool:
     """Tell whether :func:`infer` may replace calling the blocks of a HorNet one by one.
 
     It may where that of GFNets may, see :func:`.fast_inference.can_infer`, in float32 and float64
-    without autocast, and where the layers whose output is scaled have the biases that they are
-    built with.
+    without autocast.
     """
-    scaled = (m for m in backbone.modules() if type(m) in (DepthwiseConv, nn.LayerNorm))
     return (
         fast_inference.can_infer(backbone, x, MODULES)
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
-        and all(layer.bias is not None for layer in scaled)
     )
 
 
@@ -102,6 +99,14 @@ def _pointwise(layer: Any, x: Tensor) -> Tensor:  # a PointwiseConv; ModuleList 
     return linear(x, layer.weight.flatten(1), layer.bias)
 
 
+def _scaled(layer: Any) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias with which a layer gives its scaled output.
+
+    In the module's forward the output is scaled, which is one more pass over the maps.
+    """
+    return layer.weight * SCALE, None if layer.bias is None else layer.bias * SCALE
+
+
 class _Maps:
     """Buffers for the gnConvs of a stage: gates, and the maps that the spatial layer mixes.
 
@@ -150,8 +155,7 @@ class _ConvolvedMaps(_Maps):
 
     def mix(self, layer: Any) -> None:
         maps = self.input.permute(0, 3, 1, 2)
-        # In the module's forward the output is scaled, which is one more pass over the maps.
-        weight, bias = layer.weight * SCALE, layer.bias * SCALE
+        weight, bias = _scaled(layer)
         output = F.conv2d(maps, weight, bias, padding=layer.PADDING, groups=self.channels)
         self.output = output.permute(0, 2, 3, 1).flatten(1, 2)
 
@@ -183,5 +187,4 @@ class _FilteredMaps(_Maps):
         spectral = channels_last(self.spectral.flatten(2)[samples, :, positions])
         pairs = torch.stack([self.convolved[part], spectral], dim=-1).flatten(2)
         norm = layer.post_norm
-        weight, bias = norm.weight * SCALE, norm.bias * SCALE
-        return F.layer_norm(pairs, norm.normalized_shape, weight, bias, norm.eps)
+        return F.layer_norm(pairs, norm.normalized_shape, *_scaled(norm), norm.eps)
